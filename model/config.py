@@ -1,0 +1,86 @@
+"""Architectures as plain data; one line per published variant."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Bidirectional = Literal["ssm+conv", "ssm", "layer", "none"]
+Pooling = Literal["middle", "head", "double", "mean", "max", "last"]
+
+
+@dataclass(frozen=True)
+class VimConfig:
+    """A Vision Mamba (arXiv 2401.09417, section 3 and table 1).
+
+    ``grid`` is the (rows, columns) of patches that the position embedding was trained for; images
+    of other sizes get it resized. ``bidirectional`` are the strategies of the paper's ablation:
+    ``ssm+conv`` is the published code's ``bimamba_type="v2"``, ``ssm`` its ``"v1"``, ``layer`` its
+    ``if_bidirectional``. ``pooling`` says what the classifier reads: the class token in the middle
+    of the sequence, at its head, one at each end (``double``), the mean or the last of the patch
+    tokens, or the maximum of their class scores.
+
+    Raises:
+        ValueError: for a value outside the supported range; the message names it.
+    """
+
+    width: int = 192
+    depth: int = 24
+    patch_size: int = 16
+    stride: int = 16
+    states: int = 16
+    num_classes: int = 1000
+    grid: tuple[int, int] = (14, 14)
+    bidirectional: Bidirectional = "ssm+conv"
+    pooling: Pooling = "middle"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "patch_size", "stride", "states", "num_classes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % 8:
+            raise ValueError(f"width must be a multiple of 8, not {self.width}")
+        if self.stride > self.patch_size:
+            raise ValueError(
+                f"stride {self.stride} is larger than the patch ({self.patch_size}): "
+                "pixels would go unread"
+            )
+        if min(self.grid) < 1:
+            raise ValueError(f"grid must have at least one row and one column, not {self.grid}")
+        if self.bidirectional not in get_args(Bidirectional):
+            choices = ", ".join(get_args(Bidirectional))
+            raise ValueError(f"bidirectional must be one of {choices}, not {self.bidirectional!r}")
+        if self.pooling not in get_args(Pooling):
+            choices = ", ".join(get_args(Pooling))
+            raise ValueError(f"pooling must be one of {choices}, not {self.pooling!r}")
+        if self.bidirectional == "layer" and self.depth % 2:
+            raise ValueError(
+                f"bidirectional='layer' pairs the layers: depth must be even, not {self.depth}"
+            )
+
+    @property
+    def inner_width(self) -> int:
+        """Channels of the mixer, E = 2 D."""
+        return 2 * self.width
+
+    @property
+    def dt_rank(self) -> int:
+        """Width of the low-rank step size, R = ceil(D / 16)."""
+        return -(-self.width // 16)
+
+    @property
+    def class_tokens(self) -> int:
+        """Tokens of a sequence that are no patches: 0, 1 or 2."""
+        return {"middle": 1, "head": 1, "double": 2}.get(self.pooling, 0)
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that ``grid`` belongs to."""
+        rows, cols = self.grid
+        extra = self.patch_size - self.stride
+        return rows * self.stride + extra, cols * self.stride + extra
+
+
+VIM_TINY = VimConfig(width=192)
+VIM_SMALL = VimConfig(width=384)
+VIM_BASE = VimConfig(width=768)
+VIM_TINY_PLUS = VimConfig(width=192, stride=8, grid=(27, 27))
+VIM_SMALL_PLUS = VimConfig(width=384, stride=8, grid=(27, 27))

@@ -1,0 +1,100 @@
+"""A decoded picture to the model's input: resize, crop, normalise."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Fit = Literal["crop", "contain"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How a model wants its pictures; the defaults are the published ImageNet evaluation.
+
+    Attributes:
+        resolution: target in pixels: of both sides under ``crop``, of the longer side under
+            ``contain``; None keeps the picture's own size.
+        fit: ``crop`` resizes the shorter side to ``resolution / crop_ratio`` and cuts the centre;
+            ``contain`` keeps the aspect ratio and cuts nothing. Either way the sides end up as
+            multiples of ``multiple``.
+        multiple: the model's patch stride.
+        minimum: the smallest side that the model takes, its patch size.
+    """
+
+    resolution: int | None = 224
+    fit: Fit = "crop"
+    crop_ratio: float = 0.875
+    multiple: int = 16
+    minimum: int = 16
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def with_request(self, resolution: int | Literal["native"] | None, fit: Fit | None) -> "Transform":
+        """The same transform with what a request asked for instead of the defaults."""
+        return replace(
+            self,
+            resolution=self.resolution
+            if resolution is None
+            else None
+            if resolution == "native"
+            else resolution,
+            fit=fit or self.fit,
+        )
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what ``__call__`` makes of a ``height`` × ``width`` picture."""
+        if self.fit == "crop":
+            side_h, side_w = (
+                (height, width) if self.resolution is None else (self.resolution, self.resolution)
+            )
+            return self._round_down(side_h), self._round_down(side_w)
+        scale = 1.0 if self.resolution is None else self.resolution / max(height, width)
+        return self._round(height * scale), self._round(width * scale)
+
+    def decode_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size to which the whole picture is resized, before any crop.
+
+        A decoder may deliver the picture at any size not below this one.
+        """
+        out_h, out_w = self.output_size(height, width)
+        if self.fit == "contain":
+            return out_h, out_w
+        if self.resolution is None:
+            return max(height, out_h), max(width, out_w)
+        shorter = int(self.resolution / self.crop_ratio)
+        if height <= width:
+            return max(shorter, out_h), max(int(shorter * width / height), out_w)
+        return max(int(shorter * height / width), out_h), max(shorter, out_w)
+
+    def __call__(self, image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
+        """Resize, crop and normalise an RGB picture to a float32 tensor ``[3, H, W]``.
+
+        ``size`` is the picture's (height, width) before a decoder reduced it; the result has the
+        size that belongs to it.
+        """
+        height, width = size or (image.height, image.width)
+        out_h, out_w = self.output_size(height, width)
+        resized_h, resized_w = self.decode_size(height, width)
+        top, left = round((resized_h - out_h) / 2), round((resized_w - out_w) / 2)
+        if (resized_h, resized_w) != (image.height, image.width):
+            image = image.resize((resized_w, resized_h), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image.crop((left, top, left + out_w, top + out_h)), dtype=np.float32)
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        pixels = (pixels / np.float32(255) - mean) / std
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def _round(self, side: float) -> int:
+        return max(round(side / self.multiple) * self.multiple, self._least)
+
+    def _round_down(self, side: int) -> int:
+        return max(side // self.multiple * self.multiple, self._least)
+
+    @property
+    def _least(self) -> int:
+        return -(-self.minimum // self.multiple) * self.multiple
