@@ -35,17 +35,12 @@ class Transform:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
-    def with_request(self, resolution: int | Literal["native"] | None, fit: Fit | None) -> "Transform":
+    def with_request(
+        self, resolution: int | Literal["native"] | None, fit: Fit | None
+    ) -> "Transform":
         """The same transform with what a request asked for instead of the defaults."""
-        return replace(
-            self,
-            resolution=self.resolution
-            if resolution is None
-            else None
-            if resolution == "native"
-            else resolution,
-            fit=fit or self.fit,
-        )
+        wanted = {"native": None, None: self.resolution}.get(resolution, resolution)
+        return replace(self, resolution=wanted, fit=fit or self.fit)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what ``__call__`` makes of a ``height`` × ``width`` picture."""
@@ -80,13 +75,18 @@ class Transform:
         """
         height, width = size or (image.height, image.width)
         out_h, out_w = self.output_size(height, width)
-        resized_h, resized_w = self.decode_size(height, width)
-        top, left = round((resized_h - out_h) / 2), round((resized_w - out_w) / 2)
-        if (resized_h, resized_w) != (image.height, image.width):
-            image = image.resize((resized_w, resized_h), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image.crop((left, top, left + out_w, top + out_h)), dtype=np.float32)
-        mean, std = np.float32(self.mean), np.float32(self.std)
-        pixels = (pixels / np.float32(255) - mean) / std
+        whole_h, whole_w = self.decode_size(height, width)
+        top, left = round((whole_h - out_h) / 2), round((whole_w - out_w) / 2)
+        # Resizing only what the crop keeps bounds the memory of a picture 10 pixels high and
+        # 100,000 wide; the filter still sees the pixels around the box.
+        across, down = image.width / whole_w, image.height / whole_h
+        box = (left * across, top * down, (left + out_w) * across, (top + out_h) * down)
+        image = image.resize((out_w, out_h), Image.Resampling.BICUBIC, box=_within(box, image))
+        # In NumPy, because torch would start a thread pool of its own in every caller's thread.
+        pixels = np.asarray(image, dtype=np.float32)
+        pixels *= np.float32(1 / 255)
+        pixels -= np.asarray(self.mean, dtype=np.float32)
+        pixels /= np.asarray(self.std, dtype=np.float32)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def _round(self, side: float) -> int:
@@ -98,3 +98,10 @@ class Transform:
     @property
     def _least(self) -> int:
         return -(-self.minimum // self.multiple) * self.multiple
+
+
+def _within(
+    box: tuple[float, float, float, float], image: Image.Image
+) -> tuple[float, float, float, float]:
+    """The box less what rounding put outside the picture."""
+    return box[0], box[1], min(box[2], image.width), min(box[3], image.height)

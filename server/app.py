@@ -1,0 +1,59 @@
+"""The application: everything that serves, put together."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from model.catalog import ModelSpec, resolve
+from server import __version__
+from server.config import ServerConfig
+from server.engine.engine import Engine
+from server.handlers import add_error_handlers
+from server.metrics import Metrics
+from server.observe import Observe
+from server.openapi import openapi
+from server.pipeline import Pipeline
+from server.routes import health, native
+
+
+def create_app(
+    config: ServerConfig,
+    specs: Sequence[ModelSpec] | None = None,
+    on_failure: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """An application that loads its models while it already answers /healthz and /readyz.
+
+    Args:
+        config: all settings.
+        specs: the models, if they were resolved before.
+        on_failure: called when a model cannot be loaded; ``app.state.engine.failure`` says why.
+
+    Raises:
+        ValueError, CheckpointError: as ``model.catalog.resolve``.
+    """
+    metrics = Metrics()
+    engine = Engine(specs or [resolve(name) for name in config.model], config, metrics, on_failure)
+    pipeline = Pipeline(config, engine, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        await engine.stop()
+        pipeline.close()
+
+    app = FastAPI(
+        title="vimserve",
+        version=__version__,
+        description="Vision Mamba inference for images of any size",
+        lifespan=lifespan,
+    )
+    app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
+    app.add_middleware(Observe, metrics=metrics)
+    add_error_handlers(app, metrics)
+    app.include_router(native.router)
+    app.include_router(health.router)
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
+    return app

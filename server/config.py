@@ -1,0 +1,93 @@
+"""All settings; the only reader of flags and of ``VIMSERVE_*`` variables."""
+
+import argparse
+from typing import Annotated, Any, Literal, Self, get_origin
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseSettings):
+    """What every command needs to know; a flag wins over its variable."""
+
+    model_config = SettingsConfigDict(env_prefix="VIMSERVE_", frozen=True, extra="forbid")
+
+    model: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("demo",),
+        min_length=1,
+        description="a name from `vimserve models`, or NAME=FILE for a checkpoint of your own; "
+        "repeat for several (in the variable: commas), the first is the default",
+    )
+    device: str = Field("cpu", description="torch device that the models run on")
+    threads: Positive | None = Field(None, description="CPU threads of a forward pass")
+    max_pixels: Positive = Field(50_000_000, description="largest image accepted, in pixels")
+    max_resolution: Positive = Field(1248, description="longest side of a model's input, in pixels")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @classmethod
+    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
+        """Give ``parser`` one flag per setting, with its description and default."""
+        for name, field in cls.model_fields.items():
+            default = field.default
+            shown = ", ".join(default) if isinstance(default, tuple) else default
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                action="append" if isinstance(default, tuple) else "store",
+                default=argparse.SUPPRESS,
+                metavar=_metavar(name, field.annotation),
+                help=f"{field.description} "
+                f"({'' if default is None else f'default {shown}; '}VIMSERVE_{name.upper()})",
+            )
+
+    @classmethod
+    def from_flags(cls, flags: dict[str, Any]) -> Self:
+        """Settings from parsed flags over the environment over the defaults.
+
+        Raises:
+            ValueError: one line that names every wrong setting.
+        """
+        try:
+            return cls(**flags)
+        except ValidationError as error:
+            raise ValueError(
+                "; ".join(
+                    f"{'.'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['msg']}, "
+                    f"not {problem['input']!r}"
+                    for problem in error.errors()
+                )
+            ) from None
+
+
+class ServerConfig(Config):
+    """What `vimserve serve` needs to know besides."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    max_batch_tokens: Positive | None = Field(
+        None,
+        description="most tokens in one batch, hence of one image "
+        "(default: 8192, or the largest image that --max-resolution admits)",
+    )
+    max_queue_tokens: Positive = Field(
+        131_072, description="most tokens that wait for one model; beyond it the answer is 429"
+    )
+    max_body_bytes: Positive = Field(32 * 2**20, description="largest request body, in bytes")
+    max_images: Positive = Field(32, description="most images in one request")
+    request_timeout: float = Field(
+        60, gt=0, allow_inf_nan=False, description="seconds until a request is answered with 504"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe messages that are logged"
+    )
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "{" + ",".join(annotation.__args__) + "}"
+    return {"model": "NAME[=FILE]", "host": "ADDRESS", "device": "DEVICE"}.get(name, "N")

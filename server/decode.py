@@ -1,0 +1,149 @@
+"""Untrusted bytes to an upright RGB picture."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError, features
+
+from server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
+    ("AVIF",) if features.check("avif") else ()
+)
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+# Pillow would print a warning and decode anyway.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded upload.
+
+    Attributes:
+        image: RGB, upright; smaller than ``size`` where the decoder could reduce it for free.
+        size: (height, width) of the upload, upright.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def decode(
+    data: bytes, max_pixels: int, needed_size: Callable[[int, int], tuple[int, int]]
+) -> Picture:
+    """Decode the first frame of a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits;
+    colour profiles are ignored, as the published evaluations do.
+
+    Args:
+        data: the file.
+        max_pixels: limit of height × width, enforced before any pixel is decoded.
+        needed_size: from the upright (height, width) to the least size that is of use; it may
+            refuse the picture by raising a ``ServerError``. A JPEG is decoded at the smallest of
+            its scales (1/2, 1/4, 1/8) that is no smaller.
+
+    Raises:
+        EmptyBody: no bytes.
+        UnsupportedImage: another format, or pixels that have no obvious RGB meaning.
+        ImageTooLarge: more than ``max_pixels``.
+        CorruptImage: truncated or damaged.
+    """
+    if not data:
+        raise EmptyBody("the image has no bytes", limit=1, value=0)
+    with _open(data, max_pixels) as image:
+        orientation = _orientation(image)
+        height, width = image.height, image.width
+        # Pillow already reports (and turns) a TIFF upright.
+        if orientation in _SIDEWAYS and image.format != "TIFF":
+            height, width = width, height
+        needed_h, needed_w = needed_size(height, width)
+        if orientation in _SIDEWAYS:
+            needed_h, needed_w = needed_w, needed_h
+        try:
+            image.draft(None, (needed_w, needed_h))
+            image.load()
+            if orientation in _UPRIGHT and image.format != "TIFF":
+                upright = image.transpose(_UPRIGHT[orientation])
+            else:
+                upright = image
+            return Picture(_to_rgb(upright), (height, width))
+        except UnsupportedImage:
+            raise
+        except Exception as error:  # decoders raise whatever damaged bytes lead them to
+            raise _corrupt(image.format, data, error) from error
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    # Process-wide in Pillow, whose WebP reader allocates the canvas as soon as it opens a file.
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = re.search(r"\d+", str(error))
+        value = int(pixels[0]) if pixels else None
+        raise ImageTooLarge(
+            f"the image has {value} pixels, more than the {max_pixels} accepted",
+            limit=max_pixels,
+            value=value,
+        ) from error
+    except UnidentifiedImageError as error:
+        for name in FORMATS:
+            accept = Image.OPEN[name][1]
+            if accept and accept(data[:16]) is True:
+                raise _corrupt(name, data, error) from error
+        raise UnsupportedImage(
+            f"the bytes are not an image in one of the formats {', '.join(FORMATS)}",
+            limit=FORMATS,
+            value=repr(data[:16])[2:-1],
+        ) from error
+    except Exception as error:
+        raise _corrupt(None, data, error) from error
+
+
+def _corrupt(name: str | None, data: bytes, error: Exception) -> CorruptImage:
+    kind = name or "image"
+    return CorruptImage(
+        f"the {kind} is truncated or damaged ({len(data)} bytes received): {error}",
+        limit=f"a complete {kind}",
+        value=f"{len(data)} bytes",
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged metadata does not spoil the pixels
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("F", "LAB", "HSV"):
+        raise UnsupportedImage(
+            f"pixels of mode {image.mode} are not supported; save the image as 8-bit RGB",
+            limit="1, 8 or 16 bits of grey, palette, RGB, YCbCr or CMYK",
+            value=image.mode,
+        )
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

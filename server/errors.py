@@ -1,0 +1,191 @@
+"""Every way in which a request can fail; each class owns its HTTP status.
+
+ServerError
+├── BadRequest (4xx: the request must change)
+│   ├── InvalidParameter      422  a query parameter outside its range
+│   ├── UnknownModel          404
+│   ├── EmptyBody             422  nothing to look at
+│   ├── MissingFile           422  multipart without a `file` field
+│   ├── MalformedMultipart    400
+│   ├── UnsupportedImage      415  no format that we read
+│   ├── CorruptImage          422  a format that we read, but truncated or damaged
+│   ├── BodyTooLarge          413  bytes
+│   ├── ImageTooLarge         413  pixels of the upload, side or tokens of the model's input
+│   ├── TooManyImages         413
+│   └── UploadTimeout         408  the body did not arrive in time
+├── Overloaded (the same request may succeed later)
+│   ├── QueueFull             429
+│   ├── NotReady              503  loading or shutting down
+│   └── RequestTimeout        504
+└── ModelFailure              500
+"""
+
+# ruff: noqa: N818, the names say what happened
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ServerError(Exception):
+    """A failure that the client gets as an RFC 9457 problem.
+
+    Args:
+        detail: what happened, for a person.
+        limit: what would have been accepted: a bound, or the list of choices.
+        value: what the request had instead.
+        parameter: the query parameter or form field at fault.
+    """
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    slug: ClassVar[str] = "internal-error"
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(
+        self, detail: str, *, limit: Any = None, value: Any = None, parameter: str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.limit = limit
+        self.value = value
+        self.parameter = parameter
+        self.file: str | None = None
+
+    def problem(self) -> dict[str, Any]:
+        """The body of the answer."""
+        detail = self.detail if self.file is None else f"{self.file}: {self.detail}"
+        members = {
+            "parameter": self.parameter,
+            "limit": self.limit,
+            "value": self.value,
+            "file": self.file,
+        }
+        return problem(self.status, detail, self.slug) | {
+            name: member for name, member in members.items() if member is not None
+        }
+
+
+def problem(status: int, detail: str, slug: str | None = None) -> dict[str, Any]:
+    """The members that every problem has; without a ``slug`` the status says it all."""
+    title = HTTPStatus(status).phrase if slug is None else slug.replace("-", " ").capitalize()
+    kind = "about:blank" if slug is None else f"urn:vimserve:problem:{slug}"
+    return {"type": kind, "title": title, "status": int(status), "detail": detail}
+
+
+class BadRequest(ServerError):
+    """The request must change before it can succeed."""
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "bad-request"
+
+
+class InvalidParameter(BadRequest):
+    """A query parameter has a value that is not accepted."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "invalid-parameter"
+
+
+class UnknownModel(BadRequest):
+    """No model of that name is served."""
+
+    status = HTTPStatus.NOT_FOUND
+    slug = "unknown-model"
+
+
+class EmptyBody(BadRequest):
+    """The body, or a file in it, has no bytes."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "empty-body"
+
+
+class MissingFile(BadRequest):
+    """A multipart body without a ``file`` field."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "missing-file"
+
+
+class MalformedMultipart(BadRequest):
+    """A multipart body that breaks its own grammar."""
+
+    slug = "malformed-multipart"
+
+
+class UnsupportedImage(BadRequest):
+    """The bytes are in none of the formats, or in none of the pixel layouts, that we read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "unsupported-image"
+
+
+class CorruptImage(BadRequest):
+    """The bytes begin like an image and do not go on like one."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "corrupt-image"
+
+
+class BodyTooLarge(BadRequest):
+    """More bytes than the server reads."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "body-too-large"
+
+
+class ImageTooLarge(BadRequest):
+    """More pixels or tokens than the server takes."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "image-too-large"
+
+
+class TooManyImages(BadRequest):
+    """More files than one request may carry."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "too-many-images"
+
+
+class UploadTimeout(BadRequest):
+    """The client was too slow in sending the body."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    slug = "upload-timeout"
+
+
+class Overloaded(ServerError):
+    """The server cannot answer now; the same request may succeed later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "overloaded"
+    retry_after_s = 1
+
+
+class QueueFull(Overloaded):
+    """The model's queue has no room for the request."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "queue-full"
+
+
+class NotReady(Overloaded):
+    """The models are loading, or the server is shutting down."""
+
+    slug = "not-ready"
+
+
+class RequestTimeout(Overloaded):
+    """The answer was not ready in time."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    slug = "request-timeout"
+    retry_after_s = None
+
+
+class ModelFailure(ServerError):
+    """The model raised an exception, or answered with something that is not a number."""
+
+    slug = "model-failure"

@@ -1,0 +1,176 @@
+"""Bodies of requests and responses, as OpenAPI shows them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from model.transform import Fit
+
+
+class ClassifyQuery(BaseModel):
+    """What `POST /v1/classify` may be asked; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        None, description="one of `GET /v1/models`; by default the first of them"
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="classes to return; by default 5, or all if there are fewer"
+    )
+    resolution: Annotated[
+        str | None,
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "native"}]}),
+    ] = Field(
+        None,
+        description="side of the model's input in pixels (with `fit=contain` the longer one), or "
+        "`native` for the image's own size; by default what the model was evaluated at",
+        examples=[224],
+    )
+    fit: Fit | None = Field(
+        None,
+        description="`crop` fills a square and cuts the rest, `contain` keeps the whole image and "
+        "its aspect ratio; by default what the model was evaluated with",
+    )
+
+
+class Prediction(BaseModel):
+    """A class and its probability among all classes."""
+
+    index: int
+    label: str
+    score: float = Field(ge=0, le=1)
+
+
+class ModelInput(BaseModel):
+    """What the model saw of an image."""
+
+    height: int = Field(description="pixels")
+    width: int = Field(description="pixels")
+    tokens: int = Field(description="length of its sequence, class tokens included")
+
+
+class ClassifyResult(BaseModel):
+    """The answer for one image."""
+
+    file: str | None = Field(None, description="name of the upload, in a multipart request")
+    predictions: list[Prediction] = Field(description="likeliest first")
+    input: ModelInput
+
+
+class Timing(BaseModel):
+    """Where the time of a request went, in milliseconds."""
+
+    decode: float = Field(description="decode, resize and normalise")
+    queue: float = Field(description="wait for the device")
+    inference: float = Field(description="the batches that carried the images, summed")
+    postprocess: float
+    total: float = Field(description="from the head of the request, upload included")
+
+
+class BatchInfo(BaseModel):
+    """What the device ran at once, other clients' images included.
+
+    If the images of a request rode in several batches, their sum.
+    """
+
+    images: int
+    tokens: int
+
+
+class ClassifyResponse(BaseModel):
+    """Predictions for every image of the request, in its order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "vim-tiny",
+                "results": [
+                    {
+                        "predictions": [
+                            {"index": 207, "label": "golden retriever", "score": 0.871},
+                            {"index": 208, "label": "Labrador retriever", "score": 0.064},
+                        ],
+                        "input": {"height": 224, "width": 224, "tokens": 197},
+                    }
+                ],
+                "timing_ms": {
+                    "decode": 4.1,
+                    "queue": 0.2,
+                    "inference": 31.7,
+                    "postprocess": 0.1,
+                    "total": 36.9,
+                },
+                "batch": {"images": 1, "tokens": 197},
+            }
+        }
+    )
+
+    model: str
+    results: list[ClassifyResult]
+    timing_ms: Timing
+    batch: BatchInfo
+
+
+class TransformInfo(BaseModel):
+    """What happens to an image that comes without `resolution` and `fit`."""
+
+    resolution: int | Literal["native"]
+    fit: Fit
+    crop_ratio: float = Field(description="`crop`: part of the shorter side that is kept")
+    multiple: int = Field(description="sides are rounded to multiples of it")
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class ModelInfo(BaseModel):
+    """A model that is served."""
+
+    name: str
+    family: str
+    task: str
+    parameters: int
+    classes: int
+    transform: TransformInfo
+    max_resolution: int = Field(description="largest `resolution`, in pixels")
+    dtype: str
+    device: str
+
+
+class ModelList(BaseModel):
+    """All models that are served, the default first."""
+
+    models: list[ModelInfo]
+
+
+class Status(BaseModel):
+    """Answer of the health checks."""
+
+    status: str
+
+
+class Problem(BaseModel):
+    """A failure (RFC 9457): what was wrong, what is accepted and what was found."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:vimserve:problem:invalid-parameter",
+                "title": "Invalid parameter",
+                "status": 422,
+                "detail": "top_k must be at most 1000, the number of classes, not 2000",
+                "parameter": "top_k",
+                "limit": 1000,
+                "value": 2000,
+            }
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    parameter: str | None = Field(None, description="query parameter or form field at fault")
+    limit: Any = Field(None, description="what is accepted: a bound, or the choices")
+    value: Any = Field(None, description="what the request had")
+    file: str | None = Field(None, description="the upload at fault, in a multipart request")
