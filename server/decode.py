@@ -27,7 +27,8 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 
-# Pillow would print a warning and decode anyway.
+# Damaged metadata is no business of the operator; a picture over the limit is an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 

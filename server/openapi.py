@@ -27,3 +27,12 @@ def openapi(app: FastAPI) -> dict[str, Any]:
                 if int(status) >= 400 and path.startswith("/v1"):
                     response["content"] = {PROBLEM_JSON: reference}
     return document
+
+
+if __name__ == "__main__":
+    import json
+
+    from server.app import create_app
+    from server.config import ServerConfig
+
+    print(json.dumps(create_app(ServerConfig()).openapi(), indent=2, ensure_ascii=False))

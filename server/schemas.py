@@ -20,12 +20,16 @@ class ClassifyQuery(BaseModel):
     )
     resolution: Annotated[
         str | None,
-        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "native"}]}),
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "integer", "minimum": 1}, {"const": "native"}],
+                "examples": [224, "native"],
+            }
+        ),
     ] = Field(
         None,
         description="side of the model's input in pixels (with `fit=contain` the longer one), or "
         "`native` for the image's own size; by default what the model was evaluated at",
-        examples=[224],
     )
     fit: Fit | None = Field(
         None,
@@ -139,6 +143,33 @@ class ModelInfo(BaseModel):
 
 class ModelList(BaseModel):
     """All models that are served, the default first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "models": [
+                    {
+                        "name": "vim-tiny",
+                        "family": "vim",
+                        "task": "classify",
+                        "parameters": 7_148_008,
+                        "classes": 1000,
+                        "transform": {
+                            "resolution": 224,
+                            "fit": "crop",
+                            "crop_ratio": 0.875,
+                            "multiple": 16,
+                            "mean": [0.485, 0.456, 0.406],
+                            "std": [0.229, 0.224, 0.225],
+                        },
+                        "max_resolution": 1248,
+                        "dtype": "float32",
+                        "device": "cpu",
+                    }
+                ]
+            }
+        }
+    )
 
     models: list[ModelInfo]
 

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.transform import Transform
+
+
+def smooth(height, width):
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def published(image, resolution):
+    """The published evaluation: the shorter side to resolution / 0.875, then the centre."""
+    shorter = int(resolution / 0.875)
+    scale = shorter / min(image.size)
+    width, height = (
+        shorter if side == min(image.size) else int(side * scale) for side in image.size
+    )
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    top, left = round((height - resolution) / 2), round((width - resolution) / 2)
+    return image.crop((left, top, left + resolution, top + resolution))
+
+
+def normalised(image):
+    pixels = np.asarray(image, dtype=np.float64) / 255
+    return ((pixels - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(300, 400), (400, 300), (256, 256), (90, 1000), (1000, 90), (37, 41)]
+)
+@pytest.mark.parametrize("resolution", [96, 224])
+def test_crop_is_the_published_evaluation(height, width, resolution):
+    image = smooth(height, width)
+    tensor = Transform(resolution)(image)
+    assert tensor.shape == (3, resolution, resolution)
+    expected = normalised(published(image, resolution))
+    # Two grey levels: Pillow rounds once per pass, and picks the order of the passes.
+    np.testing.assert_allclose(tensor, expected, atol=2.1 / 255 / 0.224)
+
+
+@pytest.mark.parametrize(
+    ("transform", "size", "expected"),
+    [
+        (Transform(224), (300, 400), (224, 224)),
+        (Transform(100), (300, 400), (96, 96)),
+        (Transform(8), (300, 400), (16, 16)),
+        (Transform(None), (300, 401), (288, 400)),
+        (Transform(None), (5, 7), (16, 16)),
+        (Transform(224, "contain"), (290, 400), (160, 224)),
+        (Transform(224, "contain"), (400, 290), (224, 160)),
+        (Transform(224, "contain"), (1, 4000), (16, 224)),
+        (Transform(None, "contain"), (300, 409), (304, 416)),
+        (Transform(224, multiple=8), (300, 400), (224, 224)),
+        (Transform(4, multiple=8), (300, 400), (16, 16)),
+    ],
+)
+def test_sizes(transform, size, expected):
+    assert transform.output_size(*size) == expected
+    assert transform(smooth(*size)).shape == (3, *expected)
+
+
+@pytest.mark.parametrize("fit", ["crop", "contain"])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_reduced_picture_gives_the_same_input(fit, factor):
+    transform = Transform(64, fit)
+    image = smooth(240, 400)
+    tensor = transform(image.reduce(factor), (240, 400))
+    expected = transform(image)
+    assert tensor.shape == expected.shape
+    np.testing.assert_allclose(tensor, expected, atol=0.1)
+
+
+def test_decode_size_covers_the_output():
+    for transform in (Transform(224), Transform(224, "contain"), Transform(None)):
+        for size in [(1, 1), (1, 5000), (5000, 1), (224, 224), (333, 777)]:
+            whole, output = transform.decode_size(*size), transform.output_size(*size)
+            assert whole[0] >= output[0]
+            assert whole[1] >= output[1]
+
+
+def test_an_extreme_strip_needs_little_memory():
+    strip = Image.new("RGB", (1_000_000, 2), "red")
+    assert Transform(224)(strip).shape == (3, 224, 224)
+
+
+def test_what_a_request_asks_for():
+    transform = Transform(224, "crop", crop_ratio=0.9)
+    assert transform.with_request(None, None) == transform
+    assert transform.with_request(512, None).resolution == 512
+    assert transform.with_request("native", None).resolution is None
+    assert transform.with_request(None, "contain").fit == "contain"
+    assert transform.with_request(512, "contain").crop_ratio == 0.9

@@ -1,0 +1,183 @@
+"""The whole server over real sockets: concurrency, clients that leave, time that runs out."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from model import catalog
+from server.app import create_app
+from server.config import ServerConfig
+
+SIZES = [(16 * (1 + i % 7), 16 * (1 + i * 3 % 11)) for i in range(20)]
+QUERY = {"resolution": "native", "fit": "contain", "top_k": 7}
+
+
+@pytest.fixture
+def held(serve, tiny):
+    """A server whose device is busy with a first request until ``tiny.gate`` opens."""
+    with ThreadPoolExecutor() as pool:
+
+        def start(data, **settings):
+            client, app = serve(**settings)
+            while tiny.entered.acquire(blocking=False):
+                pass
+            tiny.batches.clear()
+            tiny.gate.clear()
+            first = pool.submit(client.post, "/v1/classify", content=data)
+            tiny.wait_for_batch()
+            return client, app, first, pool
+
+        yield start
+        tiny.gate.set()
+
+
+def depth(app):
+    return app.state.metrics.registry.get_sample_value("vimserve_queue_depth", {"model": "tiny"})
+
+
+def scores(answer):
+    assert answer.status_code == 200, answer.text
+    predictions = answer.json()["results"][0]["predictions"]
+    return [p["score"] for p in sorted(predictions, key=lambda p: p["index"])]
+
+
+def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(client, picture, encode):
+    files = [encode(picture(*size, seed)) for seed, size in enumerate(SIZES)]
+
+    def ask(data):
+        with httpx2.Client(base_url=client.base_url, timeout=20) as own:
+            return scores(own.post("/v1/classify", content=data, params=QUERY))
+
+    alone = [ask(data) for data in files]
+    with ThreadPoolExecutor(len(files)) as pool:
+        together = list(pool.map(ask, files))
+    for one, other in zip(alone, together, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_clients_share_a_batch(held, tiny, picture, encode, wait_until):
+    data = encode(picture(64, 64))
+    client, app, first, pool = held(data)
+    others = [pool.submit(client.post, "/v1/classify", content=data) for _ in range(4)]
+    wait_until(lambda: depth(app) == 4)
+    tiny.gate.set()
+    assert first.result().json()["batch"]["images"] == 1
+    assert [other.result().json()["batch"]["images"] for other in others] == [4] * 4
+
+
+def test_a_full_queue_answers_429(held, tiny, picture, encode, wait_until):
+    data = encode(picture(64, 64))
+    client, app, first, pool = held(data, max_queue_tokens=20)
+    second = pool.submit(client.post, "/v1/classify", content=data)
+    wait_until(lambda: depth(app) == 1)
+    refused = client.post("/v1/classify", content=data)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert (refused.json()["limit"], refused.json()["value"]) == (20, 34)
+    tiny.gate.set()
+    assert first.result().status_code == second.result().status_code == 200
+
+
+def test_no_answer_in_time(held, tiny, picture, encode):
+    data = encode(picture(64, 64))
+    client, _, first, _ = held(data, request_timeout=0.5)
+    late = client.post("/v1/classify", content=data)
+    assert late.status_code == 504
+    assert (late.json()["limit"], late.json()["value"]) == (0.5, 0.5)
+    tiny.gate.set()
+    assert first.result().status_code == 504
+    assert client.post("/v1/classify", content=data).status_code == 200
+    assert [batch.num_images for batch in tiny.batches] == [1, 1]
+
+
+def test_a_client_that_leaves_does_not_reach_the_device(held, tiny, picture, encode, wait_until):
+    data = encode(picture(64, 64))
+    client, app, first, _ = held(data)
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(f"{client.base_url}/v1/classify", content=data, timeout=0.2)
+    metrics = app.state.metrics.registry
+    labels = {"reason": "client-gone"}
+    wait_until(lambda: metrics.get_sample_value("vimserve_rejected_total", labels) == 1)
+    tiny.gate.set()
+    assert first.result().status_code == 200
+    assert client.post("/v1/classify", content=data).status_code == 200
+    assert [batch.num_images for batch in tiny.batches] == [1, 1]
+
+
+def test_a_client_that_leaves_while_sending(serve, wait_until):
+    client, app = serve()
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as sock:
+        sock.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        time.sleep(0.1)
+    labels = {"model": "tiny", "task": "classify", "status": "499"}
+    metrics = app.state.metrics.registry
+    wait_until(lambda: metrics.get_sample_value("vimserve_requests_total", labels) == 1)
+
+
+def test_a_body_that_does_not_arrive(serve):
+    client, _ = serve(request_timeout=0.3)
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as sock:
+        sock.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        sock.settimeout(10)
+        answer = b""
+        while b"upload-timeout" not in answer:
+            answer += sock.recv(10_000)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_model_failure_is_a_problem(serve, tiny, picture, encode):
+    client, _ = serve()
+    data = encode(picture(64, 64))
+    tiny.failure = RuntimeError("boom")
+    answer = client.post("/v1/classify", content=data)
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:vimserve:problem:model-failure"
+    tiny.failure = None
+    assert client.post("/v1/classify", content=data).status_code == 200
+
+
+def test_an_unforeseen_error_is_a_problem_without_its_details(serve, monkeypatch, picture, encode):
+    client, _ = serve()
+    monkeypatch.setattr("server.pipeline.top_k", lambda *_: 1 / 0)
+    answer = client.post("/v1/classify", content=encode(picture(64, 64)))
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "division" not in answer.text
+
+
+def test_shutting_down_answers_what_is_in_flight(tiny, live, spec, picture, encode):
+    data = encode(picture(64, 64))
+    with ThreadPoolExecutor() as pool:
+        with live(create_app(ServerConfig(), [spec])) as url:
+            while tiny.entered.acquire(blocking=False):
+                pass
+            tiny.gate.clear()
+            answer = pool.submit(httpx2.post, f"{url}/v1/classify", content=data, timeout=20)
+            tiny.wait_for_batch()
+            threading.Timer(0.3, tiny.gate.set).start()
+        assert answer.result().status_code == 200
+
+
+def test_alive_but_not_ready_while_the_model_loads(tiny, live, spec, monkeypatch, encode, picture):
+    loading = threading.Event()
+
+    def load(*_):
+        assert loading.wait(10)
+        return tiny
+
+    monkeypatch.setattr(catalog, "load", load)
+    app = create_app(ServerConfig(), [spec])
+    with live(app, "/healthz") as url, httpx2.Client(base_url=url) as client:
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "loading"})
+        assert client.get("/v1/models").status_code == 200
+        refused = client.post("/v1/classify", content=encode(picture(64, 64)))
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        assert (refused.json()["limit"], refused.json()["value"]) == ("ready", "loading")
+        loading.set()

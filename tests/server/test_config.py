@@ -1,0 +1,66 @@
+import argparse
+
+import pytest
+
+from server.config import Config, ServerConfig
+
+
+def from_arguments(config_type, *arguments):
+    parser = argparse.ArgumentParser()
+    config_type.add_flags(parser)
+    return config_type.from_flags(vars(parser.parse_args(arguments)))
+
+
+def test_defaults():
+    config = from_arguments(ServerConfig)
+    assert (config.host, config.port, config.model) == ("127.0.0.1", 8000, ("demo",))
+    assert config.max_resolution == 1248
+
+
+def test_flags_win_over_variables_and_variables_over_defaults(monkeypatch):
+    monkeypatch.setenv("VIMSERVE_PORT", "1")
+    monkeypatch.setenv("VIMSERVE_HOST", "0.0.0.0")  # noqa: S104
+    config = from_arguments(ServerConfig, "--port", "2")
+    assert (config.port, config.host, config.max_images) == (2, "0.0.0.0", 32)  # noqa: S104
+
+
+def test_models_repeat_as_flags_and_have_commas_in_the_variable(monkeypatch):
+    monkeypatch.setenv("VIMSERVE_MODEL", "a,b=./c.pth")
+    assert from_arguments(Config).model == ("a", "b=./c.pth")
+    assert from_arguments(Config, "--model", "x", "--model", "y=z,1").model == ("x", "y=z,1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "65536"], "port: Input should be less than or equal to 65535, not '65536'"),
+        (["--threads", "0"], "threads: "),
+        (["--request-timeout", "inf"], "request-timeout: "),
+        (["--max-pixels", "many"], "max-pixels: "),
+        (["--log-level", "loud"], "log-level: "),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(arguments, message):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        from_arguments(ServerConfig, *arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_wrong_variable_too(monkeypatch):
+    monkeypatch.setenv("VIMSERVE_PORT", "http")
+    with pytest.raises(ValueError, match=r"port.*'http'"):
+        from_arguments(ServerConfig)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        ServerConfig().port = 1
+
+
+def test_help_names_the_default_and_the_variable(capsys):
+    parser = argparse.ArgumentParser()
+    ServerConfig.add_flags(parser)
+    text = " ".join(parser.format_help().split())
+    assert "port to listen on; 0 takes a free one (default 8000; VIMSERVE_PORT)" in text
+    for name in ServerConfig.model_fields:
+        assert f"VIMSERVE_{name.upper()}" in text

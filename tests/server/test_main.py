@@ -1,0 +1,177 @@
+"""The command: exit statuses and what a person reads."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from model.catalog import HubFile
+from server.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def catalog_of_one(tiny, spec, monkeypatch):
+    monkeypatch.setattr("server.predict.resolve", lambda name: spec)
+
+
+def run(*arguments):
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "server", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+
+
+def one_line(text):
+    assert text.startswith("vimserve: ")
+    assert text.count("\n") == 1
+    return text
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["predict"], ["models"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: vimserve")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("vimserve ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--prot", "1"], ["predict"]])
+def test_a_wrong_command_line(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    one_line(capsys.readouterr().err)
+
+
+def test_a_wrong_setting(capsys):
+    assert main(["serve", "--port", "http"]) == 2
+    assert "'http'" in one_line(capsys.readouterr().err)
+
+
+def test_predict(catalog_of_one, tiny, picture, tmp_path, capsys):
+    files = [tmp_path / "a.png", tmp_path / "b.jpg"]
+    for seed, file in enumerate(files):
+        picture(40 + 50 * seed, 70, seed).save(file)
+    assert main(["predict", *map(str, files), "--top-k", "2", "--fit", "contain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0], lines[3]] == list(map(str, files))
+    assert all("%  class " in lines[i] for i in (1, 2, 4, 5))
+    assert tiny.batches[-1].num_images == 2
+    assert len(tiny.batches) == 1
+
+
+def test_predict_names_what_it_cannot_read_and_answers_the_rest(
+    catalog_of_one, picture, tmp_path, capsys
+):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    picture(40, 40).save(good)
+    bad.write_text("not an image")
+    assert main(["predict", str(bad), str(good), str(tmp_path / "missing.png")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(str(good))
+    refused, missing = captured.err.splitlines()
+    assert refused.startswith(f"vimserve: {bad}: the bytes are not an image")
+    assert missing == f"vimserve: {tmp_path / 'missing.png'}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--top-k", "8"], "top_k must be from 1 to 7"),
+        (["--resolution", "nan"], "resolution must be 'native' or"),
+        (["--device", "nonsense"], "device 'nonsense' cannot be used"),
+    ],
+)
+def test_predict_with_a_wrong_parameter(catalog_of_one, flags, message, capsys):
+    assert main(["predict", "a.png", *flags]) == 1
+    assert message in one_line(capsys.readouterr().err)
+
+
+def test_unknown_model(capsys):
+    assert main(["predict", "a.png", "--model", "resnet"]) == 1
+    message = one_line(capsys.readouterr().err)
+    assert "resnet" in message
+    assert "vim-tiny" in message
+
+
+def test_models(capsys):
+    assert main(["models"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "family", "parameters", "resolution", "weights"]
+    table = {row.split()[0]: row for row in rows}
+    assert {"demo", "vim-tiny", "vim-base"} <= set(table)
+    assert "huggingface.co/hustvl/Vim-tiny-midclstok" in table["vim-tiny"]
+
+
+def test_models_that_are_there(spec, monkeypatch, tmp_path, capsys):
+    present, missing = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    present.write_bytes(b"x")
+    sources = {"a": present, "b": missing, "c": HubFile("owner/repo", "c.pth")}
+    monkeypatch.setattr("server.predict.names", lambda: tuple(sources))
+    monkeypatch.setattr(
+        "server.predict.resolve", lambda name: replace(spec, name=name, source=sources[name])
+    )
+    monkeypatch.setattr(type(spec), "parameters", 1234)
+    monkeypatch.setattr(type(spec), "available", property(lambda spec: spec.source == present))
+    assert main(["models"]) == 0
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert rows[0].endswith("  1,234       64          present")
+    assert rows[1].endswith(f"missing: {missing}")
+    assert rows[2].endswith("from huggingface.co/owner/repo")
+
+
+def test_serve_with_a_port_in_use():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port))
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in one_line(done.stderr)
+
+
+def test_serve_with_a_bad_checkpoint(tmp_path):
+    file = tmp_path / "mine.pth"
+    file.write_bytes(b"not a checkpoint")
+    done = run("serve", "--port", "0", "--model", f"mine={file}")
+    assert done.returncode == 1
+    assert "mine.pth" in one_line(done.stderr)
+
+
+def test_serve_until_sigterm(picture, encode):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:  # noqa: S603
+        url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 50
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            try:
+                if httpx2.get(f"{url}/readyz").status_code == 200:
+                    break
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.05)
+        assert httpx2.post(f"{url}/v1/classify", content=encode(picture(64, 64))).is_success
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "POST /v1/classify 200" in log
+    assert "Traceback" not in log
