@@ -1,0 +1,27 @@
+"""Causal depthwise convolution + SiLU over packed sequences, in all directions at once."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from kernels.dispatch import implementation
+
+
+def conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor, reverse: Sequence[bool]
+) -> Tensor:
+    """Convolve every channel with its own filter of 4 taps, then apply SiLU.
+
+    ``y[t] = silu(bias + sum_j weight[j] x[t - 3 + j])`` with zeros before the sequence's first
+    token; a reversed direction looks ahead instead, ``x[t + 3 - j]``, with zeros after the last.
+
+    Args:
+        x: ``[T, E]``, rows contiguous.
+        weight: ``[K, E, 4]``; bias: ``[K, E]``.
+        cu_seqlens: ``[N + 1]`` int32 on the device of x, from 0 to T.
+        reverse: one flag for each of the K directions.
+
+    Returns:
+        ``[K, T, E]`` in the dtype of x.
+    """
+    return implementation("conv1d", x.device.type)(x, weight, bias, cu_seqlens, reverse)  # type: ignore[no-any-return]

@@ -1,0 +1,73 @@
+"""Convolution for CPUs. A task is a run of tokens, across all channels and directions."""
+
+from collections.abc import Sequence
+
+import torch
+from numba import cfunc, njit
+from torch import Tensor
+
+from kernels.dispatch import require_float32
+from kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
+from kernels.simd import LANES, fma, load, shifted, silu, store
+
+TAPS = 4
+TOKENS = 64
+
+
+@njit
+def _convolve(begin, end, low, high, E, x, x_row, taps, bias, reverse, out):
+    """Tokens begin..end of the sequence low..high; taps ``[TAPS, E]``."""
+    toward = 1 if reverse else -1
+    for t in range(begin, end):
+        for e in range(0, E, LANES):
+            y = load(bias, e)
+            for j in range(TAPS):
+                source = t + toward * (TAPS - 1 - j)
+                if low <= source < high:
+                    y = fma(load(taps, j * E + e), load(x, source * x_row + e), y)
+            store(out, t * E + e, silu(y))
+
+
+@cfunc(SIGNATURE, cache=True)
+def _conv(a):
+    T, E, directions, sequences = a[2], a[3], a[4], a[5]
+    cu_seqlens, x, x_row, taps, bias, reverse, out = (
+        ints(a[6]), floats(a[7]), a[8], floats(a[9]), floats(a[10]), a[11], floats(a[12]),
+    )  # fmt: skip
+    while True:
+        task = next_task(a)
+        if task < 0:
+            break
+        first, last = task * TOKENS, min(task * TOKENS + TOKENS, T)
+        for n in range(sequences):
+            low, high = cu_seqlens[n], cu_seqlens[n + 1]
+            if high <= first or low >= last:
+                continue
+            for k in range(directions):
+                _convolve(
+                    max(first, low), min(last, high), low, high, E, x, x_row,
+                    shifted(taps, k * TAPS * E), shifted(bias, k * E),
+                    (reverse >> k) & 1 != 0, shifted(out, k * T * E),
+                )  # fmt: skip
+
+
+_kernel = Kernel(_conv)
+
+
+def conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor, reverse: Sequence[bool]
+) -> Tensor:
+    """See ``kernels.conv1d``."""
+    T, E = x.shape
+    require_float32(x=x, weight=weight, bias=bias)
+    assert x.stride(1) == 1
+    assert E % LANES == 0
+    assert weight.shape[2] == TAPS
+    taps = weight.transpose(1, 2).contiguous()
+    out = torch.empty(len(reverse), T, E)
+    flags = sum(1 << k for k, backward in enumerate(reverse) if backward)
+    _kernel(
+        -(-T // TOKENS), T, E, len(reverse), len(cu_seqlens) - 1,
+        cu_seqlens, x, x.stride(0), taps, bias.contiguous(), flags, out,
+    )  # fmt: skip
+    return out

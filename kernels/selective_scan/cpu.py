@@ -1,0 +1,237 @@
+"""Selective scan for CPUs. A task is a block of channels of one sequence, in all directions.
+
+The sequence is walked in tiles: the step sizes and scaled inputs of a tile are computed into a
+cache-resident buffer, then eight states of 16 channels at a time go through the tile in registers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numba import cfunc, float32, njit
+from torch import Tensor
+
+from kernels.dispatch import require_float32
+from kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
+from kernels.simd import (
+    LANES,
+    LOG2_E,
+    exp2,
+    fma,
+    load,
+    pointer,
+    prefetch,
+    shifted,
+    silu,
+    softplus,
+    splat,
+    store,
+)
+
+BLOCK = 32
+TILE = 32
+UNROLL = 8
+# Arguments: counter, tasks and what the directions share, then what each has of its own.
+_SHARED = 10
+_PER_DIRECTION = 13
+
+
+@njit(inline="always")
+def _load_states(p, at):
+    return (
+        load(p, at), load(p, at + BLOCK), load(p, at + 2 * BLOCK), load(p, at + 3 * BLOCK),
+        load(p, at + 4 * BLOCK), load(p, at + 5 * BLOCK), load(p, at + 6 * BLOCK),
+        load(p, at + 7 * BLOCK),
+    )  # fmt: skip
+
+
+@njit(inline="always")
+def _store_states(p, at, h):
+    store(p, at, h[0])
+    store(p, at + BLOCK, h[1])
+    store(p, at + 2 * BLOCK, h[2])
+    store(p, at + 3 * BLOCK, h[3])
+    store(p, at + 4 * BLOCK, h[4])
+    store(p, at + 5 * BLOCK, h[5])
+    store(p, at + 6 * BLOCK, h[6])
+    store(p, at + 7 * BLOCK, h[7])
+
+
+@njit(inline="always")
+def _advance(h, A, dt, dtx, b, at):
+    return (
+        fma(exp2(dt * A[0]), h[0], dtx * splat(b[at])),
+        fma(exp2(dt * A[1]), h[1], dtx * splat(b[at + 1])),
+        fma(exp2(dt * A[2]), h[2], dtx * splat(b[at + 2])),
+        fma(exp2(dt * A[3]), h[3], dtx * splat(b[at + 3])),
+        fma(exp2(dt * A[4]), h[4], dtx * splat(b[at + 4])),
+        fma(exp2(dt * A[5]), h[5], dtx * splat(b[at + 5])),
+        fma(exp2(dt * A[6]), h[6], dtx * splat(b[at + 6])),
+        fma(exp2(dt * A[7]), h[7], dtx * splat(b[at + 7])),
+    )
+
+
+@njit(inline="always")
+def _read_out(y, h, c, at):
+    even = fma(h[0], splat(c[at]), y)
+    odd = h[1] * splat(c[at + 1])
+    even = fma(h[2], splat(c[at + 2]), even)
+    odd = fma(h[3], splat(c[at + 3]), odd)
+    even = fma(h[4], splat(c[at + 4]), even)
+    odd = fma(h[5], splat(c[at + 5]), odd)
+    even = fma(h[6], splat(c[at + 6]), even)
+    return even + fma(h[7], splat(c[at + 7]), odd)
+
+
+@njit
+def _scan_tile(
+    tokens, first, step, width, S, A, h, dt, dtx, y, b, b_row, c, c_row,
+    x_next, x_row, z_next, z_row, out_next, out_row,
+):  # fmt: skip
+    """Add C·h to ``y`` for every token of a tile and leave the states in ``h``.
+
+    Meanwhile the next tile's rows, which lie far apart, are fetched into the cache.
+
+    A, h ``[S, BLOCK]``; dt, dtx, y ``[TILE, BLOCK]``; b and c point at the tile's first token.
+    """
+    for e in range(0, width, LANES):
+        for s in range(0, S, UNROLL):
+            decay = _load_states(A, s * BLOCK + e)
+            states = _load_states(h, s * BLOCK + e)
+            for i in range(tokens):
+                t = first + step * i
+                at = t * BLOCK + e
+                if s == 0:
+                    prefetch(x_next, t * x_row + e)
+                    prefetch(z_next, t * z_row + e)
+                    prefetch(out_next, t * out_row + e)
+                states = _advance(states, decay, load(dt, at), load(dtx, at), b, t * b_row + s)
+                store(y, at, _read_out(load(y, at), states, c, t * c_row + s))
+            _store_states(h, s * BLOCK + e, states)
+
+
+@njit
+def _prepare_tile(tokens, width, R, x, x_row, low, low_row, weight, bias, skip, dt, dtx, y):
+    """dt = softplus(bias + low-rank step · weight), dtx = dt * x, y = skip * x."""
+    for t in range(tokens):
+        for e in range(0, width, LANES):
+            step = load(bias, e)
+            for r in range(R):
+                step = fma(splat(low[t * low_row + r]), load(weight, r * BLOCK + e), step)
+            step = softplus(step)
+            value = load(x, t * x_row + e)
+            store(dt, t * BLOCK + e, step)
+            store(dtx, t * BLOCK + e, step * value)
+            store(y, t * BLOCK + e, load(skip, e) * value)
+
+
+@njit
+def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
+    """The directions add up in ``out``; the last one applies the gate that all share."""
+    for t in range(tokens):
+        for e in range(0, width, LANES):
+            value = load(y, t * BLOCK + e)
+            if not first:
+                value = value + load(out, t * out_row + e)
+            if last:
+                value = value * silu(load(z, t * z_row + e))
+            store(out, t * out_row + e, value)
+
+
+@cfunc(SIGNATURE, cache=True)
+def _scan(a):
+    E, S, R, directions = a[2], a[3], a[4], a[5]
+    cu_seqlens, z, z_row, out = ints(a[6]), floats(a[7]), a[8], floats(a[9])
+    blocks = (E + BLOCK - 1) // BLOCK
+    scratch = np.empty((2 * S + R + 2 + 3 * TILE, BLOCK), dtype=np.float32)
+    A, h, weight, vectors = (
+        scratch[:S], scratch[S : 2 * S], scratch[2 * S : 2 * S + R], scratch[2 * S + R :],
+    )  # fmt: skip
+    bias, skip = pointer(vectors), pointer(vectors[1:])
+    dt, dtx, y = (
+        pointer(vectors[2:]),
+        pointer(vectors[2 + TILE :]),
+        pointer(vectors[2 + 2 * TILE :]),
+    )
+    while True:
+        task = next_task(a)
+        if task < 0:
+            break
+        begin = np.int64(cu_seqlens[task // blocks])
+        end = np.int64(cu_seqlens[task // blocks + 1])
+        channel = task % blocks * BLOCK
+        width = min(BLOCK, E - channel)
+        tiles = (end - begin + TILE - 1) // TILE
+        for k in range(directions):
+            p = _SHARED + _PER_DIRECTION * k
+            reverse = a[p] != 0
+            x, low, b, c = floats(a[p + 1]), floats(a[p + 3]), floats(a[p + 5]), floats(a[p + 7])
+            x_row, low_row, b_row, c_row = a[p + 2], a[p + 4], a[p + 6], a[p + 8]
+            dt_weight, dt_bias = floats(a[p + 9]), floats(a[p + 10])
+            A_rate, D = floats(a[p + 11]), floats(a[p + 12])
+            for e in range(width):
+                for s in range(S):
+                    A[s, e] = A_rate[(channel + e) * S + s] * float32(LOG2_E)
+                for r in range(R):
+                    weight[r, e] = dt_weight[(channel + e) * R + r]
+                vectors[0, e] = dt_bias[channel + e]
+                vectors[1, e] = D[channel + e]
+            h[:] = 0
+            for tile in range(tiles):
+                t = begin + TILE * (tiles - 1 - tile if reverse else tile)
+                t_next = t - TILE if reverse else t + TILE
+                tokens = min(TILE, end - t)
+                _prepare_tile(
+                    tokens, width, R, shifted(x, t * x_row + channel), x_row,
+                    shifted(low, t * low_row), low_row, pointer(weight), bias, skip, dt, dtx, y,
+                )  # fmt: skip
+                _scan_tile(
+                    tokens, tokens - 1 if reverse else 0, -1 if reverse else 1, width, S,
+                    pointer(A), pointer(h), dt, dtx, y,
+                    shifted(b, t * b_row), b_row, shifted(c, t * c_row), c_row,
+                    shifted(x, t_next * x_row + channel), x_row,
+                    shifted(z, t_next * z_row + channel), z_row,
+                    shifted(out, t_next * E + channel), E,
+                )  # fmt: skip
+                _finish_tile(
+                    tokens, width, y, shifted(z, t * z_row + channel), z_row,
+                    shifted(out, t * E + channel), E, k == 0, k == directions - 1,
+                )  # fmt: skip
+
+
+_kernel = Kernel(_scan)
+
+
+def selective_scan(
+    x: Tensor,
+    dt: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    cu_seqlens: Tensor,
+    reverse: Sequence[bool],
+) -> Tensor:
+    """See ``kernels.selective_scan``."""
+    directions, _, E = x.shape
+    S, R = A.shape[-1], dt_weight.shape[-1]
+    require_float32(x=x, dt=dt, dt_weight=dt_weight, dt_bias=dt_bias, A=A, B=B, C=C, D=D, z=z)
+    assert E % LANES == 0
+    assert S % UNROLL == 0
+    for rows in (x, dt, B, C, z):
+        assert rows.stride(-1) == 1
+    out = torch.empty(z.shape)
+    arguments: list[Tensor | int] = []
+    for k, backward in enumerate(reverse):
+        weights = (dt_weight[k], dt_bias[k], A[k], D[k])
+        assert all(weight.is_contiguous() for weight in weights)
+        arguments += [
+            int(backward), x[k], x.stride(1), dt[k], dt.stride(1),
+            B[k], B.stride(1), C[k], C.stride(1), *weights,
+        ]  # fmt: skip
+    tasks = (len(cu_seqlens) - 1) * -(-E // BLOCK)
+    _kernel(tasks, E, S, R, directions, cu_seqlens, z, z.stride(0), out, *arguments)
+    return out
