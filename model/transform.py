@@ -39,8 +39,10 @@ class Transform:
         self, resolution: int | Literal["native"] | None, fit: Fit | None
     ) -> "Transform":
         """The same transform with what a request asked for instead of the defaults."""
-        wanted = {"native": None, None: self.resolution}.get(resolution, resolution)
-        return replace(self, resolution=wanted, fit=fit or self.fit)
+        if resolution is None:
+            resolution = self.resolution
+        side = None if resolution == "native" else resolution
+        return replace(self, resolution=side, fit=fit or self.fit)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what ``__call__`` makes of a ``height`` × ``width`` picture."""

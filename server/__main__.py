@@ -3,10 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from server import __version__
 from server.config import Config, ServerConfig
+
+if TYPE_CHECKING:
+    from model.transform import Fit  # torch comes with it, and --help shall be quick
 
 DESCRIPTION = "Vision Mamba inference for images of any size, over HTTP or from the command line."
 
@@ -81,7 +84,7 @@ def _serve(config: ServerConfig) -> int:
 
 
 def _predict(
-    config: Config, images: list[str], top_k: int | None, resolution: str | None, fit: str | None
+    config: Config, images: list[str], top_k: int | None, resolution: str | None, fit: "Fit | None"
 ) -> int:
     from server.predict import predict
 

@@ -15,15 +15,19 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VIMSERVE_", frozen=True, extra="forbid")
 
     model: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("demo",),
+        default=("demo",),
         min_length=1,
         description="a name from `vimserve models`, or NAME=FILE for a checkpoint of your own; "
         "repeat for several (in the variable: commas), the first is the default",
     )
-    device: str = Field("cpu", description="torch device that the models run on")
-    threads: Positive | None = Field(None, description="CPU threads of a forward pass")
-    max_pixels: Positive = Field(50_000_000, description="largest image accepted, in pixels")
-    max_resolution: Positive = Field(1248, description="longest side of a model's input, in pixels")
+    device: str = Field(default="cpu", description="torch device that the models run on")
+    threads: Positive | None = Field(default=None, description="CPU threads of a forward pass")
+    max_pixels: Positive = Field(
+        default=50_000_000, description="largest image accepted, in pixels"
+    )
+    max_resolution: Positive = Field(
+        default=1248, description="longest side of a model's input, in pixels"
+    )
 
     @field_validator("model", mode="before")
     @classmethod
@@ -67,23 +71,31 @@ class Config(BaseSettings):
 class ServerConfig(Config):
     """What `vimserve serve` needs to know besides."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
+    )
     max_batch_tokens: Positive | None = Field(
-        None,
+        default=None,
         description="most tokens in one batch, hence of one image "
         "(default: 8192, or the largest image that --max-resolution admits)",
     )
     max_queue_tokens: Positive = Field(
-        131_072, description="most tokens that wait for one model; beyond it the answer is 429"
+        default=131_072,
+        description="most tokens that wait for one model; beyond it the answer is 429",
     )
-    max_body_bytes: Positive = Field(32 * 2**20, description="largest request body, in bytes")
-    max_images: Positive = Field(32, description="most images in one request")
+    max_body_bytes: Positive = Field(
+        default=32 * 2**20, description="largest request body, in bytes"
+    )
+    max_images: Positive = Field(default=32, description="most images in one request")
     request_timeout: float = Field(
-        60, gt=0, allow_inf_nan=False, description="seconds until a request is answered with 504"
+        default=60,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds until a request is answered with 504",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe messages that are logged"
+        default="info", description="least severe messages that are logged"
     )
 
 

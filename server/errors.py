@@ -161,7 +161,7 @@ class Overloaded(ServerError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "overloaded"
-    retry_after_s = 1
+    retry_after_s: ClassVar[int | None] = 1
 
 
 class QueueFull(Overloaded):

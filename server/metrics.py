@@ -12,7 +12,7 @@ from server.schemas import Timing
 
 RESOLUTIONS = (224, 512, 1024, 1248)
 # A second series per metric, which nothing here needs.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -26,49 +26,55 @@ def resolution_bucket(height: int, width: int) -> str:
 
 
 class Metrics:
-    """Counters and histograms by their names without the ``vimserve_`` prefix."""
+    """Counters and histograms; attributes are their names without the prefix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        shared = {"namespace": "vimserve", "registry": self.registry}
+        registry = self.registry
         self.requests = Counter(
-            "requests", "Requests answered", ["model", "task", "status"], **shared
+            "vimserve_requests", "Requests answered", ["model", "task", "status"], registry=registry
         )
         self.request_seconds = Histogram(
-            "request_seconds",
+            "vimserve_request_seconds",
             "From the head of a request to its answer, by the side of the square that has the "
             "area of its largest input",
             ["model", "task", "resolution"],
             buckets=SECONDS,
-            **shared,
+            registry=registry,
         )
         self.stage_seconds = Histogram(
-            "stage_seconds",
+            "vimserve_stage_seconds",
             "What a request spends in each stage",
             ["model", "stage"],
             buckets=SECONDS,
-            **shared,
+            registry=registry,
         )
         self.batch_images = Histogram(
-            "batch_images",
+            "vimserve_batch_images",
             "Images in a batch",
             buckets=[2**power for power in range(9)],
-            **shared,
+            registry=registry,
         )
         self.batch_tokens = Histogram(
-            "batch_tokens",
+            "vimserve_batch_tokens",
             "Tokens in a batch",
             buckets=[2**power for power in range(6, 18)],
-            **shared,
+            registry=registry,
         )
-        self.queue_depth = Gauge("queue_depth", "Images that wait", ["model"], **shared)
-        self.inflight = Gauge("inflight", "Requests that are being answered", **shared)
-        self.rejected = Counter("rejected", "Requests refused, by reason", ["reason"], **shared)
+        self.queue_depth = Gauge(
+            "vimserve_queue_depth", "Images that wait", ["model"], registry=registry
+        )
+        self.inflight = Gauge(
+            "vimserve_inflight", "Requests that are being answered", registry=registry
+        )
+        self.rejected = Counter(
+            "vimserve_rejected", "Requests refused, by reason", ["reason"], registry=registry
+        )
         self.model_info = Gauge(
-            "model_info",
+            "vimserve_model_info",
             "Models that are ready",
             ["model", "family", "dtype", "device", "attention", "parameters"],
-            **shared,
+            registry=registry,
         )
 
     def observe_stages(self, model: str, timing: Timing) -> None:

@@ -78,7 +78,7 @@ def _predict_one(
 
 def list_models() -> int:
     """Print a table of the catalog."""
-    rows = [("name", "family", "parameters", "resolution", "weights")]
+    rows: list[tuple[str, ...]] = [("name", "family", "parameters", "resolution", "weights")]
     rows += [_row(resolve(name)) for name in names()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

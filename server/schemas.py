@@ -13,10 +13,10 @@ class ClassifyQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(
-        None, description="one of `GET /v1/models`; by default the first of them"
+        default=None, description="one of `GET /v1/models`; by default the first of them"
     )
     top_k: int | None = Field(
-        None, ge=1, description="classes to return; by default 5, or all if there are fewer"
+        default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
     )
     resolution: Annotated[
         str | None,
@@ -27,12 +27,12 @@ class ClassifyQuery(BaseModel):
             }
         ),
     ] = Field(
-        None,
+        default=None,
         description="side of the model's input in pixels (with `fit=contain` the longer one), or "
         "`native` for the image's own size; by default what the model was evaluated at",
     )
     fit: Fit | None = Field(
-        None,
+        default=None,
         description="`crop` fills a square and cuts the rest, `contain` keeps the whole image and "
         "its aspect ratio; by default what the model was evaluated with",
     )
@@ -57,7 +57,7 @@ class ModelInput(BaseModel):
 class ClassifyResult(BaseModel):
     """The answer for one image."""
 
-    file: str | None = Field(None, description="name of the upload, in a multipart request")
+    file: str | None = Field(default=None, description="name of the upload, in a multipart request")
     predictions: list[Prediction] = Field(description="likeliest first")
     input: ModelInput
 
@@ -201,7 +201,11 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    parameter: str | None = Field(None, description="query parameter or form field at fault")
-    limit: Any = Field(None, description="what is accepted: a bound, or the choices")
-    value: Any = Field(None, description="what the request had")
-    file: str | None = Field(None, description="the upload at fault, in a multipart request")
+    parameter: str | None = Field(
+        default=None, description="query parameter or form field at fault"
+    )
+    limit: Any = Field(default=None, description="what is accepted: a bound, or the choices")
+    value: Any = Field(default=None, description="what the request had")
+    file: str | None = Field(
+        default=None, description="the upload at fault, in a multipart request"
+    )

@@ -43,7 +43,8 @@ class Runner:
         """Length of the sequence that an input of ``height`` × ``width`` pixels becomes."""
         config = self.spec.config
         grid = patch_grid((3, height, width), config.patch_size, config.stride)
-        return int(self.module.num_tokens(grid))
+        tokens: int = self.module.num_tokens(grid)
+        return tokens
 
     def run(self, images: Sequence[Tensor]) -> Tensor:
         """Class scores, float32 ``[N, classes]`` on the CPU, of normalised ``[3, H, W]`` images."""

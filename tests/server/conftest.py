@@ -74,7 +74,7 @@ def _spec(name: str = "tiny") -> ModelSpec:
         name=name,
         family="vim",
         task="classify",
-        config=VimConfig(width=8, depth=1, num_classes=CLASSES),
+        config=VimConfig(width=64, depth=1, num_classes=CLASSES),
         labels=tuple(f"class {index}" for index in range(CLASSES)),
         transform=Transform(resolution=64),
         source=Path("tiny.safetensors"),
