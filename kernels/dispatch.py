@@ -27,7 +27,7 @@ def implementation(operation: str, device_type: str) -> Callable[..., Any]:
             f"no kernels for {name!r}: choose one of {', '.join(IMPLEMENTATIONS)} with {VARIABLE}"
         )
     module = importlib.import_module(f"kernels.{operation}.{name}")
-    return getattr(module, operation)  # type: ignore[no-any-return]
+    return getattr(module, operation)
 
 
 def require_float32(**tensors: torch.Tensor | None) -> None:

@@ -163,7 +163,7 @@ def softplus(_context, x):
 
 @intrinsic
 def silu(_context, x):
-    """x / (1 + e^-x)."""
+    """Sigmoid-weighted linear unit, x / (1 + e^-x)."""
 
     def codegen(_context, builder, _signature, args):
         # Below -87 the quotient is 0 in float32 either way, and exp2 stays in its range.

@@ -36,8 +36,10 @@ class VimConfig:
         for name in ("width", "depth", "patch_size", "stride", "states", "num_classes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width % 8:
-            raise ValueError(f"width must be a multiple of 8, not {self.width}")
+        if self.width % 16:
+            raise ValueError(f"width must be a multiple of 16, not {self.width}")
+        if self.states % 8:
+            raise ValueError(f"states must be a multiple of 8, not {self.states}")
         if self.stride > self.patch_size:
             raise ValueError(
                 f"stride {self.stride} is larger than the patch ({self.patch_size}): "

@@ -19,4 +19,4 @@ def add_norm(
     Returns:
         ``(sum / rms(sum) * weight)`` in the dtype of hidden, and the sum in float32.
     """
-    return implementation("add_norm", hidden.device.type)(hidden, residual, weight, eps)  # type: ignore[no-any-return]
+    return implementation("add_norm", hidden.device.type)(hidden, residual, weight, eps)

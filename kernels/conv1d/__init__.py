@@ -17,11 +17,12 @@ def conv1d(
 
     Args:
         x: ``[T, E]``, rows contiguous.
-        weight: ``[K, E, 4]``; bias: ``[K, E]``.
+        weight: ``[K, E, 4]``.
+        bias: ``[K, E]``.
         cu_seqlens: ``[N + 1]`` int32 on the device of x, from 0 to T.
         reverse: one flag for each of the K directions.
 
     Returns:
         ``[K, T, E]`` in the dtype of x.
     """
-    return implementation("conv1d", x.device.type)(x, weight, bias, cu_seqlens, reverse)  # type: ignore[no-any-return]
+    return implementation("conv1d", x.device.type)(x, weight, bias, cu_seqlens, reverse)

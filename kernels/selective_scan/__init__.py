@@ -32,9 +32,11 @@ def selective_scan(
     Args:
         x: ``[K, T, E]``, rows contiguous, as all of the following that have a T.
         dt: ``[K, T, R]`` low-rank step sizes.
-        dt_weight: ``[K, E, R]``; dt_bias: ``[K, E]``.
+        dt_weight: ``[K, E, R]``.
+        dt_bias: ``[K, E]``.
         A: ``[K, E, S]`` float32, negative.
-        B: ``[K, T, S]``; C: ``[K, T, S]``.
+        B: ``[K, T, S]``.
+        C: ``[K, T, S]``.
         D: ``[K, E]`` float32.
         z: ``[T, E]`` the gate, shared by the directions.
         cu_seqlens: ``[N + 1]`` int32 on the device of x, from 0 to T.
@@ -44,4 +46,4 @@ def selective_scan(
         ``[T, E]`` in the dtype of x.
     """
     run = implementation("selective_scan", x.device.type)
-    return run(x, dt, dt_weight, dt_bias, A, B, C, D, z, cu_seqlens, reverse)  # type: ignore[no-any-return]
+    return run(x, dt, dt_weight, dt_bias, A, B, C, D, z, cu_seqlens, reverse)

@@ -112,7 +112,7 @@ def _scan_tile(
 
 @njit
 def _prepare_tile(tokens, width, R, x, x_row, low, low_row, weight, bias, skip, dt, dtx, y):
-    """dt = softplus(bias + low-rank step · weight), dtx = dt * x, y = skip * x."""
+    """Compute dt = softplus(bias + low · weight), dtx = dt * x and y = skip * x."""
     for t in range(tokens):
         for e in range(0, width, LANES):
             step = load(bias, e)

@@ -1,0 +1,260 @@
+"""Names that users type to models: configuration, weights, labels and preprocessing."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from torch import Tensor
+
+from model import config as configs
+from model.checkpoint import CheckpointError, infer_vim_config, load_strictly, read_state_dict
+from model.config import VimConfig
+from model.transform import Transform
+from model.vim import Vim
+
+HERE = Path(__file__).parent
+IMAGENET_LABELS = HERE / "labels" / "imagenet1k.json"
+DEMO = HERE / "demo" / "demo.safetensors"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a Hugging Face repository."""
+
+    repo: str
+    filename: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.filename}"
+
+    @property
+    def cached(self) -> bool:
+        """Whether it is on this machine already."""
+        return isinstance(huggingface_hub.try_to_load_from_cache(self.repo, self.filename), str)
+
+    def fetch(self) -> Path:
+        """Its path on this machine, downloaded first (with a progress bar) if need be.
+
+        Raises:
+            CheckpointError: if the hub cannot be reached or does not have it.
+        """
+        try:
+            return Path(huggingface_hub.hf_hub_download(self.repo, self.filename))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise CheckpointError(
+                f"{self} is not on this machine and could not be downloaded "
+                f"({type(error).__name__}): get the file elsewhere and pass it as NAME=FILE"
+            ) from error
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything about a model but its weights' values."""
+
+    name: str
+    config: VimConfig
+    labels: tuple[str, ...]
+    transform: Transform
+    source: HubFile | Path
+    family: str = "vim"
+    task: str = "classify"
+
+    @property
+    def available(self) -> bool:
+        """Whether the weights are on this machine."""
+        return self.source.cached if isinstance(self.source, HubFile) else self.source.is_file()
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in Vim(self.config).parameters())
+
+
+# Hugging Face repositories of the authors (github.com/hustvl/Vim, README, "Model Weights"); the
+# files named _ft_ were fine-tuned with patches every 8 pixels, the paper's Vim with a plus sign.
+_PUBLISHED = {
+    "vim-tiny": (configs.VIM_TINY, "hustvl/Vim-tiny-midclstok", "vim_t_midclstok_76p1acc.pth"),
+    "vim-tiny-plus": (
+        configs.VIM_TINY_PLUS, "hustvl/Vim-tiny-midclstok", "vim_t_midclstok_ft_78p3acc.pth",
+    ),
+    "vim-small": (configs.VIM_SMALL, "hustvl/Vim-small-midclstok", "vim_s_midclstok_80p5acc.pth"),
+    "vim-small-plus": (
+        configs.VIM_SMALL_PLUS, "hustvl/Vim-small-midclstok", "vim_s_midclstok_ft_81p6acc.pth",
+    ),
+    "vim-base": (configs.VIM_BASE, "hustvl/Vim-base-midclstok", "vim_b_midclstok_81p9acc.pth"),
+}  # fmt: skip
+
+
+def names() -> tuple[str, ...]:
+    """The models of the catalog, the embedded demo first."""
+    return ("demo", *_PUBLISHED)
+
+
+def resolve(argument: str) -> ModelSpec:
+    """What ``NAME``, ``NAME=FILE`` or ``NAME=FILE?option=value&…`` stands for.
+
+    A file's architecture is read off its tensors. Options: ``stride``, ``bidirectional`` and
+    ``pooling`` say what the tensors leave open; ``labels`` is a JSON or text file of class names;
+    ``resolution``, ``fit`` and ``crop_ratio`` are the preprocessing.
+
+    Raises:
+        ValueError: for an unknown name or option.
+        CheckpointError: for a file that cannot be served.
+    """
+    name, _, file = argument.partition("=")
+    if file:
+        path, _, options = file.partition("?")
+        return _resolve_file(name, Path(path), dict(parse_qsl(options, keep_blank_values=True)))
+    if name == "demo":
+        return _demo()
+    if name not in _PUBLISHED:
+        raise ValueError(
+            f"unknown model {name!r}: the catalog has {', '.join(names())}; "
+            "a checkpoint of your own is NAME=FILE"
+        )
+    config, repo, filename = _PUBLISHED[name]
+    return ModelSpec(
+        name=name,
+        config=config,
+        labels=read_labels(IMAGENET_LABELS, config.num_classes),
+        transform=_transform(config),
+        source=HubFile(repo, filename),
+    )
+
+
+def load(
+    spec: ModelSpec, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Vim:
+    """The model with its weights, in evaluation mode.
+
+    Raises:
+        CheckpointError: if the weights cannot be had or do not fit the configuration.
+    """
+    path = spec.source.fetch() if isinstance(spec.source, HubFile) else spec.source
+    return _build(spec.config, read_state_dict(path), path, device, dtype)
+
+
+def load_model(
+    name: str,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Vim:
+    """A model of the catalog with its published weights, those of a file, or ``"random"`` ones.
+
+    Raises:
+        ValueError: for an unknown name.
+        CheckpointError: if the weights cannot be had or do not fit the configuration.
+    """
+    spec = resolve(name)
+    if weights == "random":
+        return Vim(spec.config).to(device, dtype).eval()
+    return load(
+        spec if weights is None else dataclasses.replace(spec, source=Path(weights)), device, dtype
+    )
+
+
+def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
+    """Class names from a JSON list, a JSON object with ``labels``, or a text file of lines.
+
+    Raises:
+        ValueError: if the file cannot be read or has not one name for each class.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"labels {path}: {error}") from error
+    labels = content.get("labels") if isinstance(content, dict) else content
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels {path}: neither a list of names nor an object with 'labels'")
+    if len(labels) != num_classes:
+        raise ValueError(f"labels {path}: {len(labels)} names for {num_classes} classes")
+    return tuple(labels)
+
+
+def _build(
+    config: VimConfig,
+    state: dict[str, Tensor],
+    path: Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+) -> Vim:
+    with torch.device("meta"):
+        model = Vim(config)
+    try:
+        load_strictly(model, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return model.to(device, dtype).requires_grad_(False).eval()
+
+
+@functools.cache
+def _demo() -> ModelSpec:
+    config = infer_vim_config(read_state_dict(DEMO))
+    return ModelSpec(
+        name="demo",
+        config=config,
+        labels=read_labels(DEMO.with_name("labels.json"), config.num_classes),
+        transform=_transform(config, resolution=256, fit="contain"),
+        source=DEMO,
+    )
+
+
+def _transform(config: VimConfig, **changes: Any) -> Transform:
+    defaults = Transform(
+        resolution=config.trained_size[0], multiple=config.stride, minimum=config.patch_size
+    )
+    return dataclasses.replace(defaults, **changes)
+
+
+_ARCHITECTURE: dict[str, Callable[[str], Any]] = {
+    "stride": int,
+    "bidirectional": str,
+    "pooling": str,
+}
+_PREPROCESSING: dict[str, Callable[[str], Any]] = {
+    "resolution": int,
+    "fit": str,
+    "crop_ratio": float,
+}
+
+
+def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
+    known = [*_ARCHITECTURE, *_PREPROCESSING, "labels"]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"unknown option {option!r} of model {name!r}: {', '.join(known)}")
+    try:
+        config = infer_vim_config(read_state_dict(path), **_chosen(options, _ARCHITECTURE))
+    except CheckpointError as error:
+        prefix = "" if str(error).startswith(str(path)) else f"{path}: "
+        raise CheckpointError(f"{prefix}{error}") from error
+    if "labels" in options:
+        labels = read_labels(Path(options["labels"]), config.num_classes)
+    elif config.num_classes == 1000:
+        labels = read_labels(IMAGENET_LABELS, config.num_classes)
+    else:
+        labels = tuple(f"class {i}" for i in range(config.num_classes))
+    transform = _transform(config, **_chosen(options, _PREPROCESSING))
+    return ModelSpec(name=name, config=config, labels=labels, transform=transform, source=path)
+
+
+def _chosen(options: dict[str, str], parsers: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    chosen = {}
+    for option, parse in parsers.items():
+        if option in options:
+            try:
+                chosen[option] = parse(options[option])
+            except ValueError as error:
+                raise ValueError(f"{option}={options[option]!r} is not a number") from error
+    return chosen

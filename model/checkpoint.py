@@ -1,0 +1,170 @@
+"""Published checkpoint files to state dicts and architectures, strictly."""
+
+import argparse
+import logging
+import math
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from model.config import Bidirectional, Pooling, VimConfig
+
+logger = logging.getLogger(__name__)
+
+_NAMED_TENSORS = 4  # how many missing or unknown tensors an error lists
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be served; the message says which file and why, on one line."""
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of a published ``.pth``, mapped, not copied.
+
+    A ``.pth`` may hold the state dict itself or hold it under ``model`` or ``state_dict``, beside
+    an ``argparse.Namespace`` of training arguments; no other class is ever unpickled.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, holds foreign classes or no tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+            raise CheckpointError(
+                f"{path}: refused: besides tensors it holds a pickled class "
+                f"({_pickled_class(error)}), which could run code; convert it to safetensors"
+            ) from error
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one") from error
+    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint, or a damaged one ({_first_line(error)})"
+        ) from error
+    if isinstance(content, dict):
+        for key in ("model", "state_dict"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+    if not isinstance(content, dict) or not content or not _all_tensors(content):
+        raise CheckpointError(f"{path}: holds no state dict, nor one under 'model' or 'state_dict'")
+    return content
+
+
+def infer_vim_config(
+    state: dict[str, Tensor],
+    *,
+    stride: int | None = None,
+    bidirectional: Bidirectional | None = None,
+    pooling: Pooling | None = None,
+) -> VimConfig:
+    """The architecture that a Vim state dict belongs to.
+
+    Shapes leave three things open, which the arguments override. The *stride* of a square grid: an
+    odd one such as 27 is taken for overlapping patches (stride 8 at 224 pixels), an even one for
+    stride = patch. One-directional layers are taken for ``none``, not ``layer``. A class token is
+    taken to stand in the ``middle``, not at the ``head``; without one, ``mean`` is pooled.
+
+    Raises:
+        CheckpointError: if the tensors are not a Vim's.
+    """
+    if any("rope" in name for name in state):
+        raise CheckpointError("rotary position embeddings (RoPE) are not supported")
+    try:
+        embed, pos = state["patch_embed.proj.weight"], state["pos_embed"]
+        rates, classes = state["layers.0.mixer.A_log"], len(state["head.weight"])
+    except KeyError as error:
+        raise CheckpointError(f"not a Vim checkpoint: it has no tensor {error}") from error
+    if embed.ndim != 4 or pos.ndim != 3 or rates.ndim != 2:
+        raise CheckpointError("not a Vim checkpoint: its embeddings have other dimensions")
+    patch_size = embed.shape[2]
+    if "cls_token_head" in state:
+        pooling = pooling or "double"
+    else:
+        pooling = pooling or ("middle" if "cls_token" in state else "mean")
+    if bidirectional is None:
+        bidirectional = "none"
+        if "layers.0.mixer.A_b_log" in state:
+            bidirectional = "ssm+conv" if "layers.0.mixer.conv1d_b.weight" in state else "ssm"
+    class_tokens = {"double": 2, "middle": 1, "head": 1}.get(pooling, 0)
+    side = math.isqrt(pos.shape[1] - class_tokens)
+    if side < 1 or side * side + class_tokens != pos.shape[1]:
+        raise CheckpointError(
+            f"pos_embed has {pos.shape[1]} tokens, which is no square grid and "
+            f"{class_tokens} class token(s): pooling={pooling} does not fit"
+        )
+    if stride is None:
+        stride = patch_size // 2 if side % 2 and side > 1 else patch_size
+    try:
+        return VimConfig(
+            width=embed.shape[0],
+            depth=1 + max(int(name.split(".")[1]) for name in state if name.startswith("layers.")),
+            patch_size=patch_size,
+            stride=stride,
+            states=rates.shape[1],
+            num_classes=classes,
+            grid=(side, side),
+            bidirectional=bidirectional,
+            pooling=pooling,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"not a Vim that can be served: {error}") from error
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give a module on the meta device the tensors of a state dict, without copying them.
+
+    Raises:
+        CheckpointError: naming tensors that are unknown, missing or of another shape.
+    """
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    unknown, missing = state.keys() - expected.keys(), expected.keys() - state.keys()
+    misshapen = [
+        f"{name} {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    problems = [
+        f"{kind}: {_listed(names)}"
+        for kind, names in (
+            ("unknown tensors", sorted(unknown)),
+            ("missing tensors", sorted(missing)),
+            ("other shapes", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError("another architecture: " + "; ".join(problems))
+    module.load_state_dict(state, strict=True, assign=True)
+
+
+def _all_tensors(content: dict[Any, Any]) -> bool:
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED_TENSORS
+    return ", ".join(names[:_NAMED_TENSORS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _pickled_class(error: Exception) -> str:
+    words = [word for word in str(error).split() if "." in word.strip(".`'\"")]
+    names = [word.strip(".,`'\"()") for word in words if not word.startswith(("http", "torch."))]
+    return names[0] if names else "unnamed"

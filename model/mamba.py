@@ -1,0 +1,119 @@
+"""The Vim block's mixer: a Mamba that reads its sequence in one or both directions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kernels.conv1d import conv1d
+from kernels.selective_scan import selective_scan
+from model.config import VimConfig
+from model.linear import PackedLinear
+
+CONV_WIDTH = 4
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The weights as the kernels read them, stacked over K directions and derived after loading."""
+
+    in_proj: PackedLinear
+    conv_weight: Tensor  # [C, E, 4], C = 1 where the directions share one convolution
+    conv_bias: Tensor  # [C, E]
+    conv_reverse: tuple[bool, ...]
+    x_proj: tuple[PackedLinear, ...]  # one per convolution
+    dt_weight: Tensor  # [K, E, R]
+    dt_bias: Tensor  # [K, E]
+    A: Tensor  # [K, E, S]
+    D: Tensor  # [K, E]
+    reverse: tuple[bool, ...]
+    out_proj: PackedLinear
+
+
+class Mixer(nn.Module):
+    """Vim's bidirectional state space block (arXiv 2401.09417, algorithm 1, lines 3 to 20).
+
+    Parameters carry the published names; those ending in ``_b`` belong to the backward direction.
+    ``reverse`` makes a one-directional mixer read its sequences from the last token to the first.
+    """
+
+    def __init__(self, config: VimConfig, *, reverse: bool = False) -> None:
+        super().__init__()
+        E, S, R = config.inner_width, config.states, config.dt_rank
+        self.config = config
+        self.reverse = reverse
+        self.in_proj = nn.Linear(config.width, 2 * E, bias=False)
+        self.out_proj = nn.Linear(E, config.width, bias=False)
+        self.conv1d = nn.Conv1d(E, E, CONV_WIDTH, groups=E)
+        self.x_proj = nn.Linear(E, R + 2 * S, bias=False)
+        self.dt_proj = nn.Linear(R, E)
+        self.A_log = nn.Parameter(_initial_rates(E, S))
+        self.D = nn.Parameter(torch.ones(E))
+        if config.bidirectional in ("ssm", "ssm+conv"):
+            self.A_b_log = nn.Parameter(_initial_rates(E, S))
+        if config.bidirectional == "ssm+conv":
+            self.D_b = nn.Parameter(torch.ones(E))
+            self.conv1d_b = nn.Conv1d(E, E, CONV_WIDTH, groups=E)
+            self.x_proj_b = nn.Linear(E, R + 2 * S, bias=False)
+            self.dt_proj_b = nn.Linear(R, E)
+        self._prepared: _Prepared | None = None
+
+    def forward(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Mix every sequence of packed tokens: ``[T, D] -> [T, D]``."""
+        weights = self._prepared or self.prepare()
+        S, R, K = self.config.states, self.config.dt_rank, len(weights.reverse)
+        x, z = weights.in_proj(tokens).chunk(2, dim=1)
+        x = conv1d(x, weights.conv_weight, weights.conv_bias, cu_seqlens, weights.conv_reverse)
+        projected = torch.stack(
+            [project(x_k) for project, x_k in zip(weights.x_proj, x, strict=True)]
+        )
+        dt, B, C = projected.expand(K, -1, -1).split([R, S, S], dim=2)
+        mixed = selective_scan(
+            x.expand(K, -1, -1), dt, weights.dt_weight, weights.dt_bias, weights.A, B, C,
+            weights.D, z, cu_seqlens, weights.reverse,
+        )  # fmt: skip
+        return weights.out_proj(mixed)
+
+    def prepare(self) -> _Prepared:
+        """Derive what the kernels read from the parameters, anew after every change of them."""
+        both = self.config.bidirectional == "ssm+conv"
+        convolutions = [self.conv1d, self.conv1d_b] if both else [self.conv1d]
+        projections = [self.x_proj, self.x_proj_b] if both else [self.x_proj]
+        steps = [self.dt_proj, self.dt_proj_b] if both else [self.dt_proj]
+        skips = [self.D, self.D_b] if both else [self.D]
+        rates = [self.A_log]
+        if self.config.bidirectional in ("ssm", "ssm+conv"):
+            rates.append(self.A_b_log)
+        K = len(rates)
+        # The published code halves the sum of the directions only where each has its own
+        # convolution; halving the weights instead is exact.
+        scale = 0.5 if both else 1.0
+        with torch.no_grad():
+            self._prepared = _Prepared(
+                in_proj=PackedLinear(self.in_proj.weight),
+                conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
+                conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
+                conv_reverse=(False, True) if both else (self.reverse,),
+                x_proj=tuple(PackedLinear(projection.weight) for projection in projections),
+                dt_weight=torch.stack([step.weight for step in steps]).expand(K, -1, -1),
+                dt_bias=torch.stack([_bias(step) for step in steps]).expand(K, -1),
+                A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
+                D=torch.stack([skip.float() for skip in skips]).expand(K, -1),
+                reverse=(False, True) if K == 2 else (self.reverse,),
+                out_proj=PackedLinear(self.out_proj.weight * scale),
+            )
+        return self._prepared
+
+    def forget_prepared(self) -> None:
+        """Drop what was derived from parameters that have changed."""
+        self._prepared = None
+
+
+def _bias(module: nn.Conv1d | nn.Linear) -> Tensor:
+    assert module.bias is not None
+    return module.bias
+
+
+def _initial_rates(E: int, S: int) -> Tensor:
+    """A = -1 .. -S for every channel, as Mamba begins (S4D-Real)."""
+    return torch.log(torch.arange(1, S + 1, dtype=torch.float32)).repeat(E, 1)
