@@ -1,7 +1,7 @@
 """A decoded picture to the model's input: resize, crop, normalise."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ class Transform:
             multiples of ``multiple``.
         multiple: the model's patch stride.
         minimum: the smallest side that the model takes, its patch size.
+
+    Raises:
+        ValueError: for a value outside the supported range; the message names it.
     """
 
     resolution: int | None = 224
@@ -34,6 +37,14 @@ class Transform:
     minimum: int = 16
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"resolution must be at least 1, not {self.resolution}")
+        if self.fit not in get_args(Fit):
+            raise ValueError(f"fit must be one of {', '.join(get_args(Fit))}, not {self.fit!r}")
+        if not 0 < self.crop_ratio <= 1:
+            raise ValueError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
 
     def with_request(
         self, resolution: int | Literal["native"] | None, fit: Fit | None

@@ -27,9 +27,8 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 
-# Damaged metadata is no business of the operator; a picture over the limit is an error.
+# What Pillow warns of, damaged metadata and large pictures, is no business of the operator.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,10 @@ def decode(
     if not data:
         raise EmptyBody("the image has no bytes", limit=1, value=0)
     with _open(data, max_pixels) as image:
-        orientation = _orientation(image)
         height, width = image.height, image.width
+        if height * width > max_pixels:
+            raise _too_large(height * width, max_pixels)
+        orientation = _orientation(image)
         # Pillow already reports (and turns) a TIFF upright.
         if orientation in _SIDEWAYS and image.format != "TIFF":
             height, width = width, height
@@ -98,12 +99,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = re.search(r"\d+", str(error))
-        value = int(pixels[0]) if pixels else None
-        raise ImageTooLarge(
-            f"the image has {value} pixels, more than the {max_pixels} accepted",
-            limit=max_pixels,
-            value=value,
-        ) from error
+        raise _too_large(int(pixels[0]) if pixels else None, max_pixels) from error
     except UnidentifiedImageError as error:
         for name in FORMATS:
             accept = Image.OPEN[name][1]
@@ -116,6 +112,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         ) from error
     except Exception as error:
         raise _corrupt(None, data, error) from error
+
+
+def _too_large(pixels: int | None, max_pixels: int) -> ImageTooLarge:
+    return ImageTooLarge(
+        f"the image has {pixels} pixels, more than the {max_pixels} accepted",
+        limit=max_pixels,
+        value=pixels,
+    )
 
 
 def _corrupt(name: str | None, data: bytes, error: Exception) -> CorruptImage:

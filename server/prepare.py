@@ -52,8 +52,10 @@ def transform_for(
         InvalidParameter: if ``resolution`` is neither ``native`` nor a whole number of pixels from
             1 to ``max_resolution``.
     """
-    if resolution is None or resolution == "native":
-        return spec.transform.with_request(resolution, fit)
+    if resolution is None:
+        return spec.transform.with_request(None, fit)
+    if resolution == "native":
+        return spec.transform.with_request("native", fit)
     number = int(resolution) if re.fullmatch(r"-?[0-9]{1,9}", resolution) else None
     if number is None or not 1 <= number <= max_resolution:
         raise InvalidParameter(

@@ -85,6 +85,14 @@ def test_an_extreme_strip_needs_little_memory():
     assert Transform(224)(strip).shape == (3, 224, 224)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"resolution": 0}, {"fit": "stretch"}, {"crop_ratio": 0.0}, {"crop_ratio": 1.5}]
+)
+def test_a_wrong_setting_is_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Transform(**wrong)
+
+
 def test_what_a_request_asks_for():
     transform = Transform(224, "crop", crop_ratio=0.9)
     assert transform.with_request(None, None) == transform

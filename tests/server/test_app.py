@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+import torch
 
 from model import catalog
+from model.vim import Vim
 from server.app import create_app
 from server.config import ServerConfig
 
@@ -39,22 +41,47 @@ def depth(app):
     return app.state.metrics.registry.get_sample_value("vimserve_queue_depth", {"model": "tiny"})
 
 
+def batch_count(app):
+    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_count")
+
+
+def batch_images(app):
+    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_sum")
+
+
 def scores(answer):
     assert answer.status_code == 200, answer.text
     predictions = answer.json()["results"][0]["predictions"]
     return [p["score"] for p in sorted(predictions, key=lambda p: p["index"])]
 
 
-def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(client, picture, encode):
+def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(
+    monkeypatch, spec, live, picture, encode, wait_until
+):
+    torch.manual_seed(0)
+    vim = Vim(spec.config)
+    gate = threading.Event()
+    gate.set()
+    vim.register_forward_pre_hook(lambda *_: gate.wait(10) and None)
+    monkeypatch.setattr(catalog, "load", lambda *_: vim)
+    monkeypatch.setattr(type(spec), "parameters", 1234)
     files = [encode(picture(*size, seed)) for seed, size in enumerate(SIZES)]
+    app = create_app(ServerConfig(), [spec])
+    with live(app) as url:
 
-    def ask(data):
-        with httpx2.Client(base_url=client.base_url, timeout=20) as own:
-            return scores(own.post("/v1/classify", content=data, params=QUERY))
+        def ask(data):
+            with httpx2.Client(base_url=url, timeout=20) as own:
+                return scores(own.post("/v1/classify", content=data, params=QUERY))
 
-    alone = [ask(data) for data in files]
-    with ThreadPoolExecutor(len(files)) as pool:
-        together = list(pool.map(ask, files))
+        alone = [ask(data) for data in files]
+        batches, images = batch_count(app), batch_images(app)
+        gate.clear()
+        with ThreadPoolExecutor(len(files)) as pool:
+            together = pool.map(ask, files)
+            wait_until(lambda: batch_images(app) - images + depth(app) == len(files))
+            gate.set()
+        assert batch_count(app) - batches == 2
+    assert max(map(max, alone)) > 1.01 * min(map(max, alone))
     for one, other in zip(alone, together, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import torch
 
 from model.catalog import HubFile
+from model.config import VimConfig
+from model.vim import Vim
 from server.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -111,12 +114,14 @@ def test_unknown_model(capsys):
     assert "vim-tiny" in message
 
 
-def test_models(capsys):
+def test_models(monkeypatch, capsys):
+    monkeypatch.setattr("server.predict.names", lambda: ("vim-tiny", "vim-base"))
     assert main(["models"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "family", "parameters", "resolution", "weights"]
     table = {row.split()[0]: row for row in rows}
-    assert {"demo", "vim-tiny", "vim-base"} <= set(table)
+    assert set(table) == {"vim-tiny", "vim-base"}
+    assert "7,148,008" in table["vim-tiny"]
     assert "huggingface.co/hustvl/Vim-tiny-midclstok" in table["vim-tiny"]
 
 
@@ -137,10 +142,18 @@ def test_models_that_are_there(spec, monkeypatch, tmp_path, capsys):
     assert rows[2].endswith("from huggingface.co/owner/repo")
 
 
-def test_serve_with_a_port_in_use():
+@pytest.fixture
+def checkpoint(tmp_path):
+    """``NAME=FILE`` of a small checkpoint with random weights."""
+    config = VimConfig(width=64, depth=1, num_classes=7, grid=(4, 4))
+    torch.save({"model": Vim(config).state_dict()}, tmp_path / "small.pth")
+    return f"small={tmp_path / 'small.pth'}"
+
+
+def test_serve_with_a_port_in_use(checkpoint):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("serve", "--port", str(port))
+        done = run("serve", "--port", str(port), "--model", checkpoint)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in one_line(done.stderr)
 
@@ -153,11 +166,13 @@ def test_serve_with_a_bad_checkpoint(tmp_path):
     assert "mine.pth" in one_line(done.stderr)
 
 
-def test_serve_until_sigterm(picture, encode):
+def test_serve_until_sigterm(checkpoint, picture, encode):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--threads", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:  # noqa: S603
+    command = [sys.executable, "-m", "server", "serve"]
+    flags = ["--port", str(port), "--model", checkpoint, "--threads", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, *flags], stderr=pipe, text=True, cwd=ROOT) as process:  # noqa: S603
         url = f"http://127.0.0.1:{port}"
         end = time.monotonic() + 50
         while True:
