@@ -4,6 +4,7 @@ import argparse
 import logging
 import math
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+        if foreign := re.search(r"GLOBAL (\S+)", str(error)):
             raise CheckpointError(
-                f"{path}: refused: besides tensors it holds a pickled class "
-                f"({_pickled_class(error)}), which could run code; convert it to safetensors"
+                f"{path}: refused: besides tensors it holds a pickled {foreign[1]}, "
+                "which could run code; convert it to safetensors"
             ) from error
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one") from error
     except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint, or a damaged one ({_first_line(error)})"
+            f"{path}: not a checkpoint, or a damaged one ({_first_sentence(error)})"
         ) from error
     if isinstance(content, dict):
         for key in ("model", "state_dict"):
@@ -160,11 +161,5 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_NAMED_TENSORS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _pickled_class(error: Exception) -> str:
-    words = [word for word in str(error).split() if "." in word.strip(".`'\"")]
-    names = [word.strip(".,`'\"()") for word in words if not word.startswith(("http", "torch."))]
-    return names[0] if names else "unnamed"
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__

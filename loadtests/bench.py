@@ -1,0 +1,124 @@
+"""The bare model, without a server: time, images per second and memory above the weights.
+
+``vimserve bench`` and ``python -m loadtests.bench`` are the same.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from model.batch import PackedBatch
+from model.catalog import load_model, names, resolve
+
+SIZES = (224, 512, 1248)
+LEAST_SECONDS = 2.0
+LEAST_RUNS = 5
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model at one size.
+
+    ``median_ms`` is of a forward pass over the whole batch; ``peak_above_weights_bytes`` is how
+    much higher the resident set rose during it than it stood with the model loaded.
+    """
+
+    model: str
+    size: int
+    batch: int
+    runs: int
+    median_ms: float
+    fastest_ms: float
+    images_per_second: float
+    peak_above_weights_bytes: int
+
+
+def measure(model: str, weights: str | None, size: int, batch: int, threads: int) -> Measurement:
+    """Load, warm up and time one configuration; meant for a process of its own."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    config = resolve(model).config
+    module = load_model(model, weights=weights)
+    module.warm_up()
+    side = -(-size // config.stride) * config.stride
+    images = [torch.randn(3, side, side) for _ in range(batch)]
+    before = _peak_resident_bytes()
+    packed = PackedBatch.from_images(images, config.patch_size, config.stride)
+    times: list[float] = []
+    module(packed)
+    peak = _peak_resident_bytes() - before
+    while len(times) < LEAST_RUNS or sum(times) < LEAST_SECONDS:
+        start = time.perf_counter()
+        module(packed)
+        times.append(time.perf_counter() - start)
+    median = statistics.median(times)
+    return Measurement(
+        model=model,
+        size=side,
+        batch=batch,
+        runs=len(times),
+        median_ms=1e3 * median,
+        fastest_ms=1e3 * min(times),
+        images_per_second=batch / median,
+        peak_above_weights_bytes=peak,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure every model at every size and print a table."""
+    parser = argparse.ArgumentParser(prog="vimserve bench", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--model", action="append", choices=names(), help="catalog name, repeatable [vim-tiny]"
+    )
+    parser.add_argument(
+        "--weights",
+        help="a checkpoint file instead of random weights; timing does not depend on them",
+    )
+    parser.add_argument("--size", type=int, action="append", help=f"pixels, repeatable [{SIZES}]")
+    parser.add_argument("--batch", type=int, default=1, help="images per forward pass [1]")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="CPU threads [%(default)s]"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    options = parser.parse_args(arguments)
+
+    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, float32")
+    print(
+        f"{'model':<16}{'pixels':>8}{'batch':>7}{'ms':>10}{'images/s':>10}{'MB above weights':>18}"
+    )
+    results = []
+    # A process for each: the peak of a resident set never falls again.
+    context = multiprocessing.get_context("spawn")
+    for model in options.model or ["vim-tiny"]:
+        for size in options.size or SIZES:
+            with context.Pool(1) as pool:
+                weights = options.weights or "random"
+                job = (model, weights, size, options.batch, options.threads)
+                result = pool.apply(measure, job)
+            results.append(result)
+            print(
+                f"{model:<16}{result.size:>8}{result.batch:>7}{result.median_ms:>10.1f}"
+                f"{result.images_per_second:>10.2f}{result.peak_above_weights_bytes / 1e6:>18.1f}",
+                flush=True,
+            )
+    if options.json:
+        options.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+    return 0
+
+
+def _peak_resident_bytes() -> int:
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
