@@ -1,5 +1,5 @@
 """HTTP to engine and back; the only package that knows FastAPI."""
 
-import model  # noqa: F401  (before PyTorch: see kernels/__init__.py)
+import kernels as _kernels  # noqa: F401  sets how OpenMP threads wait, which torch reads once
 
 __version__ = "0.1.0"

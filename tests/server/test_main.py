@@ -1,5 +1,6 @@
 """The command: exit statuses and what a person reads."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ def catalog_of_one(tiny, spec, monkeypatch):
 
 
 def run(*arguments):
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         [sys.executable, "-m", "server", *arguments],
         capture_output=True,
         text=True,
@@ -172,7 +173,7 @@ def test_serve_until_sigterm(checkpoint, picture, encode):
     command = [sys.executable, "-m", "server", "serve"]
     flags = ["--port", str(port), "--model", checkpoint, "--threads", "1"]
     pipe = subprocess.PIPE
-    with subprocess.Popen([*command, *flags], stderr=pipe, text=True, cwd=ROOT) as process:  # noqa: S603
+    with subprocess.Popen([*command, *flags], stderr=pipe, text=True, cwd=ROOT) as process:
         url = f"http://127.0.0.1:{port}"
         end = time.monotonic() + 50
         while True:
@@ -190,3 +191,11 @@ def test_serve_until_sigterm(checkpoint, picture, encode):
     assert process.returncode == 0
     assert "POST /v1/classify 200" in log
     assert "Traceback" not in log
+
+
+def test_threads_learn_to_sleep_before_torch_is_loaded():
+    code = "import server, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.stdout.split() == ["passive", "False"]
