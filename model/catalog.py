@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 import huggingface_hub
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from model import config as configs
 from model.checkpoint import CheckpointError, infer_vim_config, load_strictly, read_state_dict
-from model.config import VimConfig
-from model.transform import Transform
+from model.config import Bidirectional, Pooling, VimConfig
+from model.transform import Fit, Transform
 from model.vim import Vim
 
 HERE = Path(__file__).parent
@@ -217,15 +217,34 @@ def _transform(config: VimConfig, **changes: Any) -> Transform:
     return dataclasses.replace(defaults, **changes)
 
 
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _number(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError("a number") from None
+
+    return parse
+
+
 _ARCHITECTURE: dict[str, Callable[[str], Any]] = {
-    "stride": int,
-    "bidirectional": str,
-    "pooling": str,
+    "stride": _number(int),
+    "bidirectional": _one_of(get_args(Bidirectional)),
+    "pooling": _one_of(get_args(Pooling)),
 }
 _PREPROCESSING: dict[str, Callable[[str], Any]] = {
-    "resolution": int,
-    "fit": str,
-    "crop_ratio": float,
+    "resolution": _number(int),
+    "fit": _one_of(get_args(Fit)),
+    "crop_ratio": _number(float),
 }
 
 
@@ -256,5 +275,5 @@ def _chosen(options: dict[str, str], parsers: dict[str, Callable[[str], Any]]) -
             try:
                 chosen[option] = parse(options[option])
             except ValueError as error:
-                raise ValueError(f"{option}={options[option]!r} is not a number") from error
+                raise ValueError(f"{option}={options[option]!r} is not {error}") from error
     return chosen

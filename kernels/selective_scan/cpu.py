@@ -31,9 +31,6 @@ from kernels.simd import (
 BLOCK = 32
 TILE = 32
 UNROLL = 8
-# Arguments: counter, tasks and what the directions share, then what each has of its own.
-_SHARED = 10
-_PER_DIRECTION = 13
 
 
 @njit(inline="always")
@@ -140,8 +137,16 @@ def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
 
 @cfunc(SIGNATURE, cache=True)
 def _scan(a):
-    E, S, R, directions = a[2], a[3], a[4], a[5]
-    cu_seqlens, z, z_row, out = ints(a[6]), floats(a[7]), a[8], floats(a[9])
+    E, S, R, directions, reverse = a[2], a[3], a[4], a[5], a[6]
+    cu_seqlens, z, z_row, out = ints(a[7]), floats(a[8]), a[9], floats(a[10])
+    # What each direction has of its own: address, distance between directions and between rows.
+    x_all, x_way, x_row = floats(a[11]), a[12], a[13]
+    dt_all, dt_way, dt_row = floats(a[14]), a[15], a[16]
+    b_all, b_way, b_row = floats(a[17]), a[18], a[19]
+    c_all, c_way, c_row = floats(a[20]), a[21], a[22]
+    weight_all, weight_way, bias_all, bias_way = floats(a[23]), a[24], floats(a[25]), a[26]
+    rate_all, rate_way, skip_all, skip_way = floats(a[27]), a[28], floats(a[29]), a[30]
+
     blocks = (E + BLOCK - 1) // BLOCK
     scratch = np.empty((2 * S + R + 2 + 3 * TILE, BLOCK), dtype=np.float32)
     A, h, weight, vectors = (
@@ -163,33 +168,32 @@ def _scan(a):
         width = min(BLOCK, E - channel)
         tiles = (end - begin + TILE - 1) // TILE
         for k in range(directions):
-            p = _SHARED + _PER_DIRECTION * k
-            reverse = a[p] != 0
-            x, low, b, c = floats(a[p + 1]), floats(a[p + 3]), floats(a[p + 5]), floats(a[p + 7])
-            x_row, low_row, b_row, c_row = a[p + 2], a[p + 4], a[p + 6], a[p + 8]
-            dt_weight, dt_bias = floats(a[p + 9]), floats(a[p + 10])
-            A_rate, D = floats(a[p + 11]), floats(a[p + 12])
+            back = (reverse >> k) & 1 != 0
+            x, low = shifted(x_all, k * x_way + channel), shifted(dt_all, k * dt_way)
+            b, c = shifted(b_all, k * b_way), shifted(c_all, k * c_way)
             for e in range(width):
+                of_weight = k * weight_way + (channel + e) * R
+                of_rate = k * rate_way + (channel + e) * S
                 for s in range(S):
-                    A[s, e] = A_rate[(channel + e) * S + s] * float32(LOG2_E)
+                    A[s, e] = rate_all[of_rate + s] * float32(LOG2_E)
                 for r in range(R):
-                    weight[r, e] = dt_weight[(channel + e) * R + r]
-                vectors[0, e] = dt_bias[channel + e]
-                vectors[1, e] = D[channel + e]
+                    weight[r, e] = weight_all[of_weight + r]
+                vectors[0, e] = bias_all[k * bias_way + channel + e]
+                vectors[1, e] = skip_all[k * skip_way + channel + e]
             h[:] = 0
             for tile in range(tiles):
-                t = begin + TILE * (tiles - 1 - tile if reverse else tile)
-                t_next = t - TILE if reverse else t + TILE
+                t = begin + TILE * (tiles - 1 - tile if back else tile)
+                t_next = t - TILE if back else t + TILE
                 tokens = min(TILE, end - t)
                 _prepare_tile(
-                    tokens, width, R, shifted(x, t * x_row + channel), x_row,
-                    shifted(low, t * low_row), low_row, pointer(weight), bias, skip, dt, dtx, y,
+                    tokens, width, R, shifted(x, t * x_row), x_row,
+                    shifted(low, t * dt_row), dt_row, pointer(weight), bias, skip, dt, dtx, y,
                 )  # fmt: skip
                 _scan_tile(
-                    tokens, tokens - 1 if reverse else 0, -1 if reverse else 1, width, S,
+                    tokens, tokens - 1 if back else 0, -1 if back else 1, width, S,
                     pointer(A), pointer(h), dt, dtx, y,
                     shifted(b, t * b_row), b_row, shifted(c, t * c_row), c_row,
-                    shifted(x, t_next * x_row + channel), x_row,
+                    shifted(x, t_next * x_row), x_row,
                     shifted(z, t_next * z_row + channel), z_row,
                     shifted(out, t_next * E + channel), E,
                 )  # fmt: skip
@@ -221,17 +225,17 @@ def selective_scan(
     require_float32(x=x, dt=dt, dt_weight=dt_weight, dt_bias=dt_bias, A=A, B=B, C=C, D=D, z=z)
     assert E % LANES == 0
     assert S % UNROLL == 0
-    for rows in (x, dt, B, C, z):
-        assert rows.stride(-1) == 1
+    assert all(rows.stride(-1) == 1 for rows in (x, dt, B, C, z, dt_weight, dt_bias, A, D))
+    assert dt_weight.stride(1) == R
+    assert A.stride(1) == S
     out = torch.empty(z.shape)
-    arguments: list[Tensor | int] = []
-    for k, backward in enumerate(reverse):
-        weights = (dt_weight[k], dt_bias[k], A[k], D[k])
-        assert all(weight.is_contiguous() for weight in weights)
-        arguments += [
-            int(backward), x[k], x.stride(1), dt[k], dt.stride(1),
-            B[k], B.stride(1), C[k], C.stride(1), *weights,
-        ]  # fmt: skip
-    tasks = (len(cu_seqlens) - 1) * -(-E // BLOCK)
-    _kernel(tasks, E, S, R, directions, cu_seqlens, z, z.stride(0), out, *arguments)
+    flags = sum(1 << k for k, back in enumerate(reverse) if back)
+    per_token = [value for rows in (x, dt, B, C) for value in (rows, *rows.stride()[:2])]
+    weights = [
+        value for weight in (dt_weight, dt_bias, A, D) for value in (weight, weight.stride(0))
+    ]
+    _kernel(
+        (len(cu_seqlens) - 1) * -(-E // BLOCK), E, S, R, directions, flags,
+        cu_seqlens, z, z.stride(0), out, *per_token, *weights,
+    )  # fmt: skip
     return out

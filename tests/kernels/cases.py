@@ -1,0 +1,38 @@
+"""Inputs that every implementation of an operation is tried on."""
+
+import torch
+from torch import Tensor
+
+# No powers of two alone, sequences shorter than the convolution, one sequence, many.
+RAGGED = {
+    "one": [1],
+    "shorter than the filter": [1, 2, 3],
+    "ragged": [17, 1, 64, 3, 100, 2, 33],
+    "single": [131],
+    "many": [5] * 40,
+}
+
+
+def boundaries(lengths: list[int]) -> Tensor:
+    """``cu_seqlens`` of sequences of these lengths."""
+    return torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+def scan_inputs(lengths: list[int], E: int, S: int, R: int, directions: int) -> dict[str, Tensor]:
+    """Arguments of ``selective_scan`` but ``reverse``, strided as the mixer's projections are."""
+    torch.manual_seed(sum(lengths) + E)
+    T = sum(lengths)
+    projected = torch.randn(directions, T, R + 2 * S)
+    dt, B, C = projected.split([R, S, S], dim=2)
+    return {
+        "x": torch.randn(directions, T, E),
+        "dt": dt,
+        "dt_weight": torch.randn(directions, E, R) * R**-0.5,
+        "dt_bias": torch.randn(directions, E) - 3,
+        "A": -torch.exp(torch.randn(directions, E, S)),
+        "B": B,
+        "C": C,
+        "D": torch.randn(directions, E),
+        "z": torch.randn(T, 2 * E)[:, E:],
+        "cu_seqlens": boundaries(lengths),
+    }

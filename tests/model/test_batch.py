@@ -1,0 +1,43 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.batch import PackedBatch
+
+P = 16
+
+
+def test_patches_are_those_of_a_strided_convolution() -> None:
+    image, weight = torch.randn(3, 48, 80), torch.randn(5, 3, P, P)
+    for stride in (16, 8):
+        batch = PackedBatch.from_images([image], P, stride)
+
+        expected = F.conv2d(image[None], weight, stride=stride)[0]
+        assert batch.grids == (tuple(expected.shape[1:]),)
+        projected = batch.patches @ weight.flatten(1).T
+        torch.testing.assert_close(projected.T, expected.flatten(1), atol=1e-3, rtol=1e-4)
+
+
+def test_images_lie_end_to_end() -> None:
+    images = [torch.randn(3, 16, 16), torch.randn(3, 32, 64), torch.randn(3, 48, 16)]
+
+    batch = PackedBatch.from_images(images)
+
+    assert batch.cu_seqlens.tolist() == [0, 1, 9, 12]
+    assert batch.cu_seqlens.dtype == torch.int32
+    assert batch.grids == ((1, 1), (2, 4), (3, 1))
+    assert torch.equal(batch.patches[1:9], PackedBatch.from_images(images[1:2]).patches)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "at least one image"),
+        ([torch.zeros(1, 32, 32)], r"must be \[3, H, W\], not \[1, 32, 32\]"),
+        ([torch.zeros(3, 8, 32)], r"8x32 is smaller than a patch \(16\)"),
+        ([torch.zeros(3, 40, 32)], "40x32 image must be multiples of 16"),
+    ],
+)
+def test_bad_images_are_refused(images: list[torch.Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PackedBatch.from_images(images)

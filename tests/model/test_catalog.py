@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+from model import catalog
+from model.batch import PackedBatch
+from model.catalog import HubFile
+from model.checkpoint import CheckpointError
+from model.config import VimConfig
+from model.vim import Vim
+
+NANO = VimConfig(width=32, depth=2, num_classes=3, grid=(4, 4))
+
+
+@pytest.fixture
+def nano(tmp_path: Path) -> Path:
+    path = tmp_path / "nano.pth"
+    torch.save({"model": Vim(NANO).state_dict()}, path)
+    return path
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_name_resolves(name: str) -> None:
+    spec = catalog.resolve(name)
+    assert spec.name == name
+    assert len(spec.labels) == spec.config.num_classes
+    assert spec.transform.multiple == spec.config.stride
+
+
+def test_published_files() -> None:
+    assert {name: str(catalog.resolve(name).source) for name in catalog.names()[1:]} == {
+        "vim-tiny": "hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth",
+        "vim-tiny-plus": "hustvl/Vim-tiny-midclstok/vim_t_midclstok_ft_78p3acc.pth",
+        "vim-small": "hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth",
+        "vim-small-plus": "hustvl/Vim-small-midclstok/vim_s_midclstok_ft_81p6acc.pth",
+        "vim-base": "hustvl/Vim-base-midclstok/vim_b_midclstok_81p9acc.pth",
+    }
+    spec = catalog.resolve("vim-tiny")
+    assert (spec.transform.resolution, spec.transform.fit) == (224, "crop")
+    assert spec.labels[:2] == ("tench", "goldfish")
+
+
+def test_a_published_name_is_fetched_from_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    state = Vim(catalog.resolve("vim-tiny").config).state_dict()
+    torch.save({"model": state}, tmp_path / "vim.pth")
+    asked = []
+
+    def download(repo: str, filename: str) -> str:
+        asked.append((repo, filename))
+        return str(tmp_path / "vim.pth")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+
+    model = catalog.load_model("vim-tiny")
+
+    assert asked == [("hustvl/Vim-tiny-midclstok", "vim_t_midclstok_76p1acc.pth")]
+    assert model(PackedBatch.from_images([torch.zeros(3, 224, 224)])).shape == (1, 1000)
+
+
+def test_an_unreachable_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(repo: str, filename: str) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(CheckpointError, match=r"could not be downloaded .*pass it as NAME=FILE"):
+        HubFile("a/b", "c.pth").fetch()
+
+
+def test_random_weights_need_no_file() -> None:
+    model = catalog.load_model("vim-tiny", weights="random")
+    assert model(PackedBatch.from_images([torch.zeros(3, 32, 48)])).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("text", ['["a", "b", "c"]', '{"labels": ["a", "b", "c"]}', "a\nb\nc\n"])
+def test_labels_come_from_json_or_text(nano: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / ("names.txt" if text.startswith("a") else "names.json")
+    path.write_text(text)
+    assert catalog.resolve(f"mine={nano}?labels={path}").labels == ("a", "b", "c")
+
+
+def test_classes_without_names_are_numbered(nano: Path) -> None:
+    assert catalog.resolve(f"mine={nano}").labels == ("class 0", "class 1", "class 2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("colour=red", "unknown option 'colour'"),
+        ("stride=wide", "stride='wide' is not a number"),
+        ("labels=nowhere.txt", "labels nowhere.txt"),
+        ("pooling=sum", "pooling='sum' is not one of middle, head"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(nano: Path, options: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        catalog.resolve(f"mine={nano}?{options}")
+
+
+def test_the_wrong_number_of_labels_is_refused(nano: Path, tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps(["a", "b"]))
+    with pytest.raises(ValueError, match="2 names for 3 classes"):
+        catalog.resolve(f"mine={nano}?labels={path}")
+
+
+def test_preprocessing_can_be_said(nano: Path) -> None:
+    transform = catalog.resolve(f"mine={nano}?resolution=512&fit=contain").transform
+    assert (transform.resolution, transform.fit) == (512, "contain")
+
+
+def test_unknown_names_list_the_known() -> None:
+    with pytest.raises(ValueError, match=r"unknown model 'resnet': the catalog has demo, vim-tiny"):
+        catalog.resolve("resnet")
