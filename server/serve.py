@@ -1,9 +1,9 @@
 """``vimserve serve``: the process around the application."""
 
 import logging
+import os
 import signal
 import socket
-import sys
 
 import torch
 import uvicorn
@@ -27,16 +27,12 @@ def serve(config: ServerConfig) -> int:
     specs = [resolve(name) for name in config.model]
     # Taken before the models load, so that a port in use is known at once.
     listener = _listen(config.host, config.port)
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
-    if config.log_level != "debug":
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    _configure_logging(config.log_level.upper())
 
-    def give_up() -> None:
+    def leave(*_: object) -> None:
         server.should_exit = True
 
-    app = create_app(config, specs, on_failure=give_up)
+    app = create_app(config, specs, on_failure=leave)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -46,18 +42,34 @@ def serve(config: ServerConfig) -> int:
             timeout_graceful_shutdown=round(config.request_timeout) + 1,
         )
     )
-    # uvicorn raises the signal again once it has shut down in good order.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # uvicorn raises the signal again once it has shut down in good order, and that is no failure.
+    signal.signal(signal.SIGTERM, leave)
     host, port = listener.getsockname()[:2]
     logger.info("loading %s", ", ".join(spec.name for spec in specs))
     logger.info("listening on http://%s:%d, try /docs", f"[{host}]" if ":" in host else host, port)
+    status = 0
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
-        return 130
-    if app.state.engine.failure is not None:
-        raise ValueError(app.state.engine.failure) from app.state.engine.failure
-    return 0
+        status = 130
+    engine = app.state.engine
+    if engine.failure is not None:
+        raise ValueError(engine.failure) from engine.failure
+    if engine.alive:
+        # A model still loads, and its thread would crash if the interpreter went first.
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+def _configure_logging(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # Not the root's: libraries that have handlers of their own would say everything twice.
+    for name, least in (("server", level), ("model", level), ("uvicorn", "WARNING")):
+        named = logging.getLogger(name)
+        named.addHandler(handler)
+        named.setLevel(least)
 
 
 def _listen(host: str, port: int) -> socket.socket:

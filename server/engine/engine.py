@@ -41,6 +41,9 @@ class Engine:
         config: device, limits and budgets.
         metrics: where batches and queues are counted.
         on_failure: called in the event loop if loading fails; the reason is in ``failure``.
+
+    Raises:
+        ValueError: if two models have the same name.
     """
 
     def __init__(
@@ -51,6 +54,10 @@ class Engine:
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.specs = {spec.name: spec for spec in specs}
+        if len(self.specs) < len(specs):
+            raise ValueError(
+                f"every model needs a name of its own, not {', '.join(spec.name for spec in specs)}"
+            )
         self.state = State.LOADING
         self.failure: Exception | None = None
         self.runners: dict[str, Runner] = {}

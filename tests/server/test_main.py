@@ -1,11 +1,11 @@
 """The command: exit statuses and what a person reads."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,29 +167,39 @@ def test_serve_with_a_bad_checkpoint(tmp_path):
     assert "mine.pth" in one_line(done.stderr)
 
 
+def start_server(checkpoint):
+    flags = ["--port", "0", "--model", checkpoint, "--threads", "1"]
+    command = [sys.executable, "-m", "server", "serve", *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def read_until(process, text):
+    """The line of the log with ``text``."""
+    for line in process.stderr:
+        if text in line:
+            return line
+    raise AssertionError(f"the server ended without a word of {text!r}")
+
+
 def test_serve_until_sigterm(checkpoint, picture, encode):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "server", "serve"]
-    flags = ["--port", str(port), "--model", checkpoint, "--threads", "1"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*command, *flags], stderr=pipe, text=True, cwd=ROOT) as process:
-        url = f"http://127.0.0.1:{port}"
-        end = time.monotonic() + 50
-        while True:
-            assert process.poll() is None
-            assert time.monotonic() < end
-            try:
-                if httpx2.get(f"{url}/readyz").status_code == 200:
-                    break
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.05)
+    with start_server(checkpoint) as process:
+        url = re.search(r"http://[\d.:]+", read_until(process, "listening"))[0]
+        read_until(process, "ready")
+        assert httpx2.get(f"{url}/readyz").json() == {"status": "ready"}
         assert httpx2.post(f"{url}/v1/classify", content=encode(picture(64, 64))).is_success
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "POST /v1/classify 200" in log
+    assert log.splitlines()[0].endswith("ms small")
+    assert "Traceback" not in log
+
+
+def test_sigterm_while_a_model_loads(checkpoint):
+    with start_server(checkpoint) as process:
+        read_until(process, "listening")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
     assert "Traceback" not in log
 
 

@@ -244,6 +244,11 @@ def test_the_budget_admits_the_largest_image(tiny, spec):
     assert asyncio.run(run(max_batch_tokens=100, max_resolution=64)) == 100
 
 
+def test_two_models_of_one_name(spec):
+    with pytest.raises(ValueError, match="not tiny, tiny"):
+        Engine([spec, spec], ServerConfig(), Metrics())
+
+
 def test_unknown_models_are_told_the_known(tiny, spec):
     engine = Engine([spec], ServerConfig(), Metrics())
     assert engine.spec(None) is engine.spec("tiny") is spec
