@@ -1,0 +1,22 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from loadtests import bench
+
+
+def test_measures_time_and_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "bench.json"
+
+    assert (
+        bench.main(["--model", "demo", "--size", "100", "--batch", "2", "--json", str(report)]) == 0
+    )
+
+    (result,) = json.loads(report.read_text())
+    assert (result["model"], result["size"], result["batch"]) == ("demo", 112, 2)
+    assert result["runs"] >= bench.LEAST_RUNS
+    assert 0 < result["fastest_ms"] <= result["median_ms"]
+    assert result["images_per_second"] == pytest.approx(2e3 / result["median_ms"])
+    assert 0 < result["peak_above_weights_bytes"] < 100e6
+    assert "images/s" in capsys.readouterr().out
