@@ -1,0 +1,93 @@
+"""Endless training batches, drawn by a worker process while the network computes."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from model.demo.icons import LABELS, Icon
+from model.demo.scenes import make_scene
+from model.transform import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+# (share of the training time until which it holds, sides in pixels, their relative frequencies)
+Stage = tuple[float, tuple[int, ...], tuple[float, ...]]
+STAGES: tuple[Stage, ...] = (
+    (0.35, (96, 112), (3, 1)),
+    (0.75, (96, 128, 160, 224, 256, 320), (4, 4, 3, 2, 1, 1)),
+    (1.01, (96, 128, 160, 224, 256, 384, 512, 768, 1248), (2, 3, 3, 3, 3, 2, 2, 1, 1)),
+)
+HARD_FROM = 0.7
+PATCH = 16
+
+
+class Batch(NamedTuple):
+    """Pictures of one size.
+
+    Attributes:
+        pixels: ``[N, 3, H, W]`` uint8.
+        labels: ``[N]``.
+        coverage: ``[N, T]``, the share of every patch that the object covers.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    coverage: Tensor
+
+
+class Batches(IterableDataset[Batch]):
+    """Batches without end.
+
+    Args:
+        icons: what to draw; classes are equally frequent whatever their numbers of icons.
+        progress: shared share of the training time that is over, which decides the sizes.
+        budget_tokens: patches in a batch.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        icons: Sequence[Icon],
+        progress: "Synchronized[float]",
+        budget_tokens: int,
+        seed: int,
+    ) -> None:
+        self._by_class = [[i for i in icons if i.label == label] for label in range(len(LABELS))]
+        self._progress, self._budget, self._seed = progress, budget_tokens, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        rng = np.random.default_rng((self._seed, worker.id if worker else 0))
+        while True:
+            height, width = random_size(rng, self._progress.value)
+            tokens = height * width // PATCH**2
+            labels = rng.integers(len(LABELS), size=max(1, round(self._budget / tokens)))
+            difficulty = min(1.0, self._progress.value / HARD_FROM)
+            scenes = [
+                make_scene(rng, self._by_class[n], (height, width), difficulty) for n in labels
+            ]
+            pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
+            masks = torch.from_numpy(np.stack([scene.mask for scene in scenes]))
+            tiles = masks.view(-1, height // PATCH, PATCH, width // PATCH, PATCH)
+            coverage = tiles.float().mean((2, 4)).flatten(1)
+            yield Batch(pixels.permute(0, 3, 1, 2), torch.from_numpy(labels), coverage)
+
+
+def random_size(rng: np.random.Generator, progress: float) -> tuple[int, int]:
+    """Height and width for a batch at this point of the training."""
+    sides, weights = next((stage[1], stage[2]) for stage in STAGES if progress < stage[0])
+    side = int(rng.choice(sides, p=np.array(weights) / sum(weights)))
+    ratio = 1.0 if rng.random() < 0.65 else rng.uniform(0.5, 2) ** 0.5
+    height, width = (max(4, round(n / PATCH)) * PATCH for n in (side * ratio, side / ratio))
+    return height, width
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """The uint8 images as the network takes them, float32."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels / 255 - mean) / std

@@ -1,0 +1,124 @@
+"""The causal depthwise convolution with gradients, on CPUs, for training."""
+
+from typing import Any
+
+import torch
+from numba import cfunc, float32, njit
+from torch import Tensor
+
+from kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from kernels.simd import LANES, fma, load, shifted, splat, store
+
+TAPS = 4
+
+
+@njit
+def _forward_block(T, E, reverse, x, weight, bias, y):
+    """``y[t] = bias + sum_k weight[k] x[t - TAPS + 1 + k]``; time runs backwards in reverse."""
+    back = E if reverse else -E
+    for i in range(T):
+        at = (T - 1 - i if reverse else i) * E
+        out = load(bias, 0)
+        for k in range(max(0, TAPS - 1 - i), TAPS):
+            out = fma(load(weight, k * E), load(x, at + back * (TAPS - 1 - k)), out)
+        store(y, at, out)
+
+
+@njit
+def _backward_block(T, E, reverse, x, weight, dy, dx, dweight, dbias):
+    back = E if reverse else -E
+    zero = splat(float32(0))
+    w0, w1, w2, w3 = zero, zero, zero, zero
+    to_bias = zero
+    for i in range(T):
+        at = (T - 1 - i if reverse else i) * E
+        out = load(dy, at)
+        to_bias = to_bias + out
+        w3 = fma(out, load(x, at), w3)
+        if i >= 1:
+            w2 = fma(out, load(x, at + back), w2)
+        if i >= 2:
+            w1 = fma(out, load(x, at + 2 * back), w1)
+        if i >= 3:
+            w0 = fma(out, load(x, at + 3 * back), w0)
+        to_x = zero
+        for k in range(max(0, TAPS - T + i), TAPS):
+            to_x = fma(load(weight, k * E), load(dy, at - back * (TAPS - 1 - k)), to_x)
+        store(dx, at, to_x)
+    store(dbias, 0, to_bias)
+    store(dweight, 0, w0)
+    store(dweight, E, w1)
+    store(dweight, 2 * E, w2)
+    store(dweight, 3 * E, w3)
+
+
+@cfunc(SIGNATURE, cache=True)
+def _forward(a):
+    T, E, reverse = a[2], a[3], a[4] != 0
+    blocks = E // LANES
+    while True:
+        task = next_task(a)
+        if task < 0:
+            break
+        n, first = task // blocks, task % blocks * LANES
+        wide = n * T * E + first
+        _forward_block(
+            T, E, reverse, shifted(floats(a[5]), wide), shifted(floats(a[6]), first),
+            shifted(floats(a[7]), first), shifted(floats(a[8]), wide),
+        )  # fmt: skip
+
+
+@cfunc(SIGNATURE, cache=True)
+def _backward(a):
+    T, E, reverse = a[2], a[3], a[4] != 0
+    blocks = E // LANES
+    while True:
+        task = next_task(a)
+        if task < 0:
+            break
+        n, first = task // blocks, task % blocks * LANES
+        wide = n * T * E + first
+        _backward_block(
+            T, E, reverse, shifted(floats(a[5]), wide), shifted(floats(a[6]), first),
+            shifted(floats(a[7]), wide), shifted(floats(a[8]), wide),
+            shifted(floats(a[9]), n * TAPS * E + first), shifted(floats(a[10]), n * E + first),
+        )  # fmt: skip
+
+
+_forward_kernel, _backward_kernel = Kernel(_forward), Kernel(_backward)
+
+
+class _CausalConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+        x, weight, bias = x.contiguous(), weight[:, 0].T.contiguous(), bias.contiguous()
+        N, T, E = x.shape
+        y = torch.empty_like(x)
+        _forward_kernel(N * (E // LANES), T, E, int(reverse), x, weight, bias, y)
+        ctx.save_for_backward(x, weight)
+        ctx.reverse = reverse
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        N, T, E = x.shape
+        dx, dweight, dbias = torch.empty_like(x), x.new_empty(N, TAPS, E), x.new_empty(N, E)
+        _backward_kernel(
+            N * (E // LANES), T, E, int(ctx.reverse), x, weight, dy.contiguous(), dx, dweight, dbias
+        )
+        return dx, dweight.sum(0).T[:, None], dbias.sum(0), None
+
+
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
+    """Convolve every channel with its own four taps, looking back in time only.
+
+    Args:
+        x: ``[N, T, E]`` float32, E a multiple of 16.
+        weight: ``[E, 1, 4]``.
+        bias: ``[E]``.
+        reverse: time runs from the last token to the first.
+    """
+    if x.shape[-1] % LANES:
+        raise ValueError(f"the channels must be a multiple of {LANES}, not {x.shape[-1]}")
+    return _CausalConv.apply(x, weight, bias, reverse)

@@ -1,0 +1,172 @@
+"""Train the demo model: ``python -m model.demo.train`` (needs ``.[train]`` and npm)."""
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from model.config import VimConfig
+from model.demo.batches import Batch, Batches, normalize
+from model.demo.icons import LABELS, TRAINING_SETS, load_icons
+from model.demo.network import Network
+
+HERE = Path(__file__).parent
+CONFIG = VimConfig(width=96, depth=8, states=8, num_classes=len(LABELS), grid=(14, 14))
+PEAK_RATE, WARM_UP, DECAY = 4e-3, 0.03, 0.05
+AVERAGING = 0.998
+PREFETCH = 6
+
+
+def train(
+    minutes: float, budget_tokens: int, output: Path, seed: int, start_from: Path | None = None
+) -> None:
+    """Train for ``minutes`` and write the averaged weights to ``output``, twice a minute.
+
+    The first weights are random, or those of ``start_from``.
+    """
+    torch.manual_seed(seed)
+    icons = load_icons(TRAINING_SETS)
+    progress = multiprocessing.Value("d", 0.0)
+    data = Batches(icons, progress, budget_tokens, seed)
+    batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=PREFETCH))
+    network = Network(CONFIG)
+    if start_from:
+        network.load_state_dict(load_file(start_from))
+    average = Network(CONFIG).requires_grad_(False)
+    average.load_state_dict(network.state_dict())
+    # Labels for every patch teach much faster than one for each picture; the server needs no such
+    # answers, so this head is not kept.
+    patch_head = nn.Linear(CONFIG.width, len(LABELS) + 1)
+    optimizers = _optimizers(network, patch_head)
+    start = report = time.monotonic()
+    images_seen, step, loss_sum, right, shown = 0, 0, 0.0, 0, 0
+    for step, elapsed in enumerate(_clock(start, 60 * minutes), start=1):
+        progress.value = elapsed
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _schedule(elapsed)
+        batch: Batch = next(batches)
+        logits, loss, of_patches = _losses(network, patch_head, batch)
+        (loss + of_patches).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        _average(average, network, min(AVERAGING, step / (step + 10)))
+        images_seen += len(batch.labels)
+        loss_sum += float(loss.detach()) * len(batch.labels)
+        right += int((logits.argmax(1) == batch.labels).sum())
+        shown += len(batch.labels)
+        if time.monotonic() - report > 30:
+            report = time.monotonic()
+            _log(step, images_seen, elapsed, loss_sum / shown, right / shown)
+            loss_sum, right, shown = 0.0, 0, 0
+            save(average, output)
+    save(average, output)
+    facts = {
+        "minutes": round((time.monotonic() - start) / 60, 1),
+        "steps": step,
+        "images": images_seen,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "config": asdict(CONFIG),
+    }
+    output.with_suffix(".training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def save(network: Network, output: Path) -> None:
+    """Write the weights under their published names."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    partial = output.with_suffix(".partial")
+    save_file(state, partial, metadata={"format": "pt"})
+    partial.replace(output)
+
+
+def _losses(network: Network, patch_head: nn.Linear, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the class token, its loss, and the loss of what every patch says it shows.
+
+    A patch shows the object, the background (a class of its own), or, at the object's edge,
+    neither.
+    """
+    tokens = network.forward_features(normalize(batch.pixels))
+    middle = (tokens.shape[1] - 1) // 2
+    logits = network.head(tokens[:, middle])
+    patches = patch_head(torch.cat((tokens[:, :middle], tokens[:, middle + 1 :]), dim=1))
+    inside = batch.coverage > 0.4
+    shown = torch.where(inside, batch.labels[:, None], len(LABELS))
+    shown[(batch.coverage > 0.02) & ~inside] = -100
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+    of_patches = F.cross_entropy(patches.flatten(0, 1), shown.flatten(), label_smoothing=0.05)
+    return logits, loss, of_patches
+
+
+def _clock(start: float, seconds: float) -> Iterator[float]:
+    """The share of the time that is over, until all of it is."""
+    while (elapsed := (time.monotonic() - start) / seconds) < 1:
+        yield elapsed
+
+
+def _schedule(elapsed: float) -> float:
+    """Warm up, then down a cosine to nothing."""
+    if elapsed < WARM_UP:
+        return elapsed / WARM_UP
+    angle = torch.pi * (elapsed - WARM_UP) / (1 - WARM_UP)
+    return 0.5 + 0.5 * float(torch.cos(torch.tensor(angle)))
+
+
+def _optimizers(network: Network, patch_head: nn.Linear) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the layers' matrices; AdamW for the rest, of which only the heads decay."""
+    matrices: list[Tensor] = []
+    decaying: list[Tensor] = [patch_head.weight]
+    rest: list[Tensor] = [] if patch_head.bias is None else [patch_head.bias]
+    for name, parameter in network.named_parameters():
+        if name.endswith(("in_proj.weight", "out_proj.weight", "x_proj.weight", "x_proj_b.weight")):
+            matrices.append(parameter)
+        else:
+            (decaying if name == "head.weight" else rest).append(parameter)
+    muon = torch.optim.Muon(
+        [{"params": matrices, "peak": PEAK_RATE}],
+        weight_decay=DECAY,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    groups = [
+        {"params": decaying, "weight_decay": DECAY, "peak": PEAK_RATE / 2},
+        {"params": rest, "weight_decay": 0.0, "peak": PEAK_RATE / 2},
+    ]
+    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+@torch.no_grad()
+def _average(average: Network, network: Network, keep: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
+
+
+def _log(step: int, images: int, elapsed: float, loss: float, accuracy: float) -> None:
+    print(
+        f"{elapsed:6.1%}  step {step}  images {images}  loss {loss:.3f}  accuracy {accuracy:.3f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=36, help="training time (36)")
+    parser.add_argument("--tokens", type=int, default=2048, help="patches per step (2048)")
+    parser.add_argument("--output", type=Path, default=HERE / "demo.safetensors")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start-from", type=Path, help="weights to go on from (random ones)")
+    given = parser.parse_args()
+    train(given.minutes, given.tokens, given.output, given.seed, given.start_from)
+
+
+if __name__ == "__main__":
+    main()
