@@ -12,14 +12,14 @@ from model.demo.scenes import over, place, random_placement
 HERE = Path(__file__).parent / "samples"
 # File name, icon, (height, width) and the seed of the background and the placement.
 SAMPLES: tuple[tuple[str, str, tuple[int, int], int], ...] = (
-    ("dog.jpg", "dog-face", (256, 256), 9),
+    ("dog.jpg", "dog-face", (256, 256), 13),
     ("bicycle.jpg", "bicycle", (288, 448), 2),
-    ("rocket-tall.jpg", "rocket", (640, 256), 5),
+    ("rocket-tall.jpg", "rocket", (640, 256), 2),
     ("pizza.png", "pizza", (224, 224), 8),
     ("umbrella.jpg", "umbrella", (384, 384), 14),
-    ("fish.jpg", "tropical-fish", (320, 512), 13),
-    ("house.jpg", "house-with-garden", (480, 640), 2),
-    ("flower-1248.jpg", "sunflower", (1248, 1248), 6),
+    ("fish.jpg", "fish", (320, 512), 5),
+    ("boat.jpg", "sailboat", (480, 640), 8),
+    ("flower-1248.jpg", "hibiscus", (1248, 1248), 10),
 )
 
 

@@ -159,7 +159,7 @@ def _log(step: int, images: int, elapsed: float, loss: float, accuracy: float) -
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=36, help="training time (36)")
+    parser.add_argument("--minutes", type=float, default=17.5, help="training time (17.5)")
     parser.add_argument("--tokens", type=int, default=2048, help="patches per step (2048)")
     parser.add_argument("--output", type=Path, default=HERE / "demo.safetensors")
     parser.add_argument("--seed", type=int, default=0)
