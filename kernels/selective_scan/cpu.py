@@ -230,8 +230,10 @@ def selective_scan(
     assert A.stride(1) == S
     out = torch.empty(z.shape)
     flags = sum(1 << k for k, back in enumerate(reverse) if back)
-    per_token = [value for rows in (x, dt, B, C) for value in (rows, *rows.stride()[:2])]
-    weights = [
+    per_token: list[Tensor | int] = [
+        value for rows in (x, dt, B, C) for value in (rows, *rows.stride()[:2])
+    ]
+    weights: list[Tensor | int] = [
         value for weight in (dt_weight, dt_bias, A, D) for value in (weight, weight.stride(0))
     ]
     _kernel(
