@@ -230,14 +230,13 @@ def selective_scan(
     assert A.stride(1) == S
     out = torch.empty(z.shape)
     flags = sum(1 << k for k, back in enumerate(reverse) if back)
-    per_token: list[Tensor | int] = [
-        value for rows in (x, dt, B, C) for value in (rows, *rows.stride()[:2])
-    ]
-    weights: list[Tensor | int] = [
-        value for weight in (dt_weight, dt_bias, A, D) for value in (weight, weight.stride(0))
-    ]
+    arguments: list[Tensor | int] = []
+    for rows in (x, dt, B, C):
+        arguments += [rows, rows.stride(0), rows.stride(1)]
+    for weight in (dt_weight, dt_bias, A, D):
+        arguments += [weight, weight.stride(0)]
     _kernel(
         (len(cu_seqlens) - 1) * -(-E // BLOCK), E, S, R, directions, flags,
-        cu_seqlens, z, z.stride(0), out, *per_token, *weights,
+        cu_seqlens, z, z.stride(0), out, *arguments,
     )  # fmt: skip
     return out

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 # (share of the training time until which it holds, sides in pixels, their relative frequencies)
 Stage = tuple[float, tuple[int, ...], tuple[float, ...]]
 STAGES: tuple[Stage, ...] = (
-    (0.35, (96, 112), (3, 1)),
-    (0.75, (96, 128, 160, 224, 256, 320), (4, 4, 3, 2, 1, 1)),
-    (1.01, (96, 128, 160, 224, 256, 384, 512, 768, 1248), (2, 3, 3, 3, 3, 2, 2, 1, 1)),
+    (0.30, (96, 112, 128), (3, 1, 1)),
+    (0.60, (96, 128, 160, 224, 256, 320, 384), (4, 4, 3, 2, 2, 1, 1)),
+    (1.01, (96, 128, 192, 256, 384, 512, 768, 1024, 1248), (2, 3, 3, 4, 3, 3, 2, 1, 2)),
 )
 HARD_FROM = 0.7
 PATCH = 16
@@ -48,6 +48,8 @@ class Batches(IterableDataset[Batch]):
         progress: shared share of the training time that is over, which decides the sizes.
         budget_tokens: patches in a batch.
         seed: of everything random.
+        rank: of the process that trains on these; all processes draw equal sizes at a time, so
+            that none waits for another.
     """
 
     def __init__(
@@ -56,15 +58,19 @@ class Batches(IterableDataset[Batch]):
         progress: "Synchronized[float]",
         budget_tokens: int,
         seed: int,
+        rank: int = 0,
     ) -> None:
         self._by_class = [[i for i in icons if i.label == label] for label in range(len(LABELS))]
-        self._progress, self._budget, self._seed = progress, budget_tokens, seed
+        self._progress, self._budget = progress, budget_tokens
+        self._seed, self._rank = seed, rank
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
-        rng = np.random.default_rng((self._seed, worker.id if worker else 0))
+        worker_id = worker.id if worker else 0
+        rng = np.random.default_rng((self._seed, worker_id, self._rank))
+        sizes = np.random.default_rng((self._seed, worker_id))
         while True:
-            height, width = random_size(rng, self._progress.value)
+            height, width = random_size(sizes, self._progress.value)
             tokens = height * width // PATCH**2
             labels = rng.integers(len(LABELS), size=max(1, round(self._budget / tokens)))
             difficulty = min(1.0, self._progress.value / HARD_FROM)

@@ -3,15 +3,18 @@
 import argparse
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
 from model.config import VimConfig
@@ -27,16 +30,26 @@ PREFETCH = 6
 
 
 def train(
-    minutes: float, budget_tokens: int, output: Path, seed: int, start_from: Path | None = None
+    rank: int,
+    processes: int,
+    minutes: float,
+    budget_tokens: int,
+    output: Path,
+    seed: int,
+    start_from: Path | None = None,
 ) -> None:
     """Train for ``minutes`` and write the averaged weights to ``output``, twice a minute.
 
-    The first weights are random, or those of ``start_from``.
+    One of ``processes`` that average their gradients, each on one core: at this size, threads
+    would mostly wait for each other. The first weights are random, or those of ``start_from``.
     """
+    torch.set_num_threads(1)
+    rendezvous = f"file://{output.resolve().with_suffix('.rendezvous')}"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes)
     torch.manual_seed(seed)
     icons = load_icons(TRAINING_SETS)
     progress = multiprocessing.Value("d", 0.0)
-    data = Batches(icons, progress, budget_tokens, seed)
+    data = Batches(icons, progress, budget_tokens, seed, rank)
     batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=PREFETCH))
     network = Network(CONFIG)
     if start_from:
@@ -51,12 +64,15 @@ def train(
     images_seen, step, loss_sum, right, shown = 0, 0, 0.0, 0, 0
     for step, elapsed in enumerate(_clock(start, 60 * minutes), start=1):
         progress.value = elapsed
+        if not _all_go_on(elapsed < 1):
+            break
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _schedule(elapsed)
         batch: Batch = next(batches)
         logits, loss, of_patches = _losses(network, patch_head, batch)
         (loss + of_patches).backward()
+        _share_gradients(network, patch_head)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -66,16 +82,18 @@ def train(
         loss_sum += float(loss.detach()) * len(batch.labels)
         right += int((logits.argmax(1) == batch.labels).sum())
         shown += len(batch.labels)
-        if time.monotonic() - report > 30:
+        if rank == 0 and time.monotonic() - report > 30:
             report = time.monotonic()
             _log(step, images_seen, elapsed, loss_sum / shown, right / shown)
             loss_sum, right, shown = 0.0, 0, 0
             save(average, output)
+    if rank:
+        return
     save(average, output)
     facts = {
         "minutes": round((time.monotonic() - start) / 60, 1),
         "steps": step,
-        "images": images_seen,
+        "images": images_seen * processes,
         "parameters": sum(p.numel() for p in network.parameters()),
         "config": asdict(CONFIG),
     }
@@ -108,10 +126,29 @@ def _losses(network: Network, patch_head: nn.Linear, batch: Batch) -> tuple[Tens
     return logits, loss, of_patches
 
 
+def _share_gradients(*modules: nn.Module) -> None:
+    """Average the gradients over the processes, in one message."""
+    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(message)
+    message /= dist.get_world_size()
+    for gradient, part in zip(
+        gradients, message.split([g.numel() for g in gradients]), strict=True
+    ):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _all_go_on(go_on: bool) -> bool:
+    """Whether time is left in every process."""
+    vote = torch.tensor(float(go_on))
+    dist.all_reduce(vote, op=dist.ReduceOp.MIN)
+    return bool(vote)
+
+
 def _clock(start: float, seconds: float) -> Iterator[float]:
-    """The share of the time that is over, until all of it is."""
-    while (elapsed := (time.monotonic() - start) / seconds) < 1:
-        yield elapsed
+    """The share of the time that is over."""
+    while True:
+        yield min(1.0, (time.monotonic() - start) / seconds)
 
 
 def _schedule(elapsed: float) -> float:
@@ -159,13 +196,20 @@ def _log(step: int, images: int, elapsed: float, loss: float, accuracy: float) -
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=17.5, help="training time (17.5)")
+    parser.add_argument("--minutes", type=float, default=36, help="training time (36)")
     parser.add_argument("--tokens", type=int, default=2048, help="patches per step (2048)")
     parser.add_argument("--output", type=Path, default=HERE / "demo.safetensors")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="one for each core (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="weights to go on from (random ones)")
     given = parser.parse_args()
-    train(given.minutes, given.tokens, given.output, given.seed, given.start_from)
+    given.output.resolve().with_suffix(".rendezvous").unlink(missing_ok=True)
+    load_icons(TRAINING_SETS)  # drawn once, by one process
+    arguments = (given.processes, given.minutes, given.tokens, given.output, given.seed)
+    spawn(train, (*arguments, given.start_from), nprocs=given.processes)  # type: ignore[no-untyped-call]
+    given.output.resolve().with_suffix(".rendezvous").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
