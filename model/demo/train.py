@@ -208,7 +208,7 @@ def main() -> None:
     given.output.resolve().with_suffix(".rendezvous").unlink(missing_ok=True)
     load_icons(TRAINING_SETS)  # drawn once, by one process
     arguments = (given.processes, given.minutes, given.tokens, given.output, given.seed)
-    spawn(train, (*arguments, given.start_from), nprocs=given.processes)  # type: ignore[no-untyped-call]
+    spawn(train, (*arguments, given.start_from), nprocs=given.processes)
     given.output.resolve().with_suffix(".rendezvous").unlink(missing_ok=True)
 
 
