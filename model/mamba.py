@@ -1,6 +1,8 @@
 """The Vim block's mixer: a Mamba that reads its sequence in one or both directions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 from kernels.conv1d import conv1d
 from kernels.selective_scan import selective_scan
 from model.config import VimConfig
-from model.linear import PackedLinear
+from model.layout import Layout
+from model.linear import PackedLinear, PackedLinears
 
 CONV_WIDTH = 4
 
@@ -21,13 +24,13 @@ class _Prepared:
     conv_weight: Tensor  # [C, E, 4], C = 1 where the directions share one convolution
     conv_bias: Tensor  # [C, E]
     conv_reverse: tuple[bool, ...]
-    x_proj: tuple[PackedLinear, ...]  # one per convolution
+    x_proj: PackedLinears  # one per convolution
     dt_weight: Tensor  # [K, E, R]
     dt_bias: Tensor  # [K, E]
     A: Tensor  # [K, E, S]
     D: Tensor  # [K, E]
     reverse: tuple[bool, ...]
-    out_proj: PackedLinear
+    out_proj: PackedLinear  # of the directions' sum, or of the directions side by side
 
 
 class Mixer(nn.Module):
@@ -58,16 +61,14 @@ class Mixer(nn.Module):
             self.dt_proj_b = nn.Linear(R, E)
         self._prepared: _Prepared | None = None
 
-    def forward(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Mix every sequence of packed tokens: ``[T, D] -> [T, D]``."""
         weights = self._prepared or self.prepare()
         S, R, K = self.config.states, self.config.dt_rank, len(weights.reverse)
         x, z = weights.in_proj(tokens).chunk(2, dim=1)
+        cu_seqlens = layout.cu_seqlens
         x = conv1d(x, weights.conv_weight, weights.conv_bias, cu_seqlens, weights.conv_reverse)
-        projected = torch.stack(
-            [project(x_k) for project, x_k in zip(weights.x_proj, x, strict=True)]
-        )
-        dt, B, C = projected.expand(K, -1, -1).split([R, S, S], dim=2)
+        dt, B, C = weights.x_proj(x).expand(K, -1, -1).split([R, S, S], dim=2)
         mixed = selective_scan(
             x.expand(K, -1, -1), dt, weights.dt_weight, weights.dt_bias, weights.A, B, C,
             weights.D, z, cu_seqlens, weights.reverse,
@@ -95,19 +96,34 @@ class Mixer(nn.Module):
                 conv_weight=torch.stack([conv.weight[:, 0].T for conv in convolutions]).mT,
                 conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
                 conv_reverse=(False, True) if both else (self.reverse,),
-                x_proj=tuple(PackedLinear(projection.weight) for projection in projections),
+                x_proj=PackedLinears([projection.weight for projection in projections]),
                 dt_weight=torch.stack([step.weight for step in steps]).expand(K, -1, -1),
                 dt_bias=torch.stack([_bias(step) for step in steps]).expand(K, -1),
                 A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
                 D=torch.stack([skip.float() for skip in skips]).expand(K, -1),
                 reverse=(False, True) if K == 2 else (self.reverse,),
-                out_proj=PackedLinear(self.out_proj.weight * scale),
+                out_proj=PackedLinear(self.out_proj.weight * scale, addends=K),
             )
         return self._prepared
 
     def forget_prepared(self) -> None:
         """Drop what was derived from parameters that have changed."""
         self._prepared = None
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Casts leave the rates and skips in float32: A is the exponential of its parameter, and a
+        logarithm rounded to bfloat16 would make it wrong by a percent.
+        """
+        exact = {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters(recurse=False)
+            if parameter.dtype == torch.float32
+        }
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, parameter in self.named_parameters(recurse=False):
+            if name in exact and parameter.dtype != torch.float32:
+                parameter.data = exact[name].to(parameter.device)
+        return self
 
 
 def _bias(module: nn.Conv1d | nn.Linear) -> Tensor:
