@@ -15,19 +15,13 @@ class PackedLinear:
 
     On a CPU in float32 the weight is stored in oneDNN's blocked layout: at the shapes of a Vim
     block that is a third faster than a plain product, which packs the weight at every call.
-
-    Elsewhere the input may also be ``[T, addends * in]``: that many inputs side by side, which the
-    one product adds up.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, addends: int = 1) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         # detach: a reordered weight would otherwise keep the parameter's autograd history
         weight = weight.detach()
         self._blocked = _takes_blocked(weight)
-        if self._blocked:
-            self._weight = _mkldnn._reorder_linear_weight(weight)
-        else:
-            self._weight = weight.repeat(1, addends) if addends > 1 else weight
+        self._weight = _mkldnn._reorder_linear_weight(weight) if self._blocked else weight
         self._bias = None if bias is None else bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -35,7 +29,7 @@ class PackedLinear:
         if self._blocked:
             out: Tensor = _mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
             return out
-        return F.linear(x, self._weight[:, : x.shape[1]], self._bias)
+        return F.linear(x, self._weight, self._bias)
 
 
 class PackedLinears:

@@ -30,7 +30,8 @@ class _Prepared:
     A: Tensor  # [K, E, S]
     D: Tensor  # [K, E]
     reverse: tuple[bool, ...]
-    out_proj: PackedLinear  # of the directions' sum, or of the directions side by side
+    side_by_side: bool  # on a GPU, where out_proj adds the directions up
+    out_proj: PackedLinear
 
 
 class Mixer(nn.Module):
@@ -65,44 +66,51 @@ class Mixer(nn.Module):
         """Mix every sequence of packed tokens: ``[T, D] -> [T, D]``."""
         weights = self._prepared or self.prepare()
         S, R, K = self.config.states, self.config.dt_rank, len(weights.reverse)
-        x, z = weights.in_proj(tokens).chunk(2, dim=1)
         cu_seqlens = layout.cu_seqlens
+        x, z = weights.in_proj(tokens).chunk(2, dim=1)
         x = conv1d(x, weights.conv_weight, weights.conv_bias, cu_seqlens, weights.conv_reverse)
         dt, B, C = weights.x_proj(x).expand(K, -1, -1).split([R, S, S], dim=2)
+        options: dict[str, Any] = {}
+        if weights.side_by_side:
+            options = {"side_by_side": True, "max_seqlen": max(layout.lengths)}
         mixed = selective_scan(
             x.expand(K, -1, -1), dt, weights.dt_weight, weights.dt_bias, weights.A, B, C,
-            weights.D, z, cu_seqlens, weights.reverse,
+            weights.D, z, cu_seqlens, weights.reverse, **options,
         )  # fmt: skip
+        del x, z, dt, B, C  # most of a block's memory
         return weights.out_proj(mixed)
 
     def prepare(self) -> _Prepared:
         """Derive what the kernels read from the parameters, anew after every change of them."""
         both = self.config.bidirectional == "ssm+conv"
-        convolutions = [self.conv1d, self.conv1d_b] if both else [self.conv1d]
-        projections = [self.x_proj, self.x_proj_b] if both else [self.x_proj]
-        steps = [self.dt_proj, self.dt_proj_b] if both else [self.dt_proj]
-        skips = [self.D, self.D_b] if both else [self.D]
         rates = [self.A_log]
         if self.config.bidirectional in ("ssm", "ssm+conv"):
             rates.append(self.A_b_log)
         K = len(rates)
+        convolutions = [self.conv1d, self.conv1d_b] if both else [self.conv1d]
+        projections = [self.x_proj, self.x_proj_b] if both else [self.x_proj]
+        steps = [self.dt_proj, self.dt_proj_b] if both else [self.dt_proj] * K
+        skips = [self.D, self.D_b] if both else [self.D] * K
         # The published code halves the sum of the directions only where each has its own
         # convolution; halving the weights instead is exact.
         scale = 0.5 if both else 1.0
+        on_cpu = self.D.device.type == "cpu"
         with torch.no_grad():
+            # Channels innermost in memory, as the CPU kernel reads its filters.
+            filters = torch.stack([conv.weight[:, 0].T for conv in convolutions]).mT
             self._prepared = _Prepared(
                 in_proj=PackedLinear(self.in_proj.weight),
-                # Channels innermost in memory, as the CPU kernel reads its filters.
-                conv_weight=torch.stack([conv.weight[:, 0].T for conv in convolutions]).mT,
+                conv_weight=filters if on_cpu else filters.contiguous(),
                 conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
                 conv_reverse=(False, True) if both else (self.reverse,),
                 x_proj=PackedLinears([projection.weight for projection in projections]),
-                dt_weight=torch.stack([step.weight for step in steps]).expand(K, -1, -1),
-                dt_bias=torch.stack([_bias(step) for step in steps]).expand(K, -1),
+                dt_weight=torch.stack([step.weight for step in steps]),
+                dt_bias=torch.stack([_bias(step) for step in steps]),
                 A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
-                D=torch.stack([skip.float() for skip in skips]).expand(K, -1),
+                D=torch.stack([skip.float() for skip in skips]),
                 reverse=(False, True) if K == 2 else (self.reverse,),
-                out_proj=PackedLinear(self.out_proj.weight * scale, addends=K),
+                side_by_side=not on_cpu,
+                out_proj=PackedLinear((self.out_proj.weight * scale).repeat(1, 1 if on_cpu else K)),
             )
         return self._prepared
 
