@@ -52,7 +52,8 @@ class Bucket:
 
 def make_buckets(max_tokens: int) -> list[Bucket]:
     """Ascending buckets, the last of which take ``max_tokens``."""
-    sizes, octave = [], SMALLEST_TOKENS
+    sizes: list[int] = []
+    octave = SMALLEST_TOKENS
     while not sizes or sizes[-1] < max_tokens:
         step = octave // STEPS_PER_OCTAVE
         sizes += [octave + i * step + EXTRA_TOKENS for i in range(STEPS_PER_OCTAVE)]

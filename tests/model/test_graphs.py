@@ -1,12 +1,10 @@
 """Padding to buckets, and recordings, with an eager stand-in for the graph itself."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from model import graphs
 from model.batch import PackedBatch
@@ -22,39 +20,11 @@ from model.graphs import (
 )
 from model.vim import Vim
 from tests.closeness import assert_close
+from tests.eager_graph import EagerGraph
 from tests.model.recipe import make_weights
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
 BATCHES = [[(64, 64)], [(16, 16), (112, 80), (32, 400)], [(224, 224)], [(16, 32)] * 3]
-
-
-class EagerGraph:
-    """Replays by running again, into the same output."""
-
-    def __init__(self, run: Callable[[], Tensor]) -> None:
-        self.run = run
-        self.scores = run()
-        self.replays = 0
-
-    def replay(self) -> None:
-        self.replays += 1
-        self.scores.copy_(self.run())
-
-    def pool(self) -> tuple[int, int]:
-        return (0, 1)
-
-
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[EagerGraph]:
-    made: list[EagerGraph] = []
-
-    def record(run: Callable[[], Tensor], pool: Any) -> graphs.Recording:
-        assert pool == ((0, 1) if made else None)
-        made.append(EagerGraph(run))
-        return graphs.Recording(made[-1], made[-1].scores)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(graphs, "record", record)
-    return made
 
 
 def make(**changes: Any) -> Vim:
