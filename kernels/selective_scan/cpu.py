@@ -32,7 +32,7 @@ BLOCK = 32
 TILE = 32
 UNROLL = 8
 # Arguments: counter, tasks and what the directions share, then what each has of its own.
-_SHARED = 10
+_SHARED = 12
 _PER_DIRECTION = 13
 
 
@@ -141,7 +141,8 @@ def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
 @cfunc(SIGNATURE, cache=True)
 def _scan(a):
     E, S, R, directions = a[2], a[3], a[4], a[5]
-    cu_seqlens, z, z_row, out = ints(a[6]), floats(a[7]), a[8], floats(a[9])
+    cu_seqlens, z, z_row = ints(a[6]), floats(a[7]), a[8]
+    out_row, apart = a[10], a[11] != 0
     blocks = (E + BLOCK - 1) // BLOCK
     scratch = np.empty((2 * S + R + 2 + 3 * TILE, BLOCK), dtype=np.float32)
     A, h, weight, vectors = (
@@ -165,6 +166,7 @@ def _scan(a):
         for k in range(directions):
             p = _SHARED + _PER_DIRECTION * k
             reverse = a[p] != 0
+            out = shifted(floats(a[9]), k * E if apart else 0)
             x, low, b, c = floats(a[p + 1]), floats(a[p + 3]), floats(a[p + 5]), floats(a[p + 7])
             x_row, low_row, b_row, c_row = a[p + 2], a[p + 4], a[p + 6], a[p + 8]
             dt_weight, dt_bias = floats(a[p + 9]), floats(a[p + 10])
@@ -191,11 +193,12 @@ def _scan(a):
                     shifted(b, t * b_row), b_row, shifted(c, t * c_row), c_row,
                     shifted(x, t_next * x_row + channel), x_row,
                     shifted(z, t_next * z_row + channel), z_row,
-                    shifted(out, t_next * E + channel), E,
+                    shifted(out, t_next * out_row + channel), out_row,
                 )  # fmt: skip
                 _finish_tile(
                     tokens, width, y, shifted(z, t * z_row + channel), z_row,
-                    shifted(out, t * E + channel), E, k == 0, k == directions - 1,
+                    shifted(out, t * out_row + channel), out_row,
+                    apart or k == 0, apart or k == directions - 1,
                 )  # fmt: skip
 
 
@@ -214,6 +217,9 @@ def selective_scan(
     z: Tensor,
     cu_seqlens: Tensor,
     reverse: Sequence[bool],
+    *,
+    side_by_side: bool = False,
+    max_seqlen: int | None = None,  # noqa: ARG001
 ) -> Tensor:
     """See ``kernels.selective_scan``."""
     directions, _, E = x.shape
@@ -223,7 +229,7 @@ def selective_scan(
     assert S % UNROLL == 0
     for rows in (x, dt, B, C, z):
         assert rows.stride(-1) == 1
-    out = torch.empty(z.shape)
+    out = torch.empty(len(z), directions * E if side_by_side else E)
     arguments: list[Tensor | int] = []
     for k, backward in enumerate(reverse):
         weights = (dt_weight[k], dt_bias[k], A[k], D[k])
@@ -233,5 +239,8 @@ def selective_scan(
             B[k], B.stride(1), C[k], C.stride(1), *weights,
         ]  # fmt: skip
     tasks = (len(cu_seqlens) - 1) * -(-E // BLOCK)
-    _kernel(tasks, E, S, R, directions, cu_seqlens, z, z.stride(0), out, *arguments)
+    _kernel(
+        tasks, E, S, R, directions, cu_seqlens, z, z.stride(0), out, out.stride(0),
+        int(side_by_side), *arguments,
+    )  # fmt: skip
     return out
