@@ -30,7 +30,7 @@ def _convolve(
     row = t.to(tl.int64)[:, None]
     p_x = x + row * x_row + e[None, :]
     for k in tl.static_range(K):
-        toward: tl.constexpr = -1 if (REVERSE >> k) & 1 == 0 else 1
+        toward = 2 * ((REVERSE >> k) & 1) - 1
         channel = k * E + e
         y = tl.load(bias + channel).to(tl.float32)[None, :] + tl.zeros([BT, BE], tl.float32)
         for j in tl.static_range(TAPS):
