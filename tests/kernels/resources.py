@@ -176,7 +176,7 @@ def _launches(case: Case) -> Iterator[tuple[Any, dict[str, Any]]]:
     dt, B, C = torch.empty(K, T, R + 2 * S).split([R, S, S], 2)
     with (
         mock.patch.object(JITFunction, "run", record),
-        mock.patch.object(triton_config, "_multiprocessors", lambda _: 132),
+        mock.patch.object(triton_config, "_multiprocessors", return_value=132),
     ):
         if case.kernel == "_add_norm":
             hidden = torch.empty(T, D, dtype=case.dtype)

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent / "interpreted"
 def test_numbers_under_the_interpreter() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     running = {
-        path.stem: subprocess.Popen(
+        path.stem: subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
             env=environment, cwd=HERE.parents[2], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
