@@ -30,7 +30,7 @@ def test_numbers_under_the_interpreter() -> None:
         "OMP_NUM_THREADS": "1",
     }
     running = {
-        name: subprocess.Popen(  # noqa: S603
+        name: subprocess.Popen(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection],
             env=environment, cwd=ROOT, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
