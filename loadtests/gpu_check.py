@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("gpu_check: torch finds no CUDA device on this machine", file=sys.stderr)
         return 2
+    # The references shall be float32 in earnest, not TF32.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     # Here, because the kernels of a GPU cannot even be imported everywhere.
     from loadtests.gpu import gates, measure
 

@@ -95,14 +95,14 @@ class GraphedVim:
 
     Args:
         model: on a CUDA device.
-        max_tokens: the largest batch that a graph is made for.
+        buckets: ascending; a graph is made for each.
 
     Raises:
         ValueError: if the model's pooling cannot be recorded or it is not on a CUDA device.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Vim, max_tokens: int) -> None:
+    def __init__(self, model: Vim, buckets: Sequence[Bucket]) -> None:
         if model.config.pooling not in POOLINGS:
             raise ValueError(
                 f"pooling={model.config.pooling!r} cannot be recorded as a CUDA graph, only "
@@ -110,17 +110,17 @@ class GraphedVim:
             )
         start = time.monotonic()
         self._model = model
-        self._buckets = make_buckets(max_tokens)
-        self._inputs = StaticInputs(model, self._buckets[-1])
+        self._buckets = buckets
+        self._inputs = StaticInputs(model, buckets[-1])
         self._recordings: dict[Bucket, Recording] = {}
         pool = None
         # The largest first: the smaller ones then live in its memory.
-        for bucket in reversed(self._buckets):
+        for bucket in reversed(buckets):
             self._inputs.clear(bucket)
             run = functools.partial(model.classify, *self._inputs.view(bucket))
             self._recordings[bucket] = record(run, pool)
             pool = self._recordings[bucket].graph.pool()
-        logger.info("%d CUDA graphs in %.1f s", len(self._buckets), time.monotonic() - start)
+        logger.info("%d CUDA graphs in %.1f s", len(buckets), time.monotonic() - start)
 
     @torch.inference_mode()
     def __call__(self, batch: PackedBatch) -> Tensor:

@@ -23,7 +23,7 @@ from loadtests.gpu.timing import (
 )
 from model.batch import PackedBatch
 from model.config import VIM_SMALL, VIM_TINY, VimConfig
-from model.graphs import GraphedVim
+from model.graphs import GraphedVim, choose_bucket, make_buckets
 from model.vim import Vim
 
 DTYPE = torch.bfloat16
@@ -126,8 +126,8 @@ def _model(
     with torch.inference_mode():
         alone = _measure(model, model, grid, 1)
         yield _row(config, size, grid, 1, "eager", alone, floor_of)
-        if model.num_tokens(grid) <= GRAPHED_TOKENS:
-            graphed = GraphedVim(model, model.num_tokens(grid))
+        if bucket := choose_bucket(make_buckets(GRAPHED_TOKENS), [model.num_tokens(grid)]):
+            graphed = GraphedVim(model, [bucket])
             figures = _measure(model, graphed, grid, 1)
             yield _row(config, size, grid, 1, "graphs", figures, floor_of)
         batch, best = 1, alone

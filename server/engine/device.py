@@ -5,7 +5,7 @@ import logging
 import torch
 
 from kernels.dispatch import implementation
-from model.graphs import POOLINGS, GraphedVim
+from model.graphs import POOLINGS, GraphedVim, make_buckets
 from model.vim import Vim
 
 logger = logging.getLogger(__name__)
@@ -46,4 +46,4 @@ def record_graphs(model: Vim, max_tokens: int) -> GraphedVim | None:
     if pooling not in POOLINGS:
         logger.info("no CUDA graphs: pooling=%s cannot be recorded", pooling)
         return None
-    return GraphedVim(model, max_tokens)
+    return GraphedVim(model, make_buckets(max_tokens))

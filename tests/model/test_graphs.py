@@ -43,7 +43,7 @@ def test_padding_changes_no_answer(
     pooling: str, bidirectional: str, recorded: list[EagerGraph]
 ) -> None:
     model = make(pooling=pooling, bidirectional=bidirectional)
-    graphed = GraphedVim(model, max_tokens=320)
+    graphed = GraphedVim(model, make_buckets(320))
     torch.manual_seed(0)
     for sizes in BATCHES * 2:  # what one batch leaves behind must not reach the next
         batch = pack(sizes)
@@ -53,7 +53,7 @@ def test_padding_changes_no_answer(
 
 def test_a_result_outlives_the_next_replay(recorded: list[EagerGraph]) -> None:
     model = make()
-    graphed = GraphedVim(model, max_tokens=256)
+    graphed = GraphedVim(model, make_buckets(256))
     first = pack([(64, 64)])
     scores = graphed(first)
     graphed(pack([(64, 64)]))
@@ -62,7 +62,7 @@ def test_a_result_outlives_the_next_replay(recorded: list[EagerGraph]) -> None:
 
 def test_what_no_bucket_holds_runs_without_a_graph(recorded: list[EagerGraph]) -> None:
     model = make()
-    graphed = GraphedVim(model, max_tokens=256)
+    graphed = GraphedVim(model, make_buckets(256))
     for sizes in ([(320, 320)], [(16, 16)] * 9):
         batch = pack(sizes)
         assert_close(f"{sizes}", graphed(batch), model(batch), atol=1e-5)
@@ -110,10 +110,10 @@ def test_padding_is_spread_over_the_free_sequences() -> None:
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_poolings_that_cannot_be_recorded_are_refused(pooling: str) -> None:
     with pytest.raises(ValueError, match=f"pooling='{pooling}' cannot be recorded"):
-        GraphedVim(make(pooling=pooling), 256)
+        GraphedVim(make(pooling=pooling), make_buckets(256))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_is_needed() -> None:
     with pytest.raises(ValueError, match="need a CUDA device"):
-        GraphedVim(make(), 256)
+        GraphedVim(make(), make_buckets(256))

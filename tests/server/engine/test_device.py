@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.config import VimConfig
+from model.graphs import make_buckets
 from model.vim import Vim
 from server.config import Config
 from server.engine import device as devices
@@ -35,7 +36,7 @@ def test_a_gpu_with_kernels_gets_graphs_up_to_the_budget(monkeypatch, made):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
     model = model_on("cuda")
     assert record_graphs(model, 8192) == "graphs"
-    assert made == [(model, 8192)]
+    assert made == [(model, make_buckets(8192))]
 
 
 def test_an_old_gpu_runs_plain_pytorch_and_the_log_says_so(monkeypatch, made, caplog):
