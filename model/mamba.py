@@ -96,11 +96,9 @@ class Mixer(nn.Module):
         scale = 0.5 if both else 1.0
         on_cpu = self.D.device.type == "cpu"
         with torch.no_grad():
-            # Channels innermost in memory, as the CPU kernel reads its filters.
-            filters = torch.stack([conv.weight[:, 0].T for conv in convolutions]).mT
             self._prepared = _Prepared(
                 in_proj=PackedLinear(self.in_proj.weight),
-                conv_weight=filters if on_cpu else filters.contiguous(),
+                conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
                 conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
                 conv_reverse=(False, True) if both else (self.reverse,),
                 x_proj=PackedLinears([projection.weight for projection in projections]),
