@@ -91,8 +91,7 @@ class Mixer(nn.Module):
         with torch.no_grad():
             self._prepared = _Prepared(
                 in_proj=PackedLinear(self.in_proj.weight),
-                # Channels innermost in memory, as the CPU kernel reads its filters.
-                conv_weight=torch.stack([conv.weight[:, 0].T for conv in convolutions]).mT,
+                conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
                 conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
                 conv_reverse=(False, True) if both else (self.reverse,),
                 x_proj=tuple(PackedLinear(projection.weight) for projection in projections),
