@@ -7,7 +7,7 @@ from tests.closeness import assert_close
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_several_products_are_those_of_each(dtype: torch.dtype) -> None:
-    """In float32 a CPU runs them one by one; in any other dtype they are one product, as on a GPU."""
+    """A CPU runs them one by one in float32; in other dtypes they are one product, as on a GPU."""
     weights = [torch.randn(44, 64, dtype=dtype) for _ in range(2)]
     x = torch.randn(2, 9, 64, dtype=dtype)
     assert_close("products", PackedLinears(weights)(x), torch.stack([
