@@ -70,12 +70,10 @@ class Mixer(nn.Module):
         x, z = weights.in_proj(tokens).chunk(2, dim=1)
         x = conv1d(x, weights.conv_weight, weights.conv_bias, cu_seqlens, weights.conv_reverse)
         dt, B, C = weights.x_proj(x).expand(K, -1, -1).split([R, S, S], dim=2)
-        options: dict[str, Any] = {}
-        if weights.side_by_side:
-            options = {"side_by_side": True, "max_seqlen": max(layout.lengths)}
         mixed = selective_scan(
             x.expand(K, -1, -1), dt, weights.dt_weight, weights.dt_bias, weights.A, B, C,
-            weights.D, z, cu_seqlens, weights.reverse, **options,
+            weights.D, z, cu_seqlens, weights.reverse,
+            side_by_side=weights.side_by_side, max_seqlen=max(layout.lengths),
         )  # fmt: skip
         del x, z, dt, B, C  # most of a block's memory
         return weights.out_proj(mixed)
