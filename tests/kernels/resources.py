@@ -126,7 +126,7 @@ def usages() -> dict[tuple[str, int], Usage]:
 def table(reports: dict[tuple[str, int], Usage]) -> str:
     """The committed page."""
     rows = [
-        f"| {name} | " + " | ".join(str(reports[name, a].registers) for a in ARCHITECTURES) + " |"
+        f"| {name} | " + " | ".join(_cell(reports[name, a]) for a in ARCHITECTURES) + " |"
         for name in dict.fromkeys(name for name, _ in reports)
     ]
     heads = [f"sm_{architecture}" for architecture in ARCHITECTURES]
@@ -135,8 +135,8 @@ def table(reports: dict[tuple[str, int], Usage]) -> str:
             "# Registers per thread",
             "",
             f"Triton {triton.__version__}; every kernel as each published width launches it with "
-            "float32 projections. None of them spills (a test compiles them all again and asserts "
-            "it). Written by `python -m tests.kernels.resources`.",
+            "float32 projections. Bytes of spilled registers are named where there are any (a test "
+            "compiles them all again and asserts that there are none). Written by `python -m tests.kernels.resources`.",
             "",
             "| kernel | " + " | ".join(heads) + " |",
             "| --- | " + " | ".join("---:" for _ in heads) + " |",
@@ -144,6 +144,11 @@ def table(reports: dict[tuple[str, int], Usage]) -> str:
             "",
         ]
     )
+
+
+def _cell(use: Usage) -> str:
+    spilled = f", {use.stack_bytes} bytes spilled" if use.stack_bytes else ""
+    return f"{use.registers}{spilled}"
 
 
 def _ends(outer: list[str], inner: list[str]) -> bool:
