@@ -204,7 +204,7 @@ def test_sigterm_while_a_model_loads(checkpoint):
 
 
 def test_threads_learn_to_sleep_before_torch_is_loaded():
-    code = "import server, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    code = "import server, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
