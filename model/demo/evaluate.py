@@ -131,7 +131,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=HERE / "demo.safetensors")
-    parser.add_argument("--count", type=int, default=400, help="scenes per size (400)")
+    parser.add_argument("--count", type=int, default=200, help="scenes per size (200)")
     parser.add_argument("--output", type=Path, default=HERE / "accuracy.json")
     arguments = parser.parse_args()
     results = evaluate(arguments.weights, arguments.count)
