@@ -29,6 +29,14 @@ def channel_block(E: int) -> int:
     return next((block for block in (128, 64) if E % block == 0), LANES)
 
 
+def scan_registers(R: int) -> dict[str, int]:
+    """The bound on a scan thread's registers, as a launch option.
+
+    Left alone, the assembler stops at 128 for sm_80 and spills the float32 weights of rank 48.
+    """
+    return {"maxnreg": 168} if R > 32 else {}
+
+
 def chunk_tokens(
     T: int, N: int, K: int, E: int, max_seqlen: int | None, device: torch.device
 ) -> int:

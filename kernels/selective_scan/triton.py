@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.triton_config import LANES, OPTIONS, channel_block, chunk_tokens
+from kernels.triton_config import LANES, OPTIONS, channel_block, chunk_tokens, scan_registers
 from kernels.triton_math import LOG2_E, exp2, find_sequence, load_row, silu, softplus
 
 AHEAD = 16  # chunks whose states are loaded together when they are carried
@@ -259,7 +259,7 @@ def selective_scan(
         "E": E, "S": S, "BLOCK": block, "num_warps": block // LANES,
         "REVERSE": sum(1 << k for k, backward in enumerate(reverse) if backward), **OPTIONS,
     }  # fmt: skip
-    walk = {"R": R, "WIDE": _wide(R, dt, B, C), **inputs, **bounds, **sizes}
+    walk = {"R": R, "WIDE": _wide(R, dt, B, C), **inputs, **bounds, **sizes, **scan_registers(R)}
     states = A  # not read where every run begins at a sequence's end
     if chunk:
         states = torch.empty(K, runs, S, E, device=x.device)

@@ -86,7 +86,7 @@ def compile_case(case: Case, architecture: int) -> bytes:
         else:
             assert parameters[name].do_not_specialize, f"{name} makes a kernel for every value"
             signature[name] = parameters[name].annotation_type or "i32"
-    options = {"num_warps": arguments["num_warps"], **triton_config.OPTIONS}
+    options = {name: value for name, value in arguments.items() if name not in parameters}
     source = ASTSource(kernel, signature, constants, attributes)
     return triton.compile(source, GPUTarget("cuda", architecture, 32), options).asm["cubin"]
 
@@ -135,8 +135,9 @@ def table(reports: dict[tuple[str, int], Usage]) -> str:
             "# Registers per thread",
             "",
             f"Triton {triton.__version__}; every kernel as each published width launches it with "
-            "float32 projections. Bytes of spilled registers are named where there are any (a test "
-            "compiles them all again and asserts that there are none). Written by `python -m tests.kernels.resources`.",
+            "float32 projections. Bytes of spilled registers are named where there are any; a test "
+            "compiles them all again and asserts that there are none. Written by "
+            "`python -m tests.kernels.resources`.",
             "",
             "| kernel | " + " | ".join(heads) + " |",
             "| --- | " + " | ".join("---:" for _ in heads) + " |",
