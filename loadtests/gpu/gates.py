@@ -155,7 +155,7 @@ def _operations(
 
 def scan_inputs(
     lengths: list[int], dtype: torch.dtype, E: int, S: int, R: int, K: int
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Arguments of ``selective_scan`` on the GPU but ``reverse``, as the mixer lays them out."""
     torch.manual_seed(sum(lengths) + E)
     T = sum(lengths)
@@ -200,7 +200,7 @@ def _model(
 
 def _scores(
     model: Vim,
-    weights: dict[str, Tensor],
+    weights: dict[str, Any],
     images: list[Tensor],
     dtype: torch.dtype,
     *,
