@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -40,13 +41,19 @@ class PackedBatch:
         grids = tuple(patch_grid(image.shape, patch_size, stride) for image in images)
         lengths = [rows * cols for rows, cols in grids]
         patches = torch.cat([_patches(image, patch_size, stride) for image in images])
-        boundaries = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        return cls(patches, boundaries.to(patches.device), grids)
+        boundaries = list(accumulate(lengths, initial=0))
+        return cls(patches, to_device(boundaries, patches.device), grids)
 
     @property
     def num_images(self) -> int:
         """Images in the batch."""
         return len(self.grids)
+
+
+def to_device(values: Sequence[int], device: torch.device) -> Tensor:
+    """``values`` as int32 on ``device``; a GPU is not waited for."""
+    pinned = device.type == "cuda"
+    return torch.tensor(values, dtype=torch.int32, pin_memory=pinned).to(device, non_blocking=True)
 
 
 def patch_grid(

@@ -2,40 +2,16 @@
 
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.config import Pooling
+from model.layout import Grid, Layout, class_positions
 
 CACHED_GRIDS = 32
-
-
-def class_positions(pooling: Pooling, patches: int) -> tuple[int, ...]:
-    """Where the class tokens stand in the sequence of an image of ``patches`` patches."""
-    return {"middle": (patches // 2,), "head": (0,), "double": (0, patches + 1)}.get(pooling, ())
-
-
-def token_boundaries(
-    pooling: Pooling, grids: tuple[tuple[int, int], ...], device: torch.device
-) -> Tensor:
-    """``cu_seqlens`` ``[N + 1]`` int32 of sequences that hold patches and class tokens."""
-    lengths = [rows * cols for rows, cols in grids]
-    lengths = [length + len(class_positions(pooling, length)) for length in lengths]
-    boundaries = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return boundaries.to(device)
-
-
-def class_rows(pooling: Pooling, grids: tuple[tuple[int, int], ...]) -> list[tuple[int, ...]]:
-    """For every image the rows of its class tokens among the packed tokens."""
-    rows, begin = [], 0
-    for grid_rows, grid_cols in grids:
-        patches = grid_rows * grid_cols
-        positions = class_positions(pooling, patches)
-        rows.append(tuple(begin + position for position in positions))
-        begin += patches + len(positions)
-    return rows
 
 
 class Embedding:
@@ -54,7 +30,7 @@ class Embedding:
         self,
         pos_embed: Tensor,
         class_tokens: Sequence[Tensor],
-        grid: tuple[int, int],
+        grid: Grid,
         pooling: Pooling,
     ) -> None:
         self._pos_embed = pos_embed.detach()[0]
@@ -63,29 +39,25 @@ class Embedding:
         self._pooling = pooling
         self._constants = functools.lru_cache(maxsize=CACHED_GRIDS)(self._make_constants)
 
-    def __call__(self, projected: Tensor, grids: tuple[tuple[int, int], ...]) -> Tensor:
+    def __call__(self, projected: Tensor, grids: Sequence[Grid], layout: Layout) -> Tensor:
         """Projected patches ``[T_patches, D]`` to tokens ``[T, D]``, class tokens in place."""
         tokens = torch.cat([self._constants(grid) for grid in grids])
-        rows = torch.ones(len(tokens), dtype=torch.bool)
-        rows[[row for image in class_rows(self._pooling, grids) for row in image]] = False
-        return tokens.index_add_(0, rows.nonzero()[:, 0].to(tokens.device), projected)
+        return tokens.index_add_(0, layout.patch_rows(len(projected)), projected)
 
-    def _make_constants(self, grid: tuple[int, int]) -> Tensor:
+    def _make_constants(self, grid: Grid) -> Tensor:
         trained, wanted = self._grid[0] * self._grid[1], grid[0] * grid[1]
         taken = class_positions(self._pooling, trained)
-        is_patch = torch.ones(len(self._pos_embed), dtype=torch.bool)
-        is_patch[list(taken)] = False
-        patches = self._resize(self._pos_embed[is_patch], grid)
-        constants = patches.new_empty(wanted + len(taken), patches.shape[1])
-        placed = class_positions(self._pooling, wanted)
-        is_patch = torch.ones(len(constants), dtype=torch.bool)
-        is_patch[list(placed)] = False
-        constants[is_patch] = patches
-        for old, new, token in zip(taken, placed, self._class_tokens, strict=True):
-            constants[new] = self._pos_embed[old] + token[0]
-        return constants
+        between = [-1, *taken, len(self._pos_embed)]
+        patches = torch.cat([self._pos_embed[a + 1 : b] for a, b in pairwise(between)])
+        pieces = self._resize(patches, grid).tensor_split(
+            [row - i for i, row in enumerate(class_positions(self._pooling, wanted))]
+        )
+        constants = [pieces[0]]
+        for row, token, piece in zip(taken, self._class_tokens, pieces[1:], strict=True):
+            constants += [self._pos_embed[row] + token, piece]
+        return torch.cat(constants)
 
-    def _resize(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _resize(self, patches: Tensor, grid: Grid) -> Tensor:
         if grid == self._grid:
             return patches
         square = patches.float().T.reshape(1, -1, *self._grid)

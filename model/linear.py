@@ -1,5 +1,6 @@
 """Matrix products with weights packed once, after loading."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,13 +18,9 @@ class PackedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._blocked = (
-            weight.device.type == "cpu"
-            and weight.dtype == torch.float32
-            and torch.backends.mkldnn.is_available()
-        )
         # detach: a reordered weight would otherwise keep the parameter's autograd history
         weight = weight.detach()
+        self._blocked = _takes_blocked(weight)
         self._weight = _mkldnn._reorder_linear_weight(weight) if self._blocked else weight
         self._bias = None if bias is None else bias.detach()
 
@@ -33,3 +30,32 @@ class PackedLinear:
             out: Tensor = _mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
             return out
         return F.linear(x, self._weight, self._bias)
+
+
+class PackedLinears:
+    """``x[k] @ weights[k].T`` for ``[K, T, in]`` inputs, in one product on a GPU.
+
+    There the result is float32 whatever the operands are: the sums are kept in float32 anyway, and
+    what reads them next, the scan, computes in float32.
+    """
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        self._apart = [PackedLinear(w) for w in weights] if _takes_blocked(weights[0]) else None
+        self._stacked = torch.stack(list(weights)).detach().mT if self._apart is None else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[K, T, in]`` contiguous to ``[K, T, out]``."""
+        if self._apart is not None:
+            return torch.stack([project(x_k) for project, x_k in zip(self._apart, x, strict=True)])
+        assert self._stacked is not None
+        if x.dtype == torch.float32 or x.device.type == "cpu":
+            return torch.bmm(x, self._stacked)
+        return torch.bmm(x, self._stacked, out_dtype=torch.float32)
+
+
+def _takes_blocked(weight: Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+    )

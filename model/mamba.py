@@ -1,6 +1,8 @@
 """The Vim block's mixer: a Mamba that reads its sequence in one or both directions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 from kernels.conv1d import conv1d
 from kernels.selective_scan import selective_scan
 from model.config import VimConfig
-from model.linear import PackedLinear
+from model.layout import Layout
+from model.linear import PackedLinear, PackedLinears
 
 CONV_WIDTH = 4
 
@@ -21,12 +24,13 @@ class _Prepared:
     conv_weight: Tensor  # [C, E, 4], C = 1 where the directions share one convolution
     conv_bias: Tensor  # [C, E]
     conv_reverse: tuple[bool, ...]
-    x_proj: tuple[PackedLinear, ...]  # one per convolution
+    x_proj: PackedLinears  # one per convolution
     dt_weight: Tensor  # [K, E, R]
     dt_bias: Tensor  # [K, E]
     A: Tensor  # [K, E, S]
     D: Tensor  # [K, E]
     reverse: tuple[bool, ...]
+    side_by_side: bool  # on a GPU, where out_proj adds the directions up
     out_proj: PackedLinear
 
 
@@ -58,55 +62,72 @@ class Mixer(nn.Module):
             self.dt_proj_b = nn.Linear(R, E)
         self._prepared: _Prepared | None = None
 
-    def forward(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Mix every sequence of packed tokens: ``[T, D] -> [T, D]``."""
         weights = self._prepared or self.prepare()
         S, R, K = self.config.states, self.config.dt_rank, len(weights.reverse)
+        cu_seqlens = layout.cu_seqlens
         x, z = weights.in_proj(tokens).chunk(2, dim=1)
         x = conv1d(x, weights.conv_weight, weights.conv_bias, cu_seqlens, weights.conv_reverse)
-        projected = torch.stack(
-            [project(x_k) for project, x_k in zip(weights.x_proj, x, strict=True)]
-        )
-        dt, B, C = projected.expand(K, -1, -1).split([R, S, S], dim=2)
+        dt, B, C = weights.x_proj(x).expand(K, -1, -1).split([R, S, S], dim=2)
         mixed = selective_scan(
             x.expand(K, -1, -1), dt, weights.dt_weight, weights.dt_bias, weights.A, B, C,
             weights.D, z, cu_seqlens, weights.reverse,
+            side_by_side=weights.side_by_side, max_seqlen=max(layout.lengths),
         )  # fmt: skip
+        del x, z, dt, B, C  # most of a block's memory
         return weights.out_proj(mixed)
 
     def prepare(self) -> _Prepared:
         """Derive what the kernels read from the parameters, anew after every change of them."""
         both = self.config.bidirectional == "ssm+conv"
-        convolutions = [self.conv1d, self.conv1d_b] if both else [self.conv1d]
-        projections = [self.x_proj, self.x_proj_b] if both else [self.x_proj]
-        steps = [self.dt_proj, self.dt_proj_b] if both else [self.dt_proj]
-        skips = [self.D, self.D_b] if both else [self.D]
         rates = [self.A_log]
         if self.config.bidirectional in ("ssm", "ssm+conv"):
             rates.append(self.A_b_log)
         K = len(rates)
+        convolutions = [self.conv1d, self.conv1d_b] if both else [self.conv1d]
+        projections = [self.x_proj, self.x_proj_b] if both else [self.x_proj]
+        steps = [self.dt_proj, self.dt_proj_b] if both else [self.dt_proj] * K
+        skips = [self.D, self.D_b] if both else [self.D] * K
         # The published code halves the sum of the directions only where each has its own
         # convolution; halving the weights instead is exact.
         scale = 0.5 if both else 1.0
+        on_cpu = self.D.device.type == "cpu"
         with torch.no_grad():
             self._prepared = _Prepared(
                 in_proj=PackedLinear(self.in_proj.weight),
                 conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
                 conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
                 conv_reverse=(False, True) if both else (self.reverse,),
-                x_proj=tuple(PackedLinear(projection.weight) for projection in projections),
-                dt_weight=torch.stack([step.weight for step in steps]).expand(K, -1, -1),
-                dt_bias=torch.stack([_bias(step) for step in steps]).expand(K, -1),
+                x_proj=PackedLinears([projection.weight for projection in projections]),
+                dt_weight=torch.stack([step.weight for step in steps]),
+                dt_bias=torch.stack([_bias(step) for step in steps]),
                 A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
-                D=torch.stack([skip.float() for skip in skips]).expand(K, -1),
+                D=torch.stack([skip.float() for skip in skips]),
                 reverse=(False, True) if K == 2 else (self.reverse,),
-                out_proj=PackedLinear(self.out_proj.weight * scale),
+                side_by_side=not on_cpu,
+                out_proj=PackedLinear((self.out_proj.weight * scale).repeat(1, 1 if on_cpu else K)),
             )
         return self._prepared
 
     def forget_prepared(self) -> None:
         """Drop what was derived from parameters that have changed."""
         self._prepared = None
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Casts leave the rates and skips in float32: A is the exponential of its parameter, and a
+        logarithm rounded to bfloat16 would make it wrong by a percent.
+        """
+        exact = {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters(recurse=False)
+            if parameter.dtype == torch.float32
+        }
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, parameter in self.named_parameters(recurse=False):
+            if name in exact and parameter.dtype != torch.float32:
+                parameter.data = exact[name].to(parameter.device)
+        return self
 
 
 def _bias(module: nn.Conv1d | nn.Linear) -> Tensor:

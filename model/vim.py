@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kernels.add_norm import add_norm
 from model.batch import PackedBatch
 from model.config import VimConfig
-from model.embed import Embedding, class_rows, token_boundaries
+from model.embed import Embedding
+from model.layout import Layout
 from model.linear import PackedLinear
 from model.mamba import Mixer
 
@@ -34,11 +35,12 @@ class Block(nn.Module):
         self.mixer = Mixer(config, reverse=reverse)
 
     def forward(
-        self, hidden: Tensor, residual: Tensor | None, cu_seqlens: Tensor
+        self, hidden: Tensor, residual: Tensor | None, layout: Layout
     ) -> tuple[Tensor, Tensor]:
         """``[T, D]`` hidden and float32 residual to the same; the residual is overwritten."""
-        normed, residual = add_norm(hidden, residual, self.norm.weight, NORM_EPS)
-        return self.mixer(normed, cu_seqlens), residual
+        weight = self.norm.weight
+        normed, residual = add_norm(hidden, residual, weight, NORM_EPS)
+        return self.mixer(normed.to(weight.dtype), layout), residual
 
 
 class PatchEmbedding(nn.Module):
@@ -87,9 +89,7 @@ class Vim(nn.Module):
         Raises:
             ValueError: if the patches are not of this model's size.
         """
-        tokens, cu_seqlens = self.embed(batch)
-        hidden, residual = deque(self.run_blocks(tokens, cu_seqlens), maxlen=1).pop()
-        return self._classify(hidden, residual, cu_seqlens, batch.grids)
+        return self.classify(*self.embed(batch))
 
     @torch.inference_mode()
     def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
@@ -108,8 +108,8 @@ class Vim(nn.Module):
         image = self.norm_f.weight.new_zeros(3, side, side)
         self(PackedBatch.from_images([image], self.config.patch_size, self.config.stride))
 
-    def embed(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Tokens ``[T, D]`` and their ``cu_seqlens`` ``[N + 1]``."""
+    def embed(self, batch: PackedBatch) -> tuple[Tensor, Layout]:
+        """Tokens ``[T, D]`` and where their sequences lie."""
         weight = self.patch_embed.proj.weight
         if batch.patches.shape[1] != weight[0].numel():
             raise ValueError(
@@ -126,10 +126,27 @@ class Vim(nn.Module):
                 Embedding(self.pos_embed, class_tokens, self.config.grid, self.config.pooling),
             )
         project, place = self._embedding
-        tokens = place(project(batch.patches.to(weight)), batch.grids)
-        return tokens, token_boundaries(self.config.pooling, batch.grids, tokens.device)
+        layout = Layout.of(self.config.pooling, batch.grids, weight.device)
+        return place(project(batch.patches.to(weight)), batch.grids, layout), layout
 
-    def run_blocks(self, tokens: Tensor, cu_seqlens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
+        hidden, residual = deque(self.run_blocks(tokens, layout), maxlen=1).pop()
+        norm, pooling = self.norm_f.weight, self.config.pooling
+        if self.config.class_tokens or pooling == "last":
+            rows = layout.cu_seqlens[1:, None] - 1 if pooling == "last" else layout.class_rows
+            hidden = hidden.index_select(0, rows.flatten())
+            residual = residual.index_select(0, rows.flatten())
+            features, _ = add_norm(hidden, residual, norm, NORM_EPS)
+            return self.head(features.unflatten(0, rows.shape).mean(1))
+        features, _ = add_norm(hidden, residual, norm, NORM_EPS)
+        if pooling == "mean":
+            images = features.split(layout.lengths)
+            return self.head(torch.stack([image.mean(0) for image in images]))
+        scores = self.head(features).split(layout.lengths)
+        return torch.stack([image.amax(0) for image in scores])
+
+    def run_blocks(self, tokens: Tensor, layout: Layout) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield hidden state and residual ``[T, D]`` after each block, or each pair of blocks.
 
         The residual is overwritten by the next block; the two add up to the token's features.
@@ -139,13 +156,13 @@ class Vim(nn.Module):
         if self.config.bidirectional == "layer":
             # Two blocks read the same input in opposite directions; outputs and residuals add up.
             for ahead, back in zip(self.layers[::2], self.layers[1::2], strict=True):
-                forward, residual = ahead(hidden, residual, cu_seqlens)
-                backward, residual = back(residual, None, cu_seqlens)
+                forward, residual = ahead(hidden, residual, layout)
+                backward, residual = back(residual, None, layout)
                 hidden, residual = forward.add_(backward), residual.mul_(2)
                 yield hidden, residual
         else:
             for layer in self.layers:
-                hidden, residual = layer(hidden, residual, cu_seqlens)
+                hidden, residual = layer(hidden, residual, layout)
                 yield hidden, residual
 
     def forget_prepared(self) -> None:
@@ -154,27 +171,6 @@ class Vim(nn.Module):
         for module in self.modules():
             if isinstance(module, Mixer):
                 module.forget_prepared()
-
-    def _classify(
-        self,
-        hidden: Tensor,
-        residual: Tensor,
-        cu_seqlens: Tensor,
-        grids: tuple[tuple[int, int], ...],
-    ) -> Tensor:
-        norm = self.norm_f.weight
-        if self.config.class_tokens:
-            rows = torch.tensor(class_rows(self.config.pooling, grids), device=hidden.device)
-            hidden, residual = hidden[rows.flatten()], residual[rows.flatten()]
-            features, _ = add_norm(hidden, residual, norm, NORM_EPS)
-            return self.head(features.unflatten(0, rows.shape).mean(1))
-        features, _ = add_norm(hidden, residual, norm, NORM_EPS)
-        if self.config.pooling == "last":
-            return self.head(features[cu_seqlens[1:].long() - 1])
-        lengths = [self.num_tokens(grid) for grid in grids]
-        if self.config.pooling == "mean":
-            return self.head(torch.stack([image.mean(0) for image in features.split(lengths)]))
-        return torch.stack([scores.amax(0) for scores in self.head(features).split(lengths)])
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         self.forget_prepared()

@@ -1,9 +1,9 @@
 """All settings; the only reader of flags and of ``VIMSERVE_*`` variables."""
 
 import argparse
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Positive = Annotated[int, Field(ge=1)]
@@ -21,6 +21,15 @@ class Config(BaseSettings):
         "repeat for several (in the variable: commas), the first is the default",
     )
     device: str = Field(default="cpu", description="torch device that the models run on")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None,
+        description="precision of the models' products (default: float32 on a CPU, where there is "
+        "no other, bfloat16 on a GPU)",
+    )
+    cuda_graphs: bool = Field(
+        default=True,
+        description="on a GPU, replay recorded forward passes instead of launching each kernel",
+    )
     threads: Positive | None = Field(default=None, description="CPU threads of a forward pass")
     max_pixels: Positive = Field(
         default=50_000_000, description="largest image accepted, in pixels"
@@ -34,17 +43,36 @@ class Config(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
 
+    @field_validator("dtype")
+    @classmethod
+    def _dtype_of_a_cpu(cls, dtype: str | None, info: ValidationInfo) -> str | None:
+        if dtype not in (None, "float32") and _is_cpu(info.data.get("device", "")):
+            raise ValueError(
+                "a CPU computes in float32 alone: leave --dtype out, or choose --device cuda"
+            )
+        return dtype
+
+    @property
+    def model_dtype(self) -> str:
+        """``dtype`` or the default of the device."""
+        return self.dtype or ("float32" if _is_cpu(self.device) else "bfloat16")
+
     @classmethod
     def add_flags(cls, parser: argparse.ArgumentParser) -> None:
         """Give ``parser`` one flag per setting, with its description and default."""
         for name, field in cls.model_fields.items():
             default = field.default
             shown = ", ".join(default) if isinstance(default, tuple) else default
+            options: dict[str, Any] = {"metavar": _metavar(name, field.annotation)}
+            if isinstance(default, tuple):
+                options["action"] = "append"
+            if isinstance(default, bool):
+                shown = "on" if default else "off"
+                options = {"action": argparse.BooleanOptionalAction}
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
-                action="append" if isinstance(default, tuple) else "store",
                 default=argparse.SUPPRESS,
-                metavar=_metavar(name, field.annotation),
+                **options,
                 help=f"{field.description} "
                 f"({'' if default is None else f'default {shown}; '}VIMSERVE_{name.upper()})",
             )
@@ -99,7 +127,12 @@ class ServerConfig(Config):
     )
 
 
+def _is_cpu(device: str) -> bool:
+    return device.partition(":")[0] == "cpu"
+
+
 def _metavar(name: str, annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "{" + ",".join(annotation.__args__) + "}"
+    for choice in (annotation, *get_args(annotation)):
+        if get_origin(choice) is Literal:
+            return "{" + ",".join(choice.__args__) + "}"
     return {"model": "NAME[=FILE]", "host": "ADDRESS", "device": "DEVICE"}.get(name, "N")

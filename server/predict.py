@@ -57,7 +57,7 @@ def _predict_one(
         transform = transform_for(spec, resolution, fit, config.max_resolution)
     except ServerError as error:
         raise ValueError(error.detail) from error
-    runner = Runner(spec, config.device)
+    runner = Runner(spec, config)
     prepared: dict[str, Prepared] = {}
     for file in files:
         try:

@@ -1,7 +1,9 @@
 """Residual add + RMSNorm (arXiv 1910.07467, equation 4)."""
 
+import torch
 from torch import Tensor
 
+from kernels.checks import check_tensor
 from kernels.dispatch import implementation
 
 
@@ -12,11 +14,24 @@ def add_norm(
 
     Args:
         hidden: ``[T, D]``, contiguous.
-        residual: ``[T, D]`` float32, overwritten by the sum; None at the first layer.
+        residual: ``[T, D]`` float32, contiguous, overwritten by the sum; None at the first layer.
         weight: ``[D]``.
         eps: added to the mean square.
 
     Returns:
         ``(sum / rms(sum) * weight)`` in the dtype of hidden, and the sum in float32.
+
+    Raises:
+        ValueError: naming the argument of a wrong shape, dtype, device or layout.
     """
+    if hidden.ndim != 2:
+        raise ValueError(f"hidden must be [T, D], not {list(hidden.shape)}")
+    T, D = hidden.shape
+    check_tensor("weight", weight, "D", (D,), hidden.device)
+    check_tensor("hidden", hidden, "T, D", (T, D), hidden.device)
+    if residual is not None:
+        check_tensor("residual", residual, "T, D", (T, D), hidden.device, (torch.float32,))
+    for name, tensor in (("hidden", hidden), ("residual", residual)):
+        if tensor is not None and not tensor.is_contiguous():
+            raise ValueError(f"{name} must be contiguous: call .contiguous()")
     return implementation("add_norm", hidden.device.type)(hidden, residual, weight, eps)

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from kernels.checks import check_boundaries, check_tensor
 from kernels.dispatch import implementation
+
+TAPS = 4
 
 
 def conv1d(
@@ -24,5 +27,15 @@ def conv1d(
 
     Returns:
         ``[K, T, E]`` in the dtype of x.
+
+    Raises:
+        ValueError: naming the argument of a wrong shape, dtype, device or layout.
     """
+    if x.ndim != 2 or x.shape[1] % 16:
+        raise ValueError(f"x must be [T, E] with E a multiple of 16, not {list(x.shape)}")
+    (T, E), K = x.shape, len(reverse)
+    check_tensor("x", x, "T, E", (T, E), x.device)
+    check_tensor("weight", weight, "K, E, 4", (K, E, TAPS), x.device)
+    check_tensor("bias", bias, "K, E", (K, E), x.device)
+    check_boundaries(cu_seqlens, T, x.device)
     return implementation("conv1d", x.device.type)(x, weight, bias, cu_seqlens, reverse)

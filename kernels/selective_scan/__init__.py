@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from kernels.checks import check_boundaries, check_tensor
 from kernels.dispatch import implementation
 
 
@@ -19,6 +21,9 @@ def selective_scan(
     z: Tensor,
     cu_seqlens: Tensor,
     reverse: Sequence[bool],
+    *,
+    side_by_side: bool = False,
+    max_seqlen: int | None = None,
 ) -> Tensor:
     """Scan K directions of packed sequences, add them up and gate the sum.
 
@@ -41,9 +46,44 @@ def selective_scan(
         z: ``[T, E]`` the gate, shared by the directions.
         cu_seqlens: ``[N + 1]`` int32 on the device of x, from 0 to T.
         reverse: one flag for each direction.
+        side_by_side: do not add the directions up but gate each, for a product with
+            ``[weight | weight]`` that sums them without another pass over memory.
+        max_seqlen: the longest sequence where the host knows it, or a bound; a hint for the
+            choice of a schedule, which never changes what is computed.
 
     Returns:
-        ``[T, E]`` in the dtype of x.
+        ``[T, E]`` in the dtype of x, or ``[T, K E]`` if side by side.
+
+    Raises:
+        ValueError: naming the argument of a wrong shape, dtype, device or layout.
     """
+    K, T, E = _three("x", x)
+    R, S = _three("dt_weight", dt_weight)[2], _three("A", A)[2]
+    if E % 16:
+        raise ValueError(f"the E of x must be a multiple of 16, not {E}")
+    if S % 8:
+        raise ValueError(f"the S of A must be a multiple of 8, not {S}")
+    if len(reverse) != K:
+        raise ValueError(f"reverse must have one flag for each of the {K} directions of x")
+    check_tensor("x", x, "K, T, E", (K, T, E), x.device)
+    check_tensor("dt", dt, "K, T, R", (K, T, R), x.device)
+    check_tensor("dt_weight", dt_weight, "K, E, R", (K, E, R), x.device)
+    check_tensor("dt_bias", dt_bias, "K, E", (K, E), x.device)
+    check_tensor("A", A, "K, E, S", (K, E, S), x.device, (torch.float32,))
+    check_tensor("B", B, "K, T, S", (K, T, S), x.device)
+    check_tensor("C", C, "K, T, S", (K, T, S), x.device)
+    check_tensor("D", D, "K, E", (K, E), x.device, (torch.float32,))
+    check_tensor("z", z, "T, E", (T, E), x.device, (x.dtype,))
+    check_boundaries(cu_seqlens, T, x.device)
     run = implementation("selective_scan", x.device.type)
-    return run(x, dt, dt_weight, dt_bias, A, B, C, D, z, cu_seqlens, reverse)
+    return run(
+        x, dt, dt_weight, dt_bias, A, B, C, D, z, cu_seqlens, reverse,
+        side_by_side=side_by_side, max_seqlen=max_seqlen,
+    )  # fmt: skip
+
+
+def _three(name: str, tensor: Tensor) -> tuple[int, int, int]:
+    if tensor.ndim != 3:
+        raise ValueError(f"{name} must have three axes, not {list(tensor.shape)}")
+    a, b, c = tensor.shape
+    return a, b, c

@@ -138,14 +138,15 @@ def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
 @cfunc(SIGNATURE, cache=True)
 def _scan(a):
     E, S, R, directions, reverse = a[2], a[3], a[4], a[5], a[6]
-    cu_seqlens, z, z_row, out = ints(a[7]), floats(a[8]), a[9], floats(a[10])
+    cu_seqlens, z, z_row = ints(a[7]), floats(a[8]), a[9]
+    out_all, out_row, apart = floats(a[10]), a[11], a[12] != 0
     # What each direction has of its own: address, distance between directions and between rows.
-    x_all, x_way, x_row = floats(a[11]), a[12], a[13]
-    dt_all, dt_way, dt_row = floats(a[14]), a[15], a[16]
-    b_all, b_way, b_row = floats(a[17]), a[18], a[19]
-    c_all, c_way, c_row = floats(a[20]), a[21], a[22]
-    weight_all, weight_way, bias_all, bias_way = floats(a[23]), a[24], floats(a[25]), a[26]
-    rate_all, rate_way, skip_all, skip_way = floats(a[27]), a[28], floats(a[29]), a[30]
+    x_all, x_way, x_row = floats(a[13]), a[14], a[15]
+    dt_all, dt_way, dt_row = floats(a[16]), a[17], a[18]
+    b_all, b_way, b_row = floats(a[19]), a[20], a[21]
+    c_all, c_way, c_row = floats(a[22]), a[23], a[24]
+    weight_all, weight_way, bias_all, bias_way = floats(a[25]), a[26], floats(a[27]), a[28]
+    rate_all, rate_way, skip_all, skip_way = floats(a[29]), a[30], floats(a[31]), a[32]
 
     blocks = (E + BLOCK - 1) // BLOCK
     scratch = np.empty((2 * S + R + 2 + 3 * TILE, BLOCK), dtype=np.float32)
@@ -171,6 +172,7 @@ def _scan(a):
             back = (reverse >> k) & 1 != 0
             x, low = shifted(x_all, k * x_way + channel), shifted(dt_all, k * dt_way)
             b, c = shifted(b_all, k * b_way), shifted(c_all, k * c_way)
+            out = shifted(out_all, channel + (k * E if apart else 0))
             for e in range(width):
                 of_weight = k * weight_way + (channel + e) * R
                 of_rate = k * rate_way + (channel + e) * S
@@ -195,11 +197,12 @@ def _scan(a):
                     shifted(b, t * b_row), b_row, shifted(c, t * c_row), c_row,
                     shifted(x, t_next * x_row), x_row,
                     shifted(z, t_next * z_row + channel), z_row,
-                    shifted(out, t_next * E + channel), E,
+                    shifted(out, t_next * out_row), out_row,
                 )  # fmt: skip
                 _finish_tile(
                     tokens, width, y, shifted(z, t * z_row + channel), z_row,
-                    shifted(out, t * E + channel), E, k == 0, k == directions - 1,
+                    shifted(out, t * out_row), out_row,
+                    apart or k == 0, apart or k == directions - 1,
                 )  # fmt: skip
 
 
@@ -218,6 +221,9 @@ def selective_scan(
     z: Tensor,
     cu_seqlens: Tensor,
     reverse: Sequence[bool],
+    *,
+    side_by_side: bool = False,
+    max_seqlen: int | None = None,  # noqa: ARG001
 ) -> Tensor:
     """See ``kernels.selective_scan``."""
     directions, _, E = x.shape
@@ -228,7 +234,7 @@ def selective_scan(
     assert all(rows.stride(-1) == 1 for rows in (x, dt, B, C, z, dt_weight, dt_bias, A, D))
     assert dt_weight.stride(1) == R
     assert A.stride(1) == S
-    out = torch.empty(z.shape)
+    out = torch.empty(len(z), directions * E if side_by_side else E)
     flags = sum(1 << k for k, back in enumerate(reverse) if back)
     arguments: list[Tensor | int] = []
     for rows in (x, dt, B, C):
@@ -237,6 +243,6 @@ def selective_scan(
         arguments += [weight, weight.stride(0)]
     _kernel(
         (len(cu_seqlens) - 1) * -(-E // BLOCK), E, S, R, directions, flags,
-        cu_seqlens, z, z.stride(0), out, *arguments,
+        cu_seqlens, z, z.stride(0), out, out.stride(0), int(side_by_side), *arguments,
     )  # fmt: skip
     return out

@@ -14,7 +14,7 @@ from model.catalog import ModelSpec
 from server.config import ServerConfig
 from server.engine.queue import RequestQueue
 from server.engine.request import Answer, Batch, Req
-from server.engine.runner import DTYPE, Runner, dtype_name
+from server.engine.runner import Runner
 from server.engine.scheduler import schedule
 from server.errors import ModelFailure, NotReady, RequestTimeout, ServerError, UnknownModel
 from server.metrics import Metrics
@@ -150,17 +150,17 @@ class Engine:
         config = self._config
         start = time.monotonic()
         for name, spec in self.specs.items():
-            runner = Runner(spec, config.device)
+            runner = Runner(spec, config)
             side = runner.largest_side(config.max_resolution)
             self.budgets[name] = config.max_batch_tokens or max(
                 runner.tokens(side, side), LEAST_BATCH_TOKENS
             )
-            runner.warm_up(config.max_resolution)
+            runner.warm_up(config.max_resolution, self.budgets[name])
             self.runners[name] = runner
             self._metrics.model_info.labels(
                 model=name,
                 family=spec.family,
-                dtype=dtype_name(DTYPE),
+                dtype=config.model_dtype,
                 device=str(runner.device),
                 attention="none",
                 parameters=spec.parameters,

@@ -1,7 +1,7 @@
 """A model on its device: images in, class scores out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,17 +9,11 @@ from torch import Tensor
 from model import catalog
 from model.batch import PackedBatch, patch_grid
 from model.catalog import ModelSpec
+from server.config import Config
+from server.engine.device import record_graphs, usable_device
 
 WARM_UP_RESOLUTIONS = (224, 512, 1024, 1248)
 WARM_UP_ENOUGH_S = 0.5
-
-
-DTYPE = torch.float32
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """``float32`` rather than ``torch.float32``."""
-    return str(dtype).removeprefix("torch.")
 
 
 class Runner:
@@ -30,14 +24,13 @@ class Runner:
         ValueError: if the device does not exist.
     """
 
-    def __init__(self, spec: ModelSpec, device: str) -> None:
-        try:
-            self.device = torch.device(device)
-            torch.empty(1, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device!r} cannot be used: {error}") from error
+    def __init__(self, spec: ModelSpec, config: Config) -> None:
+        self.device = usable_device(config.device)
+        self.dtype: torch.dtype = getattr(torch, config.model_dtype)
         self.spec = spec
-        self.module = catalog.load(spec, self.device, DTYPE).eval()
+        self.module = catalog.load(spec, self.device, self.dtype).eval()
+        self._forward: Callable[[PackedBatch], Tensor] = self.module
+        self._wants_graphs = config.cuda_graphs
 
     def tokens(self, height: int, width: int) -> int:
         """Length of the sequence that an input of ``height`` × ``width`` pixels becomes."""
@@ -50,22 +43,32 @@ class Runner:
         """Class scores, float32 ``[N, classes]`` on the CPU, of normalised ``[3, H, W]`` images."""
         config = self.spec.config
         with torch.inference_mode():
-            moved = [image.to(self.device, DTYPE) for image in images]
+            moved = [self._upload(image) for image in images]
             batch = PackedBatch.from_images(moved, config.patch_size, config.stride)
-            logits: Tensor = self.module(batch)
-            return logits.float().cpu()
+            return self._forward(batch).float().cpu()
 
     def largest_side(self, max_resolution: int) -> int:
         """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
         multiple = self.spec.transform.multiple
         return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
-    def warm_up(self, max_resolution: int) -> None:
-        """Compile what is compiled, then run the common sizes until one takes long."""
+    def warm_up(self, max_resolution: int, max_batch_tokens: int) -> None:
+        """Compile what is compiled, record CUDA graphs where they help, then run the common sizes
+        until one takes long.
+        """
         self.module.warm_up()
+        if self._wants_graphs and self.device.type == "cuda":
+            self._forward = record_graphs(self.module, max_batch_tokens) or self.module
         for resolution in WARM_UP_RESOLUTIONS:
             side = self.largest_side(min(resolution, max_resolution))
             start = time.monotonic()
             self.run([torch.zeros(3, side, side)])
             if resolution >= max_resolution or time.monotonic() - start > WARM_UP_ENOUGH_S:
                 return
+
+    def _upload(self, image: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return image.to(self.device, self.dtype)
+        # Pinned, so that the host need not wait; cast first, so that half as much travels.
+        pinned = torch.empty(image.shape, dtype=self.dtype, pin_memory=True)
+        return pinned.copy_(image).to(self.device, non_blocking=True)

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from server.engine.runner import DTYPE, dtype_name
 from server.errors import UploadTimeout
 from server.metrics import resolution_bucket
 from server.pipeline import Pipeline
@@ -108,7 +107,7 @@ async def models(pipeline: Service) -> ModelList:
                     std=spec.transform.std,
                 ),
                 max_resolution=config.max_resolution,
-                dtype=dtype_name(DTYPE),
+                dtype=config.model_dtype,
                 device=config.device,
             )
             for spec in engine.specs.values()

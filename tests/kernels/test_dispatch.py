@@ -1,10 +1,12 @@
+"""Which implementation a device gets."""
+
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from kernels import dispatch
-from kernels.add_norm import cpu, naive
+from kernels.dispatch import implementation
 from model.batch import PackedBatch
 from model.config import VimConfig
 from model.vim import Vim
@@ -13,29 +15,53 @@ from tests.model.recipe import make_weights
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    dispatch.implementation.cache_clear()
+def _forget() -> Iterator[None]:
+    def clear() -> None:
+        dispatch.implementation.cache_clear()
+        dispatch._for_this_gpu.cache_clear()
+
+    clear()
     yield
-    dispatch.implementation.cache_clear()
+    clear()
 
 
-def test_the_device_chooses() -> None:
-    assert dispatch.implementation("add_norm", "cpu") is cpu.add_norm
+@pytest.fixture
+def capability(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    numbers = [9, 0]
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: tuple(numbers))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    return numbers
 
 
-def test_a_variable_forces_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIMSERVE_KERNELS", "naive")
-    assert dispatch.implementation("add_norm", "cpu") is naive.add_norm
+def test_gpu_runs_triton(capability: list[int]) -> None:
+    assert implementation("add_norm", "cuda").__module__ == "kernels.add_norm.triton"
 
 
-@pytest.mark.parametrize("name", ["fast", "mps"])
-def test_what_there_is_not_is_refused_with_the_choices(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if name != "mps":
-        monkeypatch.setenv("VIMSERVE_KERNELS", name)
-    with pytest.raises(ValueError, match=rf"no kernels for '{name}': choose one of naive, cpu"):
-        dispatch.implementation("add_norm", "mps")
+def test_old_gpu_runs_plain_pytorch_and_says_so_once(capability: list[int]) -> None:
+    capability[:] = 7, 0
+
+    with pytest.warns(
+        UserWarning, match=r"Some GPU has compute capability 7.0, .* need 7.5"
+    ) as all_:
+        names = {implementation(op, "cuda").__module__ for op in ("add_norm", "conv1d")}
+
+    assert names == {"kernels.add_norm.naive", "kernels.conv1d.naive"}
+    assert len(all_) == 1
+
+
+def test_variable_forces_an_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "naive")
+
+    assert implementation("conv1d", "cpu").__module__ == "kernels.conv1d.naive"
+
+
+@pytest.mark.parametrize("forced", ["", "fast"])
+def test_unknown_implementation(monkeypatch: pytest.MonkeyPatch, forced: str) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, forced)
+
+    with pytest.raises(ValueError, match="choose one of naive, cpu, triton"):
+        implementation("conv1d", "tpu")
 
 
 def test_the_whole_model_gives_the_same_on_either(monkeypatch: pytest.MonkeyPatch) -> None:

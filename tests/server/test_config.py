@@ -38,6 +38,8 @@ def test_models_repeat_as_flags_and_have_commas_in_the_variable(monkeypatch):
         (["--request-timeout", "inf"], "request-timeout: "),
         (["--max-pixels", "many"], "max-pixels: "),
         (["--log-level", "loud"], "log-level: "),
+        (["--dtype", "float64"], "dtype: "),
+        (["--dtype", "float16"], "dtype: Value error, a CPU computes in float32 alone: leave "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(arguments, message):
@@ -50,6 +52,28 @@ def test_a_wrong_variable_too(monkeypatch):
     monkeypatch.setenv("VIMSERVE_PORT", "http")
     with pytest.raises(ValueError, match=r"port.*'http'"):
         from_arguments(ServerConfig)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dtype"),
+    [
+        ([], "float32"),
+        (["--device", "cpu:0", "--dtype", "float32"], "float32"),
+        (["--device", "cuda"], "bfloat16"),
+        (["--dtype", "float16", "--device", "cuda:1"], "float16"),
+        (["--device", "cuda", "--dtype", "float32"], "float32"),
+    ],
+)
+def test_the_dtype_depends_on_the_device(arguments, dtype):
+    assert from_arguments(ServerConfig, *arguments).model_dtype == dtype
+
+
+def test_switches_turn_on_and_off(monkeypatch):
+    assert from_arguments(Config).cuda_graphs
+    assert not from_arguments(Config, "--no-cuda-graphs").cuda_graphs
+    monkeypatch.setenv("VIMSERVE_CUDA_GRAPHS", "0")
+    assert not from_arguments(Config).cuda_graphs
+    assert from_arguments(Config, "--cuda-graphs").cuda_graphs
 
 
 def test_settings_are_frozen():

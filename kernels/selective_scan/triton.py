@@ -1,0 +1,284 @@
+"""Selective scan for GPUs.
+
+A thread owns a channel of one direction with all of its states, so nothing is ever exchanged
+between threads. A program walks a run of tokens for a block of channels: a whole sequence, or,
+where sequences are too few to fill the GPU, a chunk of the packed tokens wherever its boundaries
+fall. With chunks a first kernel walks each from a zero state to the state at its end, a second
+carries these across the chunks, and the third, which is also the only one of the other schedule,
+walks again from the state that each chunk really begins with and writes the outputs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.triton_config import LANES, OPTIONS, channel_block, chunk_tokens, scan_registers
+from kernels.triton_math import LOG2_E, exp2, find_sequence, load_row, silu, softplus
+
+AHEAD = 16  # chunks whose states are loaded together when they are carried
+
+
+@triton.jit
+def _load_columns(p, S: tl.constexpr, stride, mask):
+    """Column s of the tuple is the block at ``p + s * stride``, in float32."""
+    values = ()
+    for s in tl.static_range(S):
+        values = values + (tl.load(p + s * stride, mask=mask, other=0.0).to(tl.float32),)
+    return values
+
+
+@triton.jit
+def _zeros(S: tl.constexpr, BLOCK: tl.constexpr):
+    values = ()
+    for _ in tl.static_range(S):
+        values = values + (tl.zeros([BLOCK], tl.float32),)
+    return values
+
+
+@triton.jit
+def _load_rates(A, S: tl.constexpr, mask):
+    """A log2(e), so that 2^(step A) is one multiplication and one instruction."""
+    rates = ()
+    for s in tl.static_range(S):
+        rates = rates + (tl.load(A + s, mask=mask, other=0.0) * LOG2_E,)
+    return rates
+
+
+@triton.jit
+def _load_step(
+    t, x, x_row: tl.constexpr, dt, dt_row: tl.constexpr, weights, bias, mask, WIDE: tl.constexpr
+):
+    """Step size and input of token t."""
+    t = t.to(tl.int64)
+    low = load_row(dt + t * dt_row, len(weights), WIDE)
+    b_x = tl.load(x + t * x_row, mask=mask, other=0.0).to(tl.float32)
+    return softplus(_dot(bias, weights, low)), b_x
+
+
+@triton.jit
+def _dot(start, a, b):
+    for i in tl.static_range(len(a)):
+        start += a[i] * b[i]
+    return start
+
+
+@triton.jit
+def _advance(h, rates, step, dtx, b_B):
+    """The states one token on: h = exp(step A) h + step B x."""
+    states = ()
+    for s in tl.static_range(len(h)):
+        states = states + (exp2(step * rates[s]) * h[s] + dtx * b_B[s],)
+    return states
+
+
+@triton.jit(do_not_specialize=("chunk", "T", "N", "rounds", "x_k", "dt_k", "B_k"))
+def _walk_states(
+    x, x_k: tl.int64, dt, dt_k: tl.int64, dt_weight, dt_bias, A, B, B_k: tl.int64, cu_seqlens,
+    states, totals, chunk, T, N, rounds,
+    x_row: tl.constexpr, dt_row: tl.constexpr, B_row: tl.constexpr,
+    E: tl.constexpr, S: tl.constexpr, R: tl.constexpr, REVERSE: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The state that each chunk would end in had it begun at zero, and its step sizes' total.
+
+    states ``[K, chunks, S, E]``, totals ``[K, chunks, E]`` float32. A total of -1 says that a
+    sequence begins inside the chunk, so nothing passes through it. Only the part of a chunk that
+    the next one continues is walked. Grid: channel blocks, chunks, K.
+    """
+    i_e, i_run, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    backward = ((REVERSE >> i_k) & 1) != 0
+    toward = tl.where(backward, -1, 1)
+    begin, end = i_run * chunk, tl.minimum(i_run * chunk + chunk, T)
+    e = i_e * BLOCK + tl.arange(0, BLOCK)
+    mask = e < E
+    channel = i_k * E + e
+    rates = _load_rates(A + channel * S, S, mask)
+    weights = _load_columns(dt_weight + channel * R, R, 1, mask)
+    bias = tl.load(dt_bias + channel, mask=mask, other=0.0).to(tl.float32)
+    x += i_k * x_k + e
+    dt += i_k * dt_k
+    B += i_k * B_k
+
+    n = find_sequence(cu_seqlens, N, rounds, tl.where(backward, begin, end - 1))
+    low, high = tl.load(cu_seqlens + n), tl.load(cu_seqlens + n + 1)
+    t = tl.where(backward, tl.minimum(end, high) - 1, tl.maximum(begin, low))
+    tokens = tl.where(backward, t + 1 - begin, end - t)
+    ahead = tl.where(backward, begin - low, high - end)
+    behind = tl.where(backward, high - end, begin - low)
+    h = _zeros(S, BLOCK)
+    total = tl.zeros([BLOCK], tl.float32)
+    step, b_x = _load_step(t, x, x_row, dt, dt_row, weights, bias, mask, WIDE)
+    for _ in range(tl.where(ahead > 0, tokens, 0)):
+        row = t.to(tl.int64)
+        t += toward
+        following = tl.maximum(tl.minimum(t, T - 1), 0)
+        next_step, next_x = _load_step(following, x, x_row, dt, dt_row, weights, bias, mask, WIDE)
+        h = _advance(h, rates, step, step * b_x, load_row(B + row * B_row, S, WIDE))
+        total += step
+        step, b_x = next_step, next_x
+    run = (i_k * tl.num_programs(1) + i_run).to(tl.int64)
+    for s in tl.static_range(S):
+        tl.store(states + (run * S + s) * E + e, h[s], mask=mask)
+    tl.store(totals + run * E + e, tl.where(behind > 0, total, -1.0), mask=mask)
+
+
+@triton.jit(do_not_specialize=("chunks",))
+def _carry(
+    states, totals, A, chunks,
+    E: tl.constexpr, S: tl.constexpr, REVERSE: tl.constexpr,
+    BLOCK: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """Replace the state that each chunk ends in by the one it begins with.
+
+    AHEAD chunks are loaded at a time, so that their loads wait together. Grid: channel blocks,
+    S, K.
+    """
+    i_e, i_s, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    backward = ((REVERSE >> i_k) & 1) != 0
+    e = i_e * BLOCK + tl.arange(0, BLOCK)
+    mask = e < E
+    rate = tl.load(A + (i_k * E + e) * S + i_s, mask=mask, other=0.0) * LOG2_E
+    states += (i_k * chunks).to(tl.int64) * (S * E) + i_s * E + e
+    totals += (i_k * chunks).to(tl.int64) * E + e
+    h = tl.zeros([BLOCK], tl.float32)
+    for first in range(0, chunks, AHEAD):
+        ends = ()
+        decays = ()
+        for i in tl.static_range(AHEAD):
+            run = tl.where(backward, chunks - 1 - first - i, first + i).to(tl.int64)
+            inside = e < tl.where(first + i < chunks, E, 0)
+            ends = ends + (tl.load(states + run * (S * E), mask=inside, other=0.0),)
+            total = tl.load(totals + run * E, mask=inside, other=-1.0)
+            decays = decays + (tl.where(total < 0.0, 0.0, exp2(rate * total)),)
+        for i in tl.static_range(AHEAD):
+            run = tl.where(backward, chunks - 1 - first - i, first + i).to(tl.int64)
+            tl.store(states + run * (S * E), h, mask=e < tl.where(first + i < chunks, E, 0))
+            h = decays[i] * h + ends[i]
+
+
+@triton.jit(do_not_specialize=("chunk", "T", "N", "rounds", "x_k", "dt_k", "B_k", "C_k"))
+def _walk_outputs(
+    x, x_k: tl.int64, dt, dt_k: tl.int64, dt_weight, dt_bias, A, B, B_k: tl.int64,
+    C, C_k: tl.int64, D, z, cu_seqlens, states, out, chunk, T, N, rounds,
+    x_row: tl.constexpr, dt_row: tl.constexpr, B_row: tl.constexpr, C_row: tl.constexpr,
+    z_row: tl.constexpr,
+    E: tl.constexpr, S: tl.constexpr, R: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gated outputs ``[T, K E]`` of each run: a chunk that begins with the states
+    ``[K, chunks, S, E]``, or a whole sequence where chunk is 0. Grid: channel blocks, runs, K.
+    """
+    i_e, i_run, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    backward = ((REVERSE >> i_k) & 1) != 0
+    toward = tl.where(backward, -1, 1)
+    e = i_e * BLOCK + tl.arange(0, BLOCK)
+    mask = e < E
+    channel = i_k * E + e
+    rates = _load_rates(A + channel * S, S, mask)
+    weights = _load_columns(dt_weight + channel * R, R, 1, mask)
+    bias = tl.load(dt_bias + channel, mask=mask, other=0.0).to(tl.float32)
+    skip = tl.load(D + channel, mask=mask, other=0.0)
+    x += i_k * x_k + e
+    dt += i_k * dt_k
+    B += i_k * B_k
+    C += i_k * C_k
+    z += e
+    out += channel
+    states += (i_k * tl.num_programs(1) + i_run).to(tl.int64) * (S * E) + e
+
+    if chunk == 0:
+        n = i_run
+        begin, end = tl.load(cu_seqlens + n), tl.load(cu_seqlens + n + 1)
+        t = tl.where(backward, end - 1, begin)
+    else:
+        begin, end = i_run * chunk, tl.minimum(i_run * chunk + chunk, T)
+        t = tl.where(backward, end - 1, begin)
+        n = find_sequence(cu_seqlens, N, rounds, t)
+    left = end - begin
+    while left > 0:
+        low, high = tl.load(cu_seqlens + n), tl.load(cu_seqlens + n + 1)
+        ahead = tl.where(backward, t + 1 - low, high - t)
+        behind = tl.where(backward, high - 1 - t, t - low)
+        h = _load_columns(states, S, E, e < tl.where(behind > 0, E, 0))
+        step, b_x = _load_step(t, x, x_row, dt, dt_row, weights, bias, mask, WIDE)
+        for _ in range(tl.minimum(left, ahead)):
+            row = t.to(tl.int64)
+            t += toward
+            # The next token's step size is computed while this token's states advance: its loads
+            # and the long chain of its polynomial hide behind their exponentials.
+            following = tl.maximum(tl.minimum(t, T - 1), 0)
+            next_step, next_x = _load_step(
+                following, x, x_row, dt, dt_row, weights, bias, mask, WIDE
+            )
+            b_B = load_row(B + row * B_row, S, WIDE)
+            b_C = load_row(C + row * C_row, S, WIDE)
+            gate = silu(tl.load(z + row * z_row, mask=mask, other=0.0).to(tl.float32))
+            h = _advance(h, rates, step, step * b_x, b_B)
+            tl.store(out + row * (K * E), _dot(skip * b_x, h, b_C) * gate, mask=mask)
+            step, b_x = next_step, next_x
+        left -= ahead
+        n += toward
+
+
+def selective_scan(
+    x: Tensor,
+    dt: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    cu_seqlens: Tensor,
+    reverse: Sequence[bool],
+    *,
+    side_by_side: bool = False,
+    max_seqlen: int | None = None,
+) -> Tensor:
+    """See ``kernels.selective_scan``. Weights that are not contiguous are copied at every call."""
+    K, T, E = x.shape
+    N, S, R = len(cu_seqlens) - 1, A.shape[-1], dt_weight.shape[-1]
+    out = torch.empty(T, K * E, dtype=x.dtype, device=x.device)
+    dt_weight, dt_bias, A, D = (w.contiguous() for w in (dt_weight, dt_bias, A, D))
+    chunk = chunk_tokens(T, N, K, E, max_seqlen, x.device)
+    runs = -(-T // chunk) if chunk else N
+    block = channel_block(E)
+    grid = (-(-E // block), runs, K)
+    bounds = {"cu_seqlens": cu_seqlens, "chunk": chunk, "T": T, "N": N, "rounds": N.bit_length()}
+    inputs = {
+        "x": x, "x_k": x.stride(0), "x_row": x.stride(1),
+        "dt": dt, "dt_k": dt.stride(0), "dt_row": dt.stride(1),
+        "B": B, "B_k": B.stride(0), "B_row": B.stride(1),
+        "dt_weight": dt_weight, "dt_bias": dt_bias, "A": A,
+    }  # fmt: skip
+    sizes = {
+        "E": E, "S": S, "BLOCK": block, "num_warps": block // LANES,
+        "REVERSE": sum(1 << k for k, backward in enumerate(reverse) if backward), **OPTIONS,
+    }  # fmt: skip
+    walk = {"R": R, "WIDE": _wide(R, dt, B, C), **inputs, **bounds, **sizes, **scan_registers(R)}
+    states = A  # not read where every run begins at a sequence's end
+    if chunk:
+        states = torch.empty(K, runs, S, E, device=x.device)
+        totals = torch.empty(K, runs, E, device=x.device)
+        _walk_states[grid](states=states, totals=totals, **walk)
+        _carry[grid[0], S, K](states, totals, A, runs, AHEAD=AHEAD, **sizes)
+    _walk_outputs[grid](
+        C=C, C_k=C.stride(0), C_row=C.stride(1), D=D, z=z, z_row=z.stride(0),
+        states=states, out=out, K=K, **walk,
+    )  # fmt: skip
+    return out if side_by_side else out.view(T, K, E).sum(1)
+
+
+def _wide(R: int, *rows: Tensor) -> bool:
+    """Whether every row can be read four float32 numbers at a time."""
+    return R % 4 == 0 and all(
+        row.dtype == torch.float32
+        and row.data_ptr() % 16 == 0
+        and row.stride(0) % 4 == 0
+        and row.stride(1) % 4 == 0
+        for row in rows
+    )

@@ -1,0 +1,109 @@
+"""What a Vim must at least read, write and compute, counted from its shapes.
+
+Every tensor that passes between two kernels is counted once where it is written and once where it
+is read; weights once per launch. *Special* operations are those of the special-function units:
+exponentials and reciprocals.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from model.config import VimConfig
+
+CONV_TAPS = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes moved, floating-point operations of matrix products, special operations."""
+
+    bytes: int = 0
+    flops: int = 0
+    special: int = 0
+
+    def __add__(self, other: Self) -> "Cost":
+        return Cost(
+            self.bytes + other.bytes, self.flops + other.flops, self.special + other.special
+        )
+
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(self.bytes * times, self.flops * times, self.special * times)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least time that the device could take for a cost, by each of two bounds, in ms."""
+
+    bytes_ms: float
+    special_ms: float
+
+    @property
+    def ms(self) -> float:
+        """The higher of the two."""
+        return max(self.bytes_ms, self.special_ms)
+
+    @classmethod
+    def of(cls, cost: Cost, bytes_per_s: float, special_per_s: float) -> "Floor":
+        """From the device's measured rates."""
+        return cls(1e3 * cost.bytes / bytes_per_s, 1e3 * cost.special / special_per_s)
+
+
+def directions(config: VimConfig) -> int:
+    """K, in which a mixer reads its sequences."""
+    return 2 if config.bidirectional in ("ssm", "ssm+conv") else 1
+
+
+def scan(config: VimConfig, tokens: int, itemsize: int, projected_itemsize: int = 4) -> Cost:
+    """``selective_scan`` with its step projection, skip and gate.
+
+    Special operations of a (direction, token, channel): S decays, the exponential of softplus, and
+    the exponential and the reciprocal of the gate.
+    """
+    K, E, S, R = directions(config), config.inner_width, config.states, config.dt_rank
+    per_token = (2 * K + 1) * E * itemsize + K * (R + 2 * S) * projected_itemsize
+    weights = K * E * ((R + 1) * itemsize + (S + 1) * 4)
+    return Cost(tokens * per_token + weights, 0, tokens * K * E * (S + 3))
+
+
+def conv(config: VimConfig, tokens: int, itemsize: int) -> Cost:
+    """``conv1d``: one reading of x, K convolutions, each with a SiLU."""
+    E, C = config.inner_width, 2 if config.bidirectional == "ssm+conv" else 1
+    elements = tokens * (1 + C) * E + C * E * (CONV_TAPS + 1)
+    return Cost(elements * itemsize, 0, tokens * C * E * 2)
+
+
+def norm(config: VimConfig, tokens: int, itemsize: int) -> Cost:
+    """``add_norm``: hidden in, residual in and out in float32, the normalised out."""
+    D = config.width
+    return Cost(tokens * D * (2 * itemsize + 8) + D * itemsize, 0, tokens)
+
+
+def product(tokens: int, wide: int, out: int, itemsize: int, out_itemsize: int) -> Cost:
+    """``[tokens, wide] @ [wide, out]``."""
+    moved = (tokens + out) * wide * itemsize + tokens * out * out_itemsize
+    return Cost(moved, 2 * tokens * wide * out, 0)
+
+
+def block(config: VimConfig, tokens: int, itemsize: int) -> Cost:
+    """A Vim block: norm, in_proj, convolution, x_proj, scan, out_proj."""
+    K, D, E = directions(config), config.width, config.inner_width
+    C = 2 if config.bidirectional == "ssm+conv" else 1
+    projected = config.dt_rank + 2 * config.states
+    return (
+        norm(config, tokens, itemsize)
+        + product(tokens, D, 2 * E, itemsize, itemsize)
+        + conv(config, tokens, itemsize)
+        + product(tokens, E, projected, itemsize, 4) * C
+        + scan(config, tokens, itemsize)
+        + product(tokens, K * E, D, itemsize, itemsize)
+    )
+
+
+def forward(config: VimConfig, images: int, grid: tuple[int, int], itemsize: int) -> Cost:
+    """A forward pass over ``images`` equal images, from patches to class scores."""
+    patches = grid[0] * grid[1]
+    tokens = images * (patches + config.class_tokens)
+    pixels = 3 * config.patch_size**2
+    embedding = product(images * patches, pixels, config.width, itemsize, itemsize)
+    head = product(images, config.width, config.num_classes, itemsize, itemsize)
+    return embedding + block(config, tokens, itemsize) * config.depth + head

@@ -1,0 +1,74 @@
+"""Where the sequences of a batch lie among its packed tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from model.batch import to_device
+from model.config import Pooling
+
+Grid = tuple[int, int]
+
+
+def class_positions(pooling: Pooling, patches: int) -> tuple[int, ...]:
+    """Where the class tokens stand in the sequence of an image of ``patches`` patches."""
+    return {"middle": (patches // 2,), "head": (0,), "double": (0, patches + 1)}.get(pooling, ())
+
+
+def sequence_lengths(pooling: Pooling, grids: Sequence[Grid]) -> list[int]:
+    """Tokens of every image, class tokens included."""
+    patches = [rows * cols for rows, cols in grids]
+    return [count + len(class_positions(pooling, count)) for count in patches]
+
+
+def class_rows(pooling: Pooling, grids: Sequence[Grid]) -> list[tuple[int, ...]]:
+    """For every image the rows of its class tokens among the packed tokens."""
+    begins = accumulate(sequence_lengths(pooling, grids), initial=0)
+    return [
+        tuple(begin + position for position in class_positions(pooling, rows * cols))
+        for begin, (rows, cols) in zip(begins, grids, strict=False)
+    ]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The boundaries that the kernels and the classifier read, on the model's device.
+
+    Attributes:
+        cu_seqlens: ``[N + 1]`` int32, sequence ``i`` owns the tokens from ``cu_seqlens[i]`` to
+            ``cu_seqlens[i + 1]``.
+        class_rows: ``[N, c]`` int32, the rows of the c class tokens of every sequence.
+        lengths: of every sequence, for the host.
+    """
+
+    cu_seqlens: Tensor
+    class_rows: Tensor
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, pooling: Pooling, grids: Sequence[Grid], device: torch.device) -> "Layout":
+        """The layout of images with these grids of patches."""
+        lengths = sequence_lengths(pooling, grids)
+        rows = class_rows(pooling, grids)
+        boundaries = accumulate(lengths, initial=0)
+        flat = to_device([*boundaries, *(row for image in rows for row in image)], device)
+        return cls.view(flat, len(grids), tuple(lengths))
+
+    @classmethod
+    def view(cls, flat: Tensor, sequences: int, lengths: tuple[int, ...]) -> "Layout":
+        """The layout whose two tensors lie end to end in ``flat``, so that one copy brings both."""
+        cu_seqlens, rows = flat[: sequences + 1], flat[sequences + 1 :]
+        return cls(cu_seqlens, rows.view(sequences, -1), lengths)
+
+    def patch_rows(self, patches: int) -> Tensor:
+        """``[patches]`` int32: the row of every patch among the tokens.
+
+        Computed on the device: it is what the class tokens before each patch push it back by.
+        """
+        index = torch.arange(patches, dtype=torch.int32, device=self.cu_seqlens.device)
+        rows = self.class_rows.flatten()
+        pushed_by = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
+        return index + torch.searchsorted(rows - pushed_by, index, right=True, out_int32=True)

@@ -1,0 +1,49 @@
+"""The device that the models run on, as start-up finds it."""
+
+import logging
+
+import torch
+
+from kernels.dispatch import implementation
+from model.graphs import POOLINGS, GraphedVim, make_buckets
+from model.vim import Vim
+
+logger = logging.getLogger(__name__)
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        ValueError: if it does not exist.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {error}") from error
+    return device
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether operations on this GPU run by our kernels; if not, the log says what that means."""
+    module = implementation("selective_scan", device.type).__module__
+    if module.endswith(".naive"):
+        major, minor = torch.cuda.get_device_capability(device)
+        logger.warning(
+            "%s (sm_%d%d) runs the plain PyTorch path: slowly, and without CUDA graphs",
+            torch.cuda.get_device_name(device), major, minor,
+        )  # fmt: skip
+        return False
+    return True
+
+
+def record_graphs(model: Vim, max_tokens: int) -> GraphedVim | None:
+    """The model as CUDA graphs for batches up to ``max_tokens``, or None where it has none."""
+    device, pooling = model.norm_f.weight.device, model.config.pooling
+    if device.type != "cuda" or not has_kernels(device):
+        return None
+    if pooling not in POOLINGS:
+        logger.info("no CUDA graphs: pooling=%s cannot be recorded", pooling)
+        return None
+    return GraphedVim(model, make_buckets(max_tokens))

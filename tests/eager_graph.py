@@ -1,0 +1,21 @@
+"""A stand-in for a CUDA graph."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+class EagerGraph:
+    """Replays by running again, into the same output."""
+
+    def __init__(self, run: Callable[[], Tensor]) -> None:
+        self.run = run
+        self.scores = run()
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.scores.copy_(self.run())
+
+    def pool(self) -> tuple[int, int]:
+        return (0, 1)

@@ -1,0 +1,43 @@
+"""The Triton kernels' numbers without a GPU.
+
+Triton's interpreter is chosen by a variable when Triton is imported, and a process in which it is
+on cannot compile; so these checks run in processes of their own, all at once.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HERE = "tests/kernels/interpreted"
+RUNS = {
+    "sequential scan": [f"{HERE}/check_selective_scan.py", "-k", "not chunked"],
+    "chunked scan": [f"{HERE}/check_selective_scan.py", "-k", "chunked"],
+    "convolution and norm": [f"{HERE}/check_conv1d.py", f"{HERE}/check_add_norm.py"],
+    "published outputs": [
+        "tests/model/test_golden.py",
+        "-k",
+        "outputs and (nano_v1 or nano_v2 or nano_bidirectional_layer)",
+    ],
+}
+
+
+def test_numbers_under_the_interpreter() -> None:
+    environment = os.environ | {
+        "TRITON_INTERPRET": "1",
+        "VIMSERVE_KERNELS": "triton",
+        "OMP_NUM_THREADS": "1",
+    }
+    running = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection],
+            env=environment, cwd=ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for name, selection in RUNS.items()
+    }  # fmt: skip
+    reports = {name: process.communicate()[0] for name, process in running.items()}
+
+    failed = [name for name, process in running.items() if process.returncode]
+    assert not failed, "\n".join(reports[name] for name in failed)

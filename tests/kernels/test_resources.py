@@ -1,0 +1,66 @@
+"""Every kernel that serving can launch compiles without spills, and the scan's loop is short."""
+
+import pytest
+import torch
+import triton
+
+from tests.kernels.resources import (
+    ARCHITECTURES,
+    CASES,
+    TABLE,
+    Case,
+    compile_case,
+    hot_loop,
+    table,
+    usages,
+)
+
+
+def test_no_kernel_spills() -> None:
+    reports = usages()
+
+    assert len(reports) == len(CASES) * len(ARCHITECTURES)
+    assert not {key: use for key, use in reports.items() if use.stack_bytes}
+    # Turing, the oldest architecture served, lends a program 64 KiB.
+    assert max(use.shared_bytes for use in reports.values()) <= 64 * 1024
+    if f"Triton {triton.__version__};" in TABLE.read_text():
+        assert TABLE.read_text() == table(reports), "run python -m tests.kernels.resources"
+
+
+@pytest.fixture(scope="module")
+def loops() -> dict[tuple[int, int], list[str]]:
+    """The scan's hot loop on sm_90 by width and states: one token of a thread's one channel."""
+    return {
+        (D, S): hot_loop(compile_case(Case("_walk_outputs", torch.bfloat16, D, S), 90))
+        for D, S in [(192, 16), (192, 8), (384, 16)]
+    }
+
+
+def test_instructions_per_state(loops: dict[tuple[int, int], list[str]]) -> None:
+    """The floor is 5: two multiplications, two fused multiply-adds, one exponential."""
+    inner_step = (len(loops[192, 16]) - len(loops[192, 8])) / 8
+    # From Vim-Ti to Vim-S the rank grows by 12, which is Vim-Ti's own.
+    dt_projection = (len(loops[384, 16]) - len(loops[192, 16])) / 16
+    everything = len(loops[192, 16]) / 16
+    print(f"per state {inner_step}, dt projection {dt_projection}, loop {everything}")
+
+    assert inner_step <= 6
+    assert everything - dt_projection <= 8.5
+    assert everything <= 9.5
+
+
+def test_nothing_but_the_exponentials_of_the_mathematics(
+    loops: dict[tuple[int, int], list[str]],
+) -> None:
+    exponentials = [line for line in loops[192, 16] if "MUFU.EX2" in line]
+
+    assert len(exponentials) == 16 + 1 + 1  # the states, softplus, the gate
+
+
+def test_states_stay_in_registers(loops: dict[tuple[int, int], list[str]]) -> None:
+    """All that a loop moves is x, z and rows of dt, B and C in, and one output."""
+    code = [line.split()[1] if line.startswith("@") else line.split()[0] for line in loops[192, 16]]
+
+    assert not [name for name in code if name.startswith(("LDL", "STL", "LDS", "STS", "SHFL"))]
+    assert sum(name.startswith("STG") for name in code) == 1
+    assert sum(name.startswith("LDG") for name in code) == 2 + (12 + 16 + 16) // 4
