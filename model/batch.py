@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -14,40 +13,71 @@ class PackedBatch:
     """Patches of N images, end to end.
 
     Class tokens are the model's business (Vim puts one in the middle, DeiT at the head), so the
-    boundaries here count patches only.
+    lengths here count patches only.
 
     Attributes:
-        patches: ``[T, 3 * P * P]``, each row a patch in (channel, row, column) order.
-        cu_seqlens: ``[N + 1]`` int32, image ``i`` owns rows ``cu_seqlens[i]:cu_seqlens[i + 1]``.
+        patches: ``[T, 3 * P * P]``, each row a patch in (channel, row, column) order: uint8 where
+            they are pixels, floating point where they are normalised.
         grids: (rows, columns) of patches of every image.
     """
 
     patches: Tensor
-    cu_seqlens: Tensor
     grids: tuple[tuple[int, int], ...]
 
     @classmethod
     def from_images(
         cls, images: Sequence[Tensor], patch_size: int = 16, stride: int = 16
     ) -> "PackedBatch":
-        """Cut normalised float images ``[3, H, W]`` into patches and pack them.
+        """Cut images ``[3, H, W]`` into patches and pack them.
+
+        Args:
+            images: all of one dtype: uint8 pixels, or floats normalised with the model's mean and
+                standard deviation.
+            patch_size: side of a patch in pixels.
+            stride: from one patch to the next, in pixels.
 
         Raises:
-            ValueError: for an empty list, an image that is not ``[3, H, W]``, one smaller than a
-                patch, or one whose sides are no multiples of the stride.
+            ValueError: for an empty list, images of several dtypes or of another integer one, an
+                image that is not ``[3, H, W]``, one smaller than a patch, or one whose sides are
+                no multiples of the stride.
         """
         if not images:
             raise ValueError("a batch needs at least one image")
+        _check_dtypes({image.dtype for image in images})
         grids = tuple(patch_grid(image.shape, patch_size, stride) for image in images)
-        lengths = [rows * cols for rows, cols in grids]
-        patches = torch.cat([_patches(image, patch_size, stride) for image in images])
-        boundaries = list(accumulate(lengths, initial=0))
-        return cls(patches, to_device(boundaries, patches.device), grids)
+        return cls(torch.cat([_patches(image, patch_size, stride) for image in images]), grids)
+
+    @classmethod
+    def cat(cls, batches: Sequence["PackedBatch"], *, pin_memory: bool = False) -> "PackedBatch":
+        """One batch of the images of several, for a GPU in pinned memory, so that the host need not
+        wait for the copy.
+
+        Raises:
+            ValueError: if there is none, or they differ in dtype.
+        """
+        if not batches:
+            raise ValueError("a batch needs at least one image")
+        _check_dtypes({batch.patches.dtype for batch in batches})
+        grids = tuple(grid for batch in batches for grid in batch.grids)
+        parts = [batch.patches for batch in batches]
+        shape = (sum(map(len, parts)), parts[0].shape[1])
+        out = torch.empty(shape, dtype=parts[0].dtype, pin_memory=pin_memory)
+        return cls(torch.cat(parts, out=out), grids)
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The batch on ``device``; a GPU is not waited for if the patches are in pinned memory."""
+        return PackedBatch(self.patches.to(device, non_blocking=True), self.grids)
 
     @property
     def num_images(self) -> int:
         """Images in the batch."""
         return len(self.grids)
+
+    @property
+    def cu_seqlens(self) -> Tensor:
+        """``[N + 1]`` int32: image ``i`` owns the rows ``cu_seqlens[i]:cu_seqlens[i + 1]``."""
+        lengths = (rows * cols for rows, cols in self.grids)
+        return to_device(list(accumulate(lengths, initial=0)), self.patches.device)
 
 
 def to_device(values: Sequence[int], device: torch.device) -> Tensor:
@@ -74,9 +104,17 @@ def patch_grid(
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
+def _check_dtypes(dtypes: set[torch.dtype]) -> None:
+    if len(dtypes) > 1:
+        raise ValueError(f"the images of a batch must have one dtype, not {_names(dtypes)}")
+    if not all(dtype == torch.uint8 or dtype.is_floating_point for dtype in dtypes):
+        raise ValueError(f"images must be uint8 or floating point, not {_names(dtypes)}")
+
+
+def _names(dtypes: set[torch.dtype]) -> str:
+    return " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+
+
 def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
-    if stride != patch_size:
-        return F.unfold(image[None], patch_size, stride=stride)[0].T
-    rows, cols = image.shape[1] // patch_size, image.shape[2] // patch_size
-    tiles = image.reshape(3, rows, patch_size, cols, patch_size)
-    return tiles.permute(1, 3, 0, 2, 4).reshape(rows * cols, 3 * patch_size * patch_size)
+    tiles = image.unfold(1, patch_size, stride).unfold(2, patch_size, stride)
+    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3 * patch_size * patch_size)

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 Bidirectional = Literal["ssm+conv", "ssm", "layer", "none"]
 Pooling = Literal["middle", "head", "double", "mean", "max", "last"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class VimConfig:
     ``ssm+conv`` is the published code's ``bimamba_type="v2"``, ``ssm`` its ``"v1"``, ``layer`` its
     ``if_bidirectional``. ``pooling`` says what the classifier reads: the class token in the middle
     of the sequence, at its head, one at each end (``double``), the mean or the last of the patch
-    tokens, or the maximum of their class scores.
+    tokens, or the maximum of their class scores. ``pixel_mean`` and ``pixel_std`` normalise the
+    channels of an image, whose pixels are from 0 to 1.
 
     Raises:
         ValueError: for a value outside the supported range; the message names it.
@@ -31,6 +34,8 @@ class VimConfig:
     grid: tuple[int, int] = (14, 14)
     bidirectional: Bidirectional = "ssm+conv"
     pooling: Pooling = "middle"
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "patch_size", "stride", "states", "num_classes"):

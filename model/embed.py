@@ -6,12 +6,52 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.config import Pooling
 from model.layout import Grid, Layout, class_positions
+from model.linear import PackedLinear
 
 CACHED_GRIDS = 32
+# Pixels less this are exact in bfloat16 and nearly centred, so that the rounding of the weights
+# counts as little as it does with normalised pixels.
+MIDDLE_GREY = 128
+
+
+class PatchProjection:
+    """Patches ``[T, 3 * P * P]`` to ``[T, D]``, normalised on the way if they are pixels.
+
+    Normalisation is affine per channel, hence part of the projection: ``W ((p / 255 - mean) / std)
+    + b`` is ``W' (p - 128) + b'``. Bytes come to the device, and no normalised image exists.
+
+    Args:
+        convolution: its weight ``[D, 3, P, P]`` and bias ``[D]`` are the projection.
+        mean: of every channel, for pixels from 0 to 1.
+        std: likewise.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, mean: Sequence[float], std: Sequence[float]) -> None:
+        weight, bias = convolution.weight, convolution.bias
+        assert bias is not None
+        self._dtype = weight.dtype
+        self._normalised = PackedLinear(weight.flatten(1), bias)
+        exact, mean64, std64 = (
+            torch.as_tensor(values, dtype=torch.float64, device=weight.device)
+            for values in (weight.detach(), mean, std)
+        )
+        offset = (MIDDLE_GREY / 255 - mean64) / std64
+        shift = (exact.sum((2, 3)) * offset).sum(1)
+        self._pixels = PackedLinear(
+            (exact / (255 * std64[:, None, None])).flatten(1).to(weight.dtype),
+            (bias.detach().double() + shift).to(bias.dtype),
+        )
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """Project uint8 pixels, or floats that are normalised already."""
+        if patches.dtype == torch.uint8:
+            # The bits of p - 128, without a larger type in between.
+            return self._pixels((patches ^ MIDDLE_GREY).view(torch.int8).to(self._dtype))
+        return self._normalised(patches.to(self._dtype))
 
 
 class Embedding:

@@ -1,5 +1,6 @@
 """Where the sequences of a batch lie among its packed tokens."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -47,6 +48,11 @@ class Layout:
     cu_seqlens: Tensor
     class_rows: Tensor
     lengths: tuple[int, ...]
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """The longest of ``lengths``."""
+        return max(self.lengths)
 
     @classmethod
     def of(cls, pooling: Pooling, grids: Sequence[Grid], device: torch.device) -> "Layout":

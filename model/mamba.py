@@ -73,7 +73,7 @@ class Mixer(nn.Module):
         mixed = selective_scan(
             x.expand(K, -1, -1), dt, weights.dt_weight, weights.dt_bias, weights.A, B, C,
             weights.D, z, cu_seqlens, weights.reverse,
-            side_by_side=weights.side_by_side, max_seqlen=max(layout.lengths),
+            side_by_side=weights.side_by_side, max_seqlen=layout.longest,
         )  # fmt: skip
         del x, z, dt, B, C  # most of a block's memory
         return weights.out_proj(mixed)

@@ -1,4 +1,7 @@
-"""A decoded picture to the model's input: resize, crop, normalise."""
+"""A decoded picture to the pixels that the model takes: resize and crop.
+
+The model normalises them itself (``model.embed.PatchProjection``).
+"""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -9,8 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 Fit = Literal["crop", "contain"]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,6 @@ class Transform:
     crop_ratio: float = 0.875
     multiple: int = 16
     minimum: int = 16
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < 1:
@@ -81,7 +80,7 @@ class Transform:
         return max(int(shorter * height / width), out_h), max(shorter, out_w)
 
     def __call__(self, image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
-        """Resize, crop and normalise an RGB picture to a float32 tensor ``[3, H, W]``.
+        """Resize and crop an RGB picture to a uint8 tensor ``[3, H, W]``.
 
         ``size`` is the picture's (height, width) before a decoder reduced it; the result has the
         size that belongs to it.
@@ -95,12 +94,7 @@ class Transform:
         across, down = image.width / whole_w, image.height / whole_h
         box = (left * across, top * down, (left + out_w) * across, (top + out_h) * down)
         image = image.resize((out_w, out_h), Image.Resampling.BICUBIC, box=_within(box, image))
-        # In NumPy, because torch would start a thread pool of its own in every caller's thread.
-        pixels = np.asarray(image, dtype=np.float32)
-        pixels *= np.float32(1 / 255)
-        pixels -= np.asarray(self.mean, dtype=np.float32)
-        pixels /= np.asarray(self.std, dtype=np.float32)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def _round(self, side: float) -> int:
         return max(round(side / self.multiple) * self.multiple, self._least)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from kernels.add_norm import add_norm
 from model.batch import PackedBatch
 from model.config import VimConfig
-from model.embed import Embedding
+from model.embed import Embedding, PatchProjection
 from model.layout import Layout
-from model.linear import PackedLinear
 from model.mamba import Mixer
 
 NORM_EPS = 1e-5
@@ -77,7 +76,7 @@ class Vim(nn.Module):
         )
         self.norm_f = Norm(D)
         self.head = nn.Linear(D, config.num_classes)
-        self._embedding: tuple[PackedLinear, Embedding] | None = None
+        self._embedding: tuple[PatchProjection, Embedding] | None = None
         self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
             lambda *_: self.forget_prepared()
         )
@@ -122,12 +121,14 @@ class Vim(nn.Module):
                 p for name, p in self.named_parameters() if name.startswith("cls_token")
             ]
             self._embedding = (
-                PackedLinear(weight.flatten(1), self.patch_embed.proj.bias),
+                PatchProjection(
+                    self.patch_embed.proj, self.config.pixel_mean, self.config.pixel_std
+                ),
                 Embedding(self.pos_embed, class_tokens, self.config.grid, self.config.pooling),
             )
         project, place = self._embedding
         layout = Layout.of(self.config.pooling, batch.grids, weight.device)
-        return place(project(batch.patches.to(weight)), batch.grids, layout), layout
+        return place(project(batch.patches.to(weight.device)), batch.grids, layout), layout
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""

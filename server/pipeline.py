@@ -81,7 +81,7 @@ class Pipeline:
         deadline = began + self.config.request_timeout
         prepared = await self._prepare_all(task, uploads)
         submitted = time.monotonic()
-        images = [(image.image, image.tokens) for image in prepared]
+        images = [(image.patches, image.tokens) for image in prepared]
         answers = await asyncio.gather(*self.engine.submit(spec.name, images, deadline))
         answered = time.monotonic()
         results = [
@@ -142,7 +142,7 @@ def _ms(seconds: float) -> float:
 
 
 def _result(task: Task, upload: Upload, prepared: Prepared, answer: Answer) -> ClassifyResult:
-    height, width = prepared.image.shape[1:]
+    height, width = prepared.size
     return ClassifyResult(
         file=upload.name,
         predictions=top_k(answer.logits, task.runner.spec.labels, task.top_k),

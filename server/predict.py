@@ -68,7 +68,7 @@ def _predict_one(
         except ServerError as error:
             print(f"vimserve: {file}: {error.detail}", file=sys.stderr)
     if prepared:
-        logits = runner.run([image.image for image in prepared.values()])
+        logits = runner.run([image.patches for image in prepared.values()])
         for file, scores in zip(prepared, logits, strict=True):
             print(file)
             for prediction in best(scores, spec.labels, k):

@@ -3,8 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from model.batch import PackedBatch
 from model.catalog import ModelSpec
 from model.transform import Fit, Transform
 from server.decode import decode
@@ -19,11 +18,13 @@ class Prepared:
     """An image as the model takes it.
 
     Attributes:
-        image: normalised float32 ``[3, H, W]``.
+        size: (height, width) in pixels.
+        patches: a batch of this one image.
         tokens: length of its sequence.
     """
 
-    image: Tensor
+    size: tuple[int, int]
+    patches: PackedBatch
     tokens: int
 
 
@@ -87,7 +88,7 @@ def classes_wanted(top_k: int | None, classes: int) -> int:
 
 
 def prepare(data: bytes, runner: Runner, transform: Transform, limits: Limits) -> Prepared:
-    """Decode, resize and normalise.
+    """Decode, resize and cut into patches.
 
     Raises:
         ImageTooLarge: beyond one of ``limits``; nothing is decoded then.
@@ -99,8 +100,9 @@ def prepare(data: bytes, runner: Runner, transform: Transform, limits: Limits) -
         return transform.decode_size(height, width)
 
     picture = decode(data, limits.pixels, needed_size)
-    image = transform(picture.image, picture.size)
-    return Prepared(image, runner.tokens(*image.shape[1:]))
+    pixels = transform(picture.image, picture.size)
+    height, width = pixels.shape[1:]
+    return Prepared((height, width), runner.pack(pixels), runner.tokens(height, width))
 
 
 def _admit(height: int, width: int, runner: Runner, limits: Limits) -> None:

@@ -104,6 +104,7 @@ def forward(config: VimConfig, images: int, grid: tuple[int, int], itemsize: int
     patches = grid[0] * grid[1]
     tokens = images * (patches + config.class_tokens)
     pixels = 3 * config.patch_size**2
-    embedding = product(images * patches, pixels, config.width, itemsize, itemsize)
+    widened = Cost(images * patches * pixels * (1 + itemsize))  # bytes to the product's dtype
+    embedding = widened + product(images * patches, pixels, config.width, itemsize, itemsize)
     head = product(images, config.width, config.num_classes, itemsize, itemsize)
     return embedding + block(config, tokens, itemsize) * config.depth + head

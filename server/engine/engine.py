@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import torch
-from torch import Tensor
 
+from model.batch import PackedBatch
 from model.catalog import ModelSpec
 from server.config import ServerConfig
 from server.engine.queue import RequestQueue
@@ -119,7 +119,7 @@ class Engine:
         return self.runners[model]
 
     def submit(
-        self, model: str, images: Sequence[tuple[Tensor, int]], deadline: float
+        self, model: str, images: Sequence[tuple[PackedBatch, int]], deadline: float
     ) -> list[asyncio.Future[Answer]]:
         """Queue all of the (image, tokens) or none; cancel a future to take its image back.
 

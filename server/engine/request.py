@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from model.batch import PackedBatch
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -29,7 +31,7 @@ class Req:
 
     # Filled in by the server.
     model: str
-    image: Tensor
+    image: PackedBatch
     tokens: int
     deadline: float
 

@@ -39,13 +39,16 @@ class Runner:
         tokens: int = self.module.num_tokens(grid)
         return tokens
 
-    def run(self, images: Sequence[Tensor]) -> Tensor:
-        """Class scores, float32 ``[N, classes]`` on the CPU, of normalised ``[3, H, W]`` images."""
+    def pack(self, pixels: Tensor) -> PackedBatch:
+        """One image, uint8 ``[3, H, W]``, cut into the model's patches; any thread may call it."""
         config = self.spec.config
+        return PackedBatch.from_images([pixels], config.patch_size, config.stride)
+
+    def run(self, images: Sequence[PackedBatch]) -> Tensor:
+        """Class scores, float32 ``[N, classes]`` on the CPU, of images that ``pack`` made."""
         with torch.inference_mode():
-            moved = [self._upload(image) for image in images]
-            batch = PackedBatch.from_images(moved, config.patch_size, config.stride)
-            return self._forward(batch).float().cpu()
+            batch = PackedBatch.cat(images, pin_memory=self.device.type == "cuda")
+            return self._forward(batch.to(self.device)).float().cpu()
 
     def largest_side(self, max_resolution: int) -> int:
         """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
@@ -62,13 +65,6 @@ class Runner:
         for resolution in WARM_UP_RESOLUTIONS:
             side = self.largest_side(min(resolution, max_resolution))
             start = time.monotonic()
-            self.run([torch.zeros(3, side, side)])
+            self.run([self.pack(torch.zeros(3, side, side, dtype=torch.uint8))])
             if resolution >= max_resolution or time.monotonic() - start > WARM_UP_ENOUGH_S:
                 return
-
-    def _upload(self, image: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return image.to(self.device, self.dtype)
-        # Pinned, so that the host need not wait; cast first, so that half as much travels.
-        pinned = torch.empty(image.shape, dtype=self.dtype, pin_memory=True)
-        return pinned.copy_(image).to(self.device, non_blocking=True)

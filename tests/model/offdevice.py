@@ -48,13 +48,10 @@ def meta_vim(config: VimConfig, dtype: torch.dtype) -> Vim:
         return Vim(config).to(dtype).eval()
 
 
-def meta_batch(
-    config: VimConfig, grids: Sequence[tuple[int, int]], dtype: torch.dtype
-) -> PackedBatch:
+def meta_batch(config: VimConfig, grids: Sequence[tuple[int, int]]) -> PackedBatch:
     patches = sum(rows * cols for rows, cols in grids)
-    values = torch.empty(patches, 3 * config.patch_size**2, dtype=dtype, device=META)
-    boundaries = torch.empty(len(grids) + 1, dtype=torch.int32, device=META)
-    return PackedBatch(values, boundaries, tuple(grids))
+    pixels = torch.empty(patches, 3 * config.patch_size**2, dtype=torch.uint8, device=META)
+    return PackedBatch(pixels, tuple(grids))
 
 
 class Operations(TorchDispatchMode):

@@ -36,8 +36,29 @@ def test_images_lie_end_to_end() -> None:
         ([torch.zeros(1, 32, 32)], r"must be \[3, H, W\], not \[1, 32, 32\]"),
         ([torch.zeros(3, 8, 32)], r"8x32 is smaller than a patch \(16\)"),
         ([torch.zeros(3, 40, 32)], "40x32 image must be multiples of 16"),
+        ([torch.zeros(3, 32, 32, dtype=torch.int64)], "uint8 or floating point, not int64"),
+        (
+            [torch.zeros(3, 32, 32), torch.zeros(3, 32, 32, dtype=torch.uint8)],
+            "one dtype, not float32 and uint8",
+        ),
     ],
 )
 def test_bad_images_are_refused(images: list[torch.Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PackedBatch.from_images(images)
+
+
+def test_batches_join_into_one() -> None:
+    images = [torch.randint(256, (3, side, 32), dtype=torch.uint8) for side in (16, 64, 32)]
+    whole = PackedBatch.from_images(images)
+
+    joined = PackedBatch.cat(
+        [PackedBatch.from_images(images[:2]), PackedBatch.from_images(images[2:])]
+    )
+
+    assert joined.grids == whole.grids
+    assert torch.equal(joined.patches, whole.patches)
+    with pytest.raises(ValueError, match="at least one image"):
+        PackedBatch.cat([])
+    with pytest.raises(ValueError, match="one dtype"):
+        PackedBatch.cat([whole, PackedBatch.from_images([torch.zeros(3, 16, 16)])])

@@ -33,9 +33,11 @@ WAITING = {
 @pytest.mark.parametrize("config", KINDS, ids=str)
 def test_a_forward_pass_never_waits_for_the_device(config: VimConfig, dtype: torch.dtype) -> None:
     model = meta_vim(config, dtype)
-    batch = meta_batch(config, GRIDS, dtype)
-    with stubbed_kernels(), Operations() as operations:
-        scores = model(batch)
+    batch = meta_batch(config, GRIDS)
+    with stubbed_kernels():
+        model(batch)  # derives the weights
+        with Operations() as operations:
+            scores = model(batch)
 
     assert scores.shape == (3, 10)
     assert not WAITING & set(operations.names)
@@ -80,9 +82,9 @@ def test_memory_stays_below_the_papers_share_of_deits() -> None:
     images, side = 32, 1248 // 16
     tokens = side * side + 1
     model = meta_vim(VIM_TINY, torch.float16)
-    batch = meta_batch(VIM_TINY, [(side, side)] * images, torch.float16)
+    batch = meta_batch(VIM_TINY, [(side, side)] * images)
     with stubbed_kernels(), torch.inference_mode():
-        model(meta_batch(VIM_TINY, [(side, side)], torch.float16))  # derives the weights
+        model(meta_batch(VIM_TINY, [(side, side)]))  # derives the weights
         live = LiveBytes()
         with live:
             model(batch)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model.transform import Transform
@@ -22,9 +23,8 @@ def published(image, resolution):
     return image.crop((left, top, left + resolution, top + resolution))
 
 
-def normalised(image):
-    pixels = np.asarray(image, dtype=np.float64) / 255
-    return ((pixels - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
+def channels_first(image):
+    return np.asarray(image, dtype=np.float64).transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,10 @@ def test_crop_is_the_published_evaluation(height, width, resolution):
     image = smooth(height, width)
     tensor = Transform(resolution)(image)
     assert tensor.shape == (3, resolution, resolution)
-    expected = normalised(published(image, resolution))
+    assert tensor.dtype == torch.uint8
+    expected = channels_first(published(image, resolution))
     # Two grey levels: Pillow rounds once per pass, and picks the order of the passes.
-    np.testing.assert_allclose(tensor, expected, atol=2.1 / 255 / 0.224)
+    np.testing.assert_allclose(tensor, expected, atol=2.1)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_reduced_picture_gives_the_same_input(fit, factor):
     tensor = transform(image.reduce(factor), (240, 400))
     expected = transform(image)
     assert tensor.shape == expected.shape
-    np.testing.assert_allclose(tensor, expected, atol=0.1)
+    np.testing.assert_allclose(tensor.float(), expected.float(), atol=6)
 
 
 def test_decode_size_covers_the_output():

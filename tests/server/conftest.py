@@ -58,7 +58,7 @@ class TinyModel(nn.Module):
             raise self.failure
         ends = batch.cu_seqlens.tolist()
         images = [batch.patches[i:j] for i, j in pairwise(ends)]
-        return torch.stack([self.head(patches).mean(0) for patches in images])
+        return torch.stack([self.head(patches.float()).mean(0) for patches in images])
 
     def wait_for_batch(self) -> None:
         assert self.entered.acquire(timeout=10)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from model.batch import PackedBatch
 from model.config import VimConfig
 from model.graphs import make_buckets
 from model.vim import Vim
@@ -79,9 +80,10 @@ def test_warming_up_replaces_the_module_by_its_graphs(monkeypatch, tiny, spec, w
         return lambda batch: replayed.append(batch) or module(batch)
 
     monkeypatch.setattr(runners, "record_graphs", graphs)
-    monkeypatch.setattr(Runner, "_upload", lambda self, image: image)
+    monkeypatch.setattr(PackedBatch, "cat", lambda batches, pin_memory: batches[0])
+    monkeypatch.setattr(PackedBatch, "to", lambda self, device: self)
     runner = Runner(spec, Config(device="cuda", dtype="float32", cuda_graphs=wanted))
     runner.warm_up(64, 99)
-    scores = runner.run([torch.zeros(3, 64, 64)])
+    scores = runner.run([runner.pack(torch.zeros(3, 64, 64, dtype=torch.uint8))])
     assert scores.shape == (1, 7)
     assert bool(replayed) == wanted

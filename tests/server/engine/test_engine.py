@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model import catalog
+from model.batch import PackedBatch
 from model.checkpoint import CheckpointError
 from server.config import ServerConfig
 from server.engine.engine import Engine, State
@@ -18,11 +19,14 @@ FAR = float("inf")
 
 
 def image(seed, height=32, width=32):
-    return torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed))
+    pixels = torch.randint(
+        256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    return PackedBatch.from_images([pixels])
 
 
 def tokens(image):
-    return image.shape[1] * image.shape[2] // 256 + 1
+    return len(image.patches) + 1
 
 
 @asynccontextmanager
@@ -105,14 +109,14 @@ def test_a_model_exception_fails_its_batch_and_the_worker_lives_on(tiny, spec, c
 
 
 def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec):
-    bad = image(0).fill_(float("nan"))
+    good, bad = (PackedBatch.from_images([torch.full((3, 16, 16), v)]) for v in (0.5, torch.nan))
 
     async def run():
         async with running(spec) as engine:
-            good, failed = await asyncio.gather(
-                *submit(engine, image(1), bad), return_exceptions=True
+            answer, failed = await asyncio.gather(
+                *submit(engine, good, bad), return_exceptions=True
             )
-            assert good.logits.isfinite().all()
+            assert answer.logits.isfinite().all()
             assert isinstance(failed, ModelFailure)
 
     asyncio.run(run())
