@@ -1,27 +1,25 @@
-"""One worker thread that loads the models, then runs batch after batch."""
+"""Images in, class scores out: the engine as the event loop sees it."""
 
 import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 
-from model.batch import PackedBatch
 from model.catalog import ModelSpec
 from server.config import ServerConfig
-from server.engine.queue import RequestQueue
-from server.engine.request import Answer, Batch, Req
-from server.engine.runner import Runner
-from server.engine.scheduler import schedule
-from server.errors import ModelFailure, NotReady, RequestTimeout, ServerError, UnknownModel
+from server.engine.backlog import Backlog, Room
+from server.engine.loading import Loaded, Served, Status, load
+from server.engine.request import Answer, Image, Req, Terms
+from server.engine.worker import Outcome, Worker
+from server.errors import ModelFailure, ModelUnavailable, NotReady, ServerError, UnknownModel
 from server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-
-LEAST_BATCH_TOKENS = 8192
 
 
 class State(StrEnum):
@@ -31,6 +29,14 @@ class State(StrEnum):
     READY = "ready"
     STOPPING = "stopping"
     FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether the engine can still answer, and if not, why."""
+
+    ok: bool
+    detail: str
 
 
 class Engine:
@@ -53,26 +59,24 @@ class Engine:
         metrics: Metrics,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        self.specs = {spec.name: spec for spec in specs}
-        if len(self.specs) < len(specs):
+        self.models = {spec.name: Served(spec) for spec in specs}
+        if len(self.models) < len(specs):
             raise ValueError(
                 f"every model needs a name of its own, not {', '.join(spec.name for spec in specs)}"
             )
         self.state = State.LOADING
         self.failure: Exception | None = None
-        self.runners: dict[str, Runner] = {}
-        self.budgets: dict[str, int] = {}
         self._default = specs[0].name
         self._config = config
         self._metrics = metrics
         self._on_failure = on_failure
-        self._queues = {name: RequestQueue(name, config.max_queue_tokens) for name in self.specs}
-        self._changed = threading.Condition()
+        self._backlog = Backlog(config.max_queue_tokens, metrics.show_queue)
+        self._worker: Worker | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     @property
     def alive(self) -> bool:
-        """Whether the worker is there to answer."""
+        """Whether the worker's thread runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -80,17 +84,25 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Refuse new requests, answer those that wait, end the worker.
-
-        A model that is still loading is not waited for.
-        """
-        with self._changed:
-            loading = self.state is State.LOADING
+    def drain(self) -> None:
+        """Be not ready any more; what was accepted is still answered."""
+        if self.state in (State.LOADING, State.READY):
             self.state = State.STOPPING
-            self._changed.notify()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Answer what waits, refuse the rest, end the worker.
+
+        A model that is still loading is not waited for. What is unanswered after ``timeout_s`` is
+        refused.
+        """
+        loading = self.state is State.LOADING or self._worker is None
+        self.drain()
+        self._backlog.close()
         if not loading:
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, timeout_s)
+            if self.alive:
+                logger.error("the worker has not ended within %g s", timeout_s)
+                self._refuse_all(NotReady("the server has stopped"))
 
     def spec(self, model: str | None) -> ModelSpec:
         """The model of that name, or the default.
@@ -99,135 +111,149 @@ class Engine:
             UnknownModel: with the names that are served.
         """
         name = self._default if model is None else model
-        if name not in self.specs:
+        if name not in self.models:
             raise UnknownModel(
-                f"no model {name!r} is served; there is {', '.join(self.specs)}",
+                f"no model {name!r} is served; there is {', '.join(self.models)}",
                 parameter="model",
-                limit=list(self.specs),
+                limit=list(self.models),
                 value=name,
             )
-        return self.specs[name]
+        return self.models[name].spec
 
-    def runner(self, model: str) -> Runner:
-        """The loaded model.
+    def loaded(self, model: str) -> Loaded:
+        """The model, for a request that begins now.
 
         Raises:
             NotReady: while the models load or the server stops.
+            ModelUnavailable: if this one could not be loaded.
         """
+        served = self.models[model]
         if self.state is not State.READY:
             raise NotReady(f"the server is {self.state}", limit=State.READY, value=self.state)
-        return self.runners[model]
+        if served.loaded is None:
+            raise ModelUnavailable(
+                f"model {model!r} could not be loaded: {served.detail}",
+                parameter="model",
+                limit=[name for name, other in self.models.items() if other.loaded],
+                value=model,
+            )
+        return served.loaded
+
+    def room(self, model: str) -> Room:
+        """Room in the queue of the model, to take before images are decoded."""
+        return Room(self._backlog, model)
 
     def submit(
-        self, model: str, images: Sequence[tuple[PackedBatch, int]], deadline: float
+        self, room: Room, images: Sequence[Image], terms: Terms
     ) -> list[asyncio.Future[Answer]]:
-        """Queue all of the (image, tokens) or none; cancel a future to take its image back.
+        """Queue images for the model that ``room`` belongs to; cancel a future to take its image
+        back.
 
         Raises:
-            QueueFull, NotReady.
+            NotReady: if the engine has stopped.
         """
         now = time.monotonic()
+        served = self.models[room.model].loaded
+        if served is None or self.state is State.FAILED:
+            raise NotReady(f"the server is {self.state}", limit=State.READY, value=self.state)
         requests = [
-            Req(model, image, tokens, deadline, now, self._loop.create_future())
-            for image, tokens in images
+            Req(
+                model=room.model,
+                image=image,
+                terms=terms,
+                cost_bytes=served.memory.cost(image.tokens),
+                arrived=now,
+                answer=self._loop.create_future(),
+            )
+            for image in images
         ]
-        with self._changed:
-            self.runner(model)
-            self._queues[model].put(requests)
-            self._show_depths()
-            self._changed.notify()
+        self._backlog.put(room, requests)
+        for request in requests:
+            request.answer.add_done_callback(lambda _, request=request: self._drop(request))
         return [request.answer for request in requests]
+
+    def health(self) -> Health:
+        """Whether the worker is there and gets on with its work."""
+        if self.failure is not None:
+            return Health(ok=False, detail=f"the engine has stopped: {self.failure}")
+        if not self.alive:
+            return Health(ok=self.state is State.STOPPING, detail="the worker has ended")
+        since = self._worker.busy_since if self._worker else None
+        busy_s = 0.0 if since is None else time.monotonic() - since
+        limit = self._config.stuck_timeout
+        if busy_s > limit:
+            return Health(
+                ok=False, detail=f"a batch has been running for {busy_s:.0f} s, limit {limit:g} s"
+            )
+        return Health(ok=True, detail="alive")
+
+    async def probe(self, timeout_s: float) -> None:
+        """A forward pass of the smallest image through every model that is ready.
+
+        Raises:
+            ServerError: what failed.
+            TimeoutError: if it took longer.
+        """
+        terms = Terms(time.monotonic() + timeout_s, priority=1, request_id="probe")
+        futures = []
+        for name, served in self.models.items():
+            if served.loaded is not None:
+                futures += self.submit(self.room(name), [served.loaded.runner.smallest()], terms)
+        async with asyncio.timeout(timeout_s):
+            await asyncio.gather(*futures)
 
     def _work(self) -> None:
         try:
             self._load()
-            while batch := self._next_batch():
-                self._run(batch)
         except Exception as error:
+            self._fail(error)
+            if not isinstance(error, ValueError | OSError):
+                logger.error("the models could not be loaded", exc_info=error)
+            self._call(self._on_failure)
+            return
+        assert self._worker is not None
+        try:
+            self._worker.run()
+        except Exception as error:
+            logger.critical("the engine has stopped", exc_info=error)
             self._fail(error)
 
     def _load(self) -> None:
-        config = self._config
         start = time.monotonic()
-        for name, spec in self.specs.items():
-            runner = Runner(spec, config)
-            side = runner.largest_side(config.max_resolution)
-            self.budgets[name] = config.max_batch_tokens or max(
-                runner.tokens(side, side), LEAST_BATCH_TOKENS
-            )
-            runner.warm_up(config.max_resolution, self.budgets[name])
-            self.runners[name] = runner
+        load(list(self.models.values()), self._config)
+        loaded = {name: m.loaded for name, m in self.models.items() if m.loaded is not None}
+        for name, model in loaded.items():
+            spec = self.models[name].spec
             self._metrics.model_info.labels(
                 model=name,
                 family=spec.family,
-                dtype=config.model_dtype,
-                device=str(runner.device),
-                attention="none",
+                dtype=self._config.model_dtype,
+                device=str(model.runner.device),
+                attention=spec.attention,
                 parameters=spec.parameters,
             ).set(1)
-        with self._changed:
-            if self.state is State.LOADING:
-                self.state = State.READY
+        self._backlog.open({name: model.budget for name, model in loaded.items()})
+        self._worker = Worker(loaded, self._backlog, self._settle, self._metrics)
+        if self.state is State.LOADING:
+            self.state = State.READY
         logger.info("ready after %.1f s", time.monotonic() - start)
 
-    def _next_batch(self) -> list[Req]:
-        """Wait for work; nothing once the engine stops and all is answered."""
-        with self._changed:
-            while True:
-                now = time.monotonic()
-                decision = schedule(
-                    [(queue.pending, self.budgets[name]) for name, queue in self._queues.items()],
-                    now,
-                )
-                for queue in self._queues.values():
-                    queue.remove(decision.batch + decision.expired + decision.abandoned)
-                self._show_depths()
-                for request in decision.expired:
-                    self._reject(request, self._late(now - request.arrived))
-                if decision.batch or self.state is not State.READY:
-                    return decision.batch
-                self._changed.wait()
-
-    def _run(self, requests: list[Req]) -> None:
-        tokens = sum(request.tokens for request in requests)
-        self._metrics.batch_images.observe(len(requests))
-        self._metrics.batch_tokens.observe(tokens)
-        start = time.monotonic()
-        try:
-            logits = self.runners[requests[0].model].run([request.image for request in requests])
-        except Exception as error:
-            logger.exception("model %s failed on a batch of %d", requests[0].model, len(requests))
-            for request in requests:
-                self._reject(request, ModelFailure(f"the model failed: {type(error).__name__}"))
-            return
-        batch = Batch(len(requests), tokens, time.monotonic() - start)
-        for request, scores in zip(requests, logits, strict=True):
-            if torch.isfinite(scores).all():
-                self._call(_resolve, request.answer, Answer(scores, batch))
-            else:
-                self._reject(request, ModelFailure("the model's scores are not finite"))
-
     def _fail(self, error: Exception) -> None:
-        """Loading went wrong, or the loop did, which nothing in it should have let happen."""
-        with self._changed:
-            loading = self.state is State.LOADING
-            self.state, self.failure = State.FAILED, error
-            waiting = [request for queue in self._queues.values() for request in queue.pending]
-        for request in waiting:
-            self._reject(request, ModelFailure("the engine has stopped"))
-        if not (loading and isinstance(error, ValueError | OSError)):
-            logger.error("the engine has stopped", exc_info=error)
-        if loading:
-            self._call(self._on_failure)
+        self.state, self.failure = State.FAILED, error
+        self._backlog.close()
+        self._refuse_all(ModelFailure("the engine has stopped"))
 
-    def _late(self, waited_s: float) -> RequestTimeout:
-        limit = self._config.request_timeout
-        return RequestTimeout(
-            f"no answer within {limit:g} s", limit=limit, value=round(waited_s, 3)
-        )
+    def _refuse_all(self, error: ServerError) -> None:
+        requests = [*(self._worker.in_hand if self._worker else ()), *self._backlog.clear()]
+        self._settle([(request, error) for request in requests])
 
-    def _reject(self, request: Req, error: ServerError) -> None:
-        self._call(_refuse, request.answer, error)
+    def _drop(self, request: Req) -> None:
+        if request.answer.cancelled():
+            self._backlog.discard(request)
+
+    def _settle(self, outcomes: Sequence[tuple[Req, Outcome]]) -> None:
+        if outcomes:
+            self._call(_deliver, outcomes)
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         try:
@@ -235,16 +261,11 @@ class Engine:
         except RuntimeError:  # the loop is closed: nobody is left to be told
             logger.debug("an answer came after the server had stopped")
 
-    def _show_depths(self) -> None:
-        for name, queue in self._queues.items():
-            self._metrics.queue_depth.labels(name).set(len(queue.pending))
 
-
-def _resolve(answer: asyncio.Future[Answer], result: Answer) -> None:
-    if not answer.done():
-        answer.set_result(result)
-
-
-def _refuse(answer: asyncio.Future[Answer], error: ServerError) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _deliver(outcomes: Sequence[tuple[Req, Outcome]]) -> None:
+    for request, outcome in outcomes:
+        if not request.answer.done():
+            if isinstance(outcome, Answer):
+                request.answer.set_result(outcome)
+            else:
+                request.answer.set_exception(outcome)

@@ -25,21 +25,60 @@ class Answer:
     batch: Batch
 
 
+@dataclass(frozen=True)
+class Image:
+    """One image as the engine takes it: a batch of its patches, and the length of its sequence."""
+
+    size: tuple[int, int]
+    patches: PackedBatch
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a client asks of the engine.
+
+    Attributes:
+        deadline: when the answer is of no use any more, in seconds of the monotonic clock.
+        priority: from 1, served first, to 9.
+        request_id: what the log calls the request.
+    """
+
+    deadline: float
+    priority: int = 5
+    request_id: str = ""
+
+
 @dataclass(eq=False)
 class Req:
     """One image on its way through the engine; times are seconds of the monotonic clock."""
 
     # Filled in by the server.
     model: str
-    image: PackedBatch
-    tokens: int
-    deadline: float
+    image: Image
+    terms: Terms
 
     # Filled in by the engine.
+    cost_bytes: int
     arrived: float
     answer: asyncio.Future[Answer]
 
     @property
-    def abandoned(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.answer.cancelled()
+    def tokens(self) -> int:
+        """Length of its sequence."""
+        return self.image.tokens
+
+    @property
+    def deadline(self) -> float:
+        """When it leaves the queue unanswered."""
+        return self.terms.deadline
+
+    @property
+    def priority(self) -> int:
+        """Its place among those that wait."""
+        return self.terms.priority
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self.answer.done()

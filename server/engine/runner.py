@@ -44,11 +44,27 @@ class Runner:
         config = self.spec.config
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
+    def start(self, images: Sequence[PackedBatch]) -> "Pass":
+        """Begin a forward pass over images that ``pack`` made; a GPU is not waited for."""
+        with torch.inference_mode():
+            if self._copies is None:
+                batch = PackedBatch.cat(images).to(self.device)
+                return Pass(self._forward(batch).float().cpu())
+            # On a stream of its own the copy of one batch passes while another one computes.
+            with torch.cuda.stream(self._copies):
+                batch = PackedBatch.cat(images, pin_memory=True).to(self.device)
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_stream(self._copies)
+            batch.patches.record_stream(stream)
+            scores = self._forward(batch).float()
+            host = torch.empty(scores.shape, pin_memory=True).copy_(scores, non_blocking=True)
+            ended = torch.cuda.Event()
+            ended.record(stream)
+            return Pass(host, ended)
+
     def run(self, images: Sequence[PackedBatch]) -> Tensor:
         """Class scores, float32 ``[N, classes]`` on the CPU, of images that ``pack`` made."""
-        with torch.inference_mode():
-            batch = PackedBatch.cat(images, pin_memory=self.device.type == "cuda")
-            return self._forward(batch.to(self.device)).float().cpu()
+        return self.start(images).scores()
 
     def largest_side(self, max_resolution: int) -> int:
         """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
@@ -68,3 +84,22 @@ class Runner:
             self.run([self.pack(torch.zeros(3, side, side, dtype=torch.uint8))])
             if resolution >= max_resolution or time.monotonic() - start > WARM_UP_ENOUGH_S:
                 return
+
+
+class Pass:
+    """A forward pass on its way: class scores once the device is through."""
+
+    def __init__(self, scores: Tensor, ended: torch.cuda.Event | None = None) -> None:
+        self._scores = scores
+        self._ended = ended
+
+    @property
+    def done(self) -> bool:
+        """Whether ``scores`` returns at once."""
+        return self._ended is None or self._ended.query()
+
+    def scores(self) -> Tensor:
+        """Float32 ``[N, classes]`` on the CPU; waits for the device."""
+        if self._ended is not None:
+            self._ended.synchronize()
+        return self._scores

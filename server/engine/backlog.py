@@ -1,0 +1,171 @@
+"""The images that wait and those on their way: one lock around the scheduler."""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from server.engine.request import Req
+from server.engine.scheduler import Budget, Decision, Load, Scheduler
+from server.errors import NotReady, QueueFull
+
+LONGEST_RETRY_S = 60
+# Of the old rate, in the moving average of the time that a token takes.
+MEMORY = 0.8
+
+
+class Backlog:
+    """What waits for the device, bounded in tokens: they measure the time and the memory ahead.
+
+    Safe to use from any thread.
+
+    Args:
+        max_tokens: most tokens that may wait for one model.
+        show: told what waits for a model whenever that changes.
+    """
+
+    def __init__(self, max_tokens: int, show: Callable[[str, Load], None]) -> None:
+        self._max_tokens = max_tokens
+        self._show = show
+        self._changed = threading.Condition()
+        self._closed = False
+        self._reserved: Counter[str] = Counter()
+        self._token_s: dict[str, float] = {}
+        self._scheduler: Scheduler[Req] = Scheduler({})
+
+    def open(self, budgets: Mapping[str, Budget]) -> None:
+        """Take requests for these models from now on."""
+        with self._changed:
+            self._scheduler = Scheduler(budgets)
+
+    def close(self) -> None:
+        """Take no more; ``take`` goes on until nothing waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def put(self, room: "Room", requests: Sequence[Req]) -> None:
+        """Queue requests in the room that was held for them.
+
+        Raises:
+            NotReady: if the backlog is closed.
+        """
+        with self._changed:
+            self._check_open()
+            self._reserved[room.model] -= room.tokens
+            room.tokens = 0
+            for request in requests:
+                self._scheduler.add(request)
+            self._changed.notify_all()
+            self._show(room.model, self._scheduler.load(room.model))
+
+    def discard(self, request: Req) -> None:
+        """Forget a request that nobody waits for any more."""
+        with self._changed:
+            if self._scheduler.discard(request):
+                self._show(request.model, self._scheduler.load(request.model))
+
+    def clear(self) -> list[Req]:
+        """Everything that waits, which then waits no longer."""
+        requests: list[Req] = []
+        with self._changed:
+            while batch := self._scheduler.next(-math.inf).batch:
+                requests += batch
+        return requests
+
+    def take(self, *, wait: bool) -> Decision[Req]:
+        """The next batch.
+
+        Args:
+            wait: until there is one or the backlog is closed, instead of returning an empty one.
+        """
+        with self._changed:
+            while True:
+                decision = self._scheduler.next(time.monotonic())
+                for model in {request.model for request in decision.batch + decision.expired}:
+                    self._show(model, self._scheduler.load(model))
+                if decision.batch or decision.expired or self._closed or not wait:
+                    return decision
+                self._changed.wait()
+
+    def served(self, model: str, tokens: int, seconds: float) -> None:
+        """Learn how long the device takes."""
+        with self._changed:
+            now = seconds / tokens
+            self._token_s[model] = MEMORY * self._token_s.get(model, now) + (1 - MEMORY) * now
+
+    def reserve(self, room: "Room", tokens: int) -> None:
+        """Hold room for an image; see ``Room.take``."""
+        with self._changed:
+            self._check_open()
+            if room.left:
+                raise NotReady("nobody waits for this request any more")
+            others = self._load(room.model) - room.tokens
+            total = others + room.tokens + tokens
+            # A request that meets an empty queue is taken however large it is.
+            if others and total > self._max_tokens:
+                raise QueueFull(
+                    f"{others} tokens wait for model {room.model!r}; with this request it would be "
+                    f"{total}, more than the {self._max_tokens} allowed",
+                    limit=self._max_tokens,
+                    value=total,
+                    retry_after_s=self._seconds_left(),
+                )
+            self._reserved[room.model] += tokens
+            room.tokens += tokens
+
+    def release(self, room: "Room") -> None:
+        """Give back what a room still holds."""
+        with self._changed:
+            self._reserved[room.model] -= room.tokens
+            room.tokens = 0
+            room.left = True
+
+    def _load(self, model: str) -> int:
+        return self._scheduler.load(model).tokens + self._reserved[model]
+
+    def _seconds_left(self) -> int:
+        """How long the device needs for all that waits."""
+        seconds = sum(self._load(model) * token_s for model, token_s in self._token_s.items())
+        return min(max(math.ceil(seconds), 1), LONGEST_RETRY_S)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotReady("the server is stopping", limit="ready", value="stopping")
+
+
+class Room:
+    """What one request holds of a model's queue from before its images are decoded.
+
+    A full queue thus costs a client no more than the reading of its images' headers. Leaving the
+    ``with`` block gives back what was not put in the queue.
+    """
+
+    def __init__(self, backlog: Backlog, model: str) -> None:
+        self.model = model
+        self.tokens = 0
+        self.left = False
+        self._backlog = backlog
+
+    def take(self, tokens: int) -> None:
+        """Hold room for one more image.
+
+        Raises:
+            QueueFull: if there is none.
+            NotReady: if the server stops or the request has ended meanwhile.
+        """
+        self._backlog.reserve(self, tokens)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._backlog.release(self)

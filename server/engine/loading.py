@@ -1,0 +1,140 @@
+"""Models from their names to ready: loaded side by side, warmed and measured one after another."""
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+
+from model.catalog import ModelSpec
+from server.config import ServerConfig
+from server.engine.memory import MemoryModel, PeakMeter, fit, free_bytes, release
+from server.engine.runner import Runner
+from server.engine.scheduler import Budget
+from server.errors import ImageTooLarge
+
+logger = logging.getLogger(__name__)
+
+# Beyond this a batch only takes longer: the device is full.
+ENOUGH_TOKENS = {"cpu": 8192, "cuda": 65_536}
+MEASURED_SIDES = (224, 384, 512)
+
+
+class Status(StrEnum):
+    """Where a model is on its way."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that answers.
+
+    Attributes:
+        memory: what a batch takes of the device above the weights.
+        budget: what one batch may have; its bytes leave out the model's base.
+    """
+
+    runner: Runner
+    memory: MemoryModel
+    budget: Budget
+
+    def check_fits(self, height: int, width: int, tokens: int) -> None:
+        """Whether an input can be answered at all.
+
+        Raises:
+            ImageTooLarge: with the tokens or the bytes that it needs and those that there are.
+        """
+        if tokens > self.budget.tokens:
+            raise ImageTooLarge(
+                f"an input of {height}x{width} pixels has {tokens} tokens, more than the "
+                f"{self.budget.tokens} of the largest batch; ask for a smaller resolution",
+                limit=self.budget.tokens,
+                value=tokens,
+            )
+        needed, available = self.memory.cost(tokens), self.budget.memory_bytes
+        if available is not None and needed > available:
+            raise ImageTooLarge(
+                f"an input of {height}x{width} pixels needs {needed} bytes of memory, more than "
+                f"the {available} available; ask for a smaller resolution",
+                limit=available,
+                value=needed,
+            )
+
+
+@dataclass(eq=False)
+class Served:
+    """A model that the server was asked to serve.
+
+    Attributes:
+        detail: why it failed.
+        loaded: there once it is ready.
+    """
+
+    spec: ModelSpec
+    status: Status = Status.LOADING
+    detail: str | None = None
+    loaded: Loaded | None = None
+
+
+def load(models: Sequence[Served], config: ServerConfig) -> None:
+    """Make the models ready.
+
+    Raises:
+        Exception: the first failure, or, where some may be missing (``allow_partial``), the first
+            if all failed.
+    """
+    with ThreadPoolExecutor(len(models), "load") as pool:
+        jobs = [pool.submit(Runner, model.spec, config) for model in models]
+    failures = []
+    for model, job in zip(models, jobs, strict=True):
+        try:
+            model.loaded = _warm_up(job.result(), config)
+            model.status = Status.READY
+        except Exception as error:
+            model.status, model.detail = Status.FAILED, f"{type(error).__name__}: {error}"
+            if not config.allow_partial:
+                raise
+            logger.error("model %s cannot be served: %s", model.spec.name, error)
+            failures.append(error)
+    if len(failures) == len(models):
+        raise failures[0]
+
+
+def _warm_up(runner: Runner, config: ServerConfig) -> Loaded:
+    start = time.monotonic()
+    runner.warm_up(config.max_resolution)
+    memory = measure(runner)
+    available = int(free_bytes(runner.device) * config.memory_fraction)
+    side = runner.largest_side(config.max_resolution)
+    wanted = config.max_batch_tokens or max(
+        runner.tokens(side, side), ENOUGH_TOKENS[runner.device.type]
+    )
+    budget = Budget(min(wanted, memory.most_tokens(available)), available - memory.base)
+    if config.cuda_graphs:
+        runner.record_graphs(budget.tokens)
+    logger.info(
+        "model %s: warm after %.1f s, batches up to %d tokens, %.1f MB for 1,000 tokens, "
+        "%.1f GB of memory for it",
+        runner.spec.name, time.monotonic() - start, budget.tokens,
+        memory.predict([1000]) / 1e6, available / 1e9,
+    )  # fmt: skip
+    return Loaded(runner, memory, budget)
+
+
+def measure(runner: Runner) -> MemoryModel:
+    """What batches of the model take, from forward passes over a few small images."""
+    samples = []
+    for side in MEASURED_SIDES:
+        side = runner.largest_side(side)
+        image = runner.pack(torch.zeros(3, side, side, dtype=torch.uint8))
+        release(runner.device)
+        with PeakMeter(runner.device) as meter:
+            runner.run([image])
+        samples.append(([runner.tokens(side, side)], meter.bytes))
+    return fit(samples, quadratic=runner.spec.attention == "eager")

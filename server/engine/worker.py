@@ -1,0 +1,187 @@
+"""The thread that owns the device: batch after batch, whatever happens to one of them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from server.engine.backlog import Backlog
+from server.engine.device import is_broken, is_out_of_memory
+from server.engine.loading import Loaded
+from server.engine.memory import PeakMeter, release
+from server.engine.request import Answer, Batch, Req
+from server.engine.runner import Pass
+from server.errors import ModelFailure, OutOfMemory, RequestTimeout, ServerError
+from server.metrics import BatchFigures, Metrics
+
+logger = logging.getLogger(__name__)
+
+Outcome = Answer | ServerError
+
+
+@dataclass(frozen=True, eq=False)
+class Running:
+    """A batch that the device has."""
+
+    requests: Sequence[Req]
+    result: Pass
+    began: float
+    peak_bytes: int
+
+    @property
+    def tokens(self) -> int:
+        """Of all its images."""
+        return sum(request.tokens for request in self.requests)
+
+
+class Worker:
+    """Runs what the backlog gives; on a GPU it launches one batch while another one computes.
+
+    Args:
+        models: the loaded ones.
+        backlog: where the batches come from.
+        settle: told how requests ended; called in this thread.
+        metrics: where batches are counted.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Loaded],
+        backlog: Backlog,
+        settle: Callable[[Sequence[tuple[Req, Outcome]]], None],
+        metrics: Metrics,
+    ) -> None:
+        self._models = models
+        self._backlog = backlog
+        self._settle = settle
+        self._metrics = metrics
+        self._idle_since = 0.0
+        self.in_hand: Sequence[Req] = ()
+        self.busy_since: float | None = None
+
+    def run(self) -> None:
+        """Work until the backlog is closed and empty.
+
+        Raises:
+            Exception: if the device can compute no more.
+        """
+        running: Running | None = None
+        while True:
+            decision = self._backlog.take(wait=running is None)
+            self._settle([(request, _late(request)) for request in decision.expired])
+            started = self._start(decision.batch) if decision.batch else None
+            if running is not None:
+                self._finish(running)
+            elif not (decision.batch or decision.expired):
+                return
+            running = started
+            if running is not None and running.result.done:
+                self._finish(running)
+                running = None
+            if running is None:
+                self.busy_since = None
+
+    def _start(self, requests: Sequence[Req]) -> Running | None:
+        self.in_hand = requests
+        self.busy_since = began = time.monotonic()
+        runner = self._models[requests[0].model].runner
+        try:
+            with PeakMeter(runner.device) as meter:
+                result = runner.start([request.image.patches for request in requests])
+        except Exception as error:
+            self._recover(requests, error)
+            return None
+        return Running(requests, result, began, meter.bytes)
+
+    def _finish(self, running: Running) -> None:
+        requests = running.requests
+        try:
+            scores = running.result.scores()
+        except Exception as error:
+            self._recover(requests, error)
+            return
+        now = time.monotonic()
+        seconds = now - max(running.began, self._idle_since)
+        self._idle_since = now
+        batch = Batch(len(requests), running.tokens, seconds)
+        self._settle(
+            [
+                (request, _outcome(logits, batch))
+                for request, logits in zip(requests, scores, strict=True)
+            ]
+        )
+        self.in_hand = ()
+        self._observe(running, seconds)
+
+    def _recover(self, requests: Sequence[Req], error: Exception) -> None:
+        """Run the requests of a batch that failed in smaller ones, so that only those fail which
+        cannot be answered.
+        """
+        if is_broken(error):
+            raise error
+        model = requests[0].model
+        crowded = is_out_of_memory(error)
+        self._metrics.batch_retries.labels(model, "memory" if crowded else "exception").inc()
+        logger.error(
+            "model %s failed on a batch of %d (%s): %s: %s",
+            model, len(requests), ", ".join(request.terms.request_id for request in requests),
+            type(error).__name__, error, exc_info=None if crowded else error,
+        )  # fmt: skip
+        if crowded:
+            # The traceback holds the tensors of the pass that failed.
+            error.__traceback__ = None
+            release(self._models[model].runner.device)
+        if len(requests) == 1:
+            self._settle([(requests[0], _fault(error, crowded))])
+            return
+        half = len(requests) // 2
+        parts = [requests[:half], requests[half:]] if crowded else [[one] for one in requests]
+        for part in parts:
+            wanted = [request for request in part if request.wanted]
+            if wanted and (again := self._start(wanted)):
+                self._finish(again)
+
+    def _observe(self, running: Running, seconds: float) -> None:
+        model = running.requests[0].model
+        self._backlog.served(model, running.tokens, seconds)
+        self._metrics.observe_batch(
+            BatchFigures(
+                model=model,
+                device=str(self._models[model].runner.device),
+                images=len(running.requests),
+                tokens=running.tokens,
+                largest=max((request.image.size for request in running.requests), key=_area),
+                seconds=seconds,
+                peak_bytes=running.peak_bytes,
+                predicted_bytes=self._models[model].memory.predict(
+                    [request.tokens for request in running.requests]
+                ),
+            )
+        )
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _outcome(logits: torch.Tensor, batch: Batch) -> Outcome:
+    if torch.isfinite(logits).all():
+        return Answer(logits, batch)
+    return ModelFailure("the model's scores are not finite")
+
+
+def _fault(error: Exception, crowded: bool) -> ServerError:
+    if crowded:
+        return OutOfMemory("the device has no memory left for this image; try again")
+    return ModelFailure(f"the model failed: {type(error).__name__}")
+
+
+def _late(request: Req) -> RequestTimeout:
+    limit = request.terms.deadline - request.arrived
+    waited = time.monotonic() - request.arrived
+    return RequestTimeout(
+        f"no answer within {limit:.3g} s of queueing", limit=round(limit, 3), value=round(waited, 3)
+    )
