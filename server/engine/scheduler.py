@@ -1,24 +1,50 @@
-"""Which requests run next: policy alone, without a device, an event loop or a clock."""
+"""Which requests run next: policy alone, without a device, an event loop or a clock.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+Nothing here takes time in proportion to what waits: a decision looks at the requests that leave, at
+``lookahead`` more, and at one number per model.
+"""
+
+import heapq
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count, dropwhile, takewhile
 from typing import Generic, Protocol, TypeVar
 
 
 class Pending(Protocol):
-    """What the policy looks at; times are on the caller's clock."""
+    """What the policy looks at, which must not change while a request waits."""
 
+    @property
+    def model(self) -> str: ...  # noqa: D102
     @property
     def tokens(self) -> int: ...  # noqa: D102
     @property
-    def arrived(self) -> float: ...  # noqa: D102
+    def cost_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def priority(self) -> int: ...  # noqa: D102
     @property
     def deadline(self) -> float: ...  # noqa: D102
-    @property
-    def abandoned(self) -> bool: ...  # noqa: D102
 
 
 R = TypeVar("R", bound=Pending)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the requests of one batch may add up to; ``memory_bytes`` bounds their cost."""
+
+    tokens: int
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """What waits for a model."""
+
+    images: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -26,49 +52,233 @@ class Decision(Generic[R]):
     """What leaves the queues now.
 
     Attributes:
-        batch: requests of one model to run together, oldest first; empty if none is pending.
+        batch: requests of one model to run together; empty only if none is pending.
         expired: requests whose deadline has passed.
-        abandoned: requests that nobody waits for.
     """
 
     batch: list[R]
     expired: list[R]
-    abandoned: list[R]
 
 
-def schedule(queues: Iterable[tuple[Sequence[R], int]], now: float) -> Decision[R]:
-    """Form the next batch.
+class Scheduler(Generic[R]):
+    """The requests that wait for any model, and the choice of those that run together.
 
-    The model whose oldest request has waited longest is served, its requests oldest first until
-    the next one would exceed the budget. Nothing is held back in the hope of a fuller batch: the
-    caller asks when the device is idle.
+    Within a model the better priority (the smaller number) goes first, then the older request.
+    When one does not fit what is left of the budget, others behind it may fill the batch. A batch
+    passes over a request if it leaves it behind and takes one that was added after it. What was
+    passed over ``patience`` times is due: the due come before all others, oldest first, and nobody
+    fills a batch past them. So nothing is overtaken more than ``patience`` times.
+
+    Between models the better priority goes first, then the model that was served fewer tokens
+    since they compete. A model passed over ``patience`` times for another's priority is next.
+
+    Not thread-safe: its owner's lock guards it.
 
     Args:
-        queues: per model, its pending requests, oldest first, and its budget in tokens. A request
-            above the budget on its own rides alone, so that it cannot block its queue.
-        now: the present time.
+        budgets: by model; read at every decision, so that the owner may change them.
+        lookahead: how many requests behind one that does not fit may be tried.
+        patience: how often a request may be passed over.
+
+    Raises:
+        ValueError: if ``lookahead`` is below 0 or ``patience`` below 1.
     """
-    expired: list[R] = []
-    abandoned: list[R] = []
-    oldest: tuple[list[R], int] | None = None
-    for pending, budget in queues:
-        alive = []
-        for request in pending:
-            if request.abandoned:
-                abandoned.append(request)
-            elif request.deadline <= now:
-                expired.append(request)
+
+    def __init__(
+        self, budgets: Mapping[str, Budget], lookahead: int = 64, patience: int = 8
+    ) -> None:
+        if lookahead < 0:
+            raise ValueError(f"lookahead must be at least 0, not {lookahead}")
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, not {patience}")
+        self._budgets = budgets
+        self._lookahead = lookahead
+        self._patience = patience
+        self._arrivals = count()
+        self._queues: dict[str, _Queue[R]] = {}
+        self._entries: dict[int, _Entry[R]] = {}
+        # (deadline, arrival, key): stale ones stay for a while, hence no reference to a request.
+        self._deadlines: list[tuple[float, int, int]] = []
+        self._served: dict[int, int] = {}
+
+    def add(self, request: R) -> None:
+        """Let the request wait.
+
+        Raises:
+            KeyError: if its model has no budget.
+            ValueError: if it waits already.
+        """
+        self._budgets[request.model]
+        key = id(request)
+        if key in self._entries:
+            raise ValueError("the request is pending already")
+        entry = _Entry(request, next(self._arrivals))
+        self._entries[key] = entry
+        self._queues.setdefault(request.model, _Queue(request.model, self._patience)).add(
+            key, entry
+        )
+        heapq.heappush(self._deadlines, (request.deadline, entry.arrival, key))
+        if len(self._deadlines) > 2 * len(self._entries) + 64:
+            self._deadlines = [item for item in self._deadlines if self._pending(*item[1:])]
+            heapq.heapify(self._deadlines)
+
+    def discard(self, request: R) -> bool:
+        """Forget the request; False if it is not pending."""
+        key = id(request)
+        if key not in self._entries:
+            return False
+        self._remove(key)
+        return True
+
+    def load(self, model: str) -> Load:
+        """What waits for the model."""
+        queue = self._queues.get(model)
+        return Load(queue.images, queue.tokens) if queue else Load(0, 0)
+
+    def next(self, now: float) -> Decision[R]:
+        """Form the next batch; whatever is in the decision is no longer pending.
+
+        Nothing is held back in the hope of a fuller batch: the caller asks when the device is
+        idle. A request above the budget on its own rides alone, so that it blocks nobody.
+
+        Args:
+            now: the present time, on the clock of the deadlines.
+        """
+        expired = self._expire(now)
+        active = [queue for queue in self._queues.values() if queue.images]
+        if not active:
+            return Decision([], expired)
+        queue = self._choose(active)
+        batch = [entry.request for entry in queue.fill(self._budgets[queue.model], self._lookahead)]
+        queue.served += sum(request.tokens for request in batch)
+        for request in batch:
+            self._remove(id(request))
+        return Decision(batch, expired)
+
+    def _expire(self, now: float) -> list[R]:
+        expired = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, arrival, key = heapq.heappop(self._deadlines)
+            if self._pending(arrival, key):
+                expired.append(self._entries[key].request)
+                self._remove(key)
+        return expired
+
+    def _choose(self, active: list["_Queue[R]"]) -> "_Queue[R]":
+        """The model to serve, by tokens served among those that compete at one priority.
+
+        A model that joins the others starts level with the one that was served last: it has no
+        credit from the time that it was away, and no debt from another priority.
+        """
+        for queue in active:
+            queue.join(self._served)
+        chosen = min(active, key=lambda q: (q.passed < self._patience, q.level, q.served))
+        if chosen.passed < self._patience:
+            for queue in active:
+                queue.passed += queue.level > chosen.level
+        chosen.passed = 0
+        level = chosen.level
+        least = min(queue.served for queue in active if queue.level == level)
+        self._served[level] = max(least, self._served.get(level, 0))
+        return chosen
+
+    def _pending(self, arrival: int, key: int) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.arrival == arrival
+
+    def _remove(self, key: int) -> None:
+        request = self._entries.pop(key).request
+        self._queues[request.model].remove(key, request)
+        if not self._entries:
+            self._deadlines.clear()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry(Generic[R]):
+    request: R
+    arrival: int
+
+
+@dataclass(eq=False)
+class _Queue(Generic[R]):
+    """The requests of one model.
+
+    How often each was passed over is not counted one by one. A batch passes over all that stay
+    behind and arrived before the latest arrival in it, its reach. So a request was passed over
+    ``patience`` times if so many batches reached beyond it: the furthest reaches tell.
+    """
+
+    model: str
+    patience: int
+    images: int = 0
+    tokens: int = 0
+    competes: bool = False
+    level: int = 0
+    served: int = 0
+    passed: int = 0
+    _levels: dict[int, OrderedDict[int, _Entry[R]]] = field(default_factory=dict)
+    _reaches: list[int] = field(default_factory=list)
+
+    @property
+    def best(self) -> int:
+        """The best priority that waits."""
+        return min(self._levels)
+
+    def add(self, key: int, entry: _Entry[R]) -> None:
+        self.images += 1
+        self.tokens += entry.request.tokens
+        self._levels.setdefault(entry.request.priority, OrderedDict())[key] = entry
+
+    def remove(self, key: int, request: R) -> None:
+        self.images -= 1
+        self.tokens -= request.tokens
+        level = self._levels[request.priority]
+        del level[key]
+        if not level:
+            del self._levels[request.priority]
+        if not self.images:
+            self.competes = False
+            self.passed = 0
+
+    def join(self, served: Mapping[int, int]) -> None:
+        """Compete at the best priority that waits, where all were served at least so much."""
+        if self.competes and self.level == self.best:
+            return
+        own = self.served if self.level == self.best else 0
+        self.level, self.competes = self.best, True
+        self.served = max(own, served.get(self.level, 0))
+
+    def fill(self, budget: Budget, lookahead: int) -> list[_Entry[R]]:
+        """The next batch; its requests stay for the caller to remove."""
+        tokens = budget.tokens
+        memory = math.inf if budget.memory_bytes is None else budget.memory_bytes
+        batch: list[_Entry[R]] = []
+        tried = 0
+        for entry in self._in_order():
+            if tried > lookahead or (batch and tokens <= 0):
+                break
+            request = entry.request
+            fits = request.tokens <= tokens and request.cost_bytes <= memory
+            if fits or not batch:
+                batch.append(entry)
+                tokens -= request.tokens
+                memory -= request.cost_bytes
+                tried += tried > 0
+            elif self._is_due(entry):
+                break
             else:
-                alive.append(request)
-        if alive and (oldest is None or alive[0].arrived < oldest[0][0].arrived):
-            oldest = alive, budget
-    return Decision(_fill(*oldest) if oldest else [], expired, abandoned)
+                tried += 1
+        heapq.heappush(self._reaches, max(entry.arrival for entry in batch))
+        if len(self._reaches) > self.patience:
+            heapq.heappop(self._reaches)
+        return batch
 
+    def _in_order(self) -> Iterator[_Entry[R]]:
+        levels = [self._levels[priority].values() for priority in sorted(self._levels)]
+        due = (takewhile(self._is_due, level) for level in levels)
+        yield from heapq.merge(*due, key=lambda entry: entry.arrival)
+        # Reached only when all that are due go: they are as few as a batch takes.
+        for level in levels:
+            yield from dropwhile(self._is_due, level)
 
-def _fill(pending: list[R], budget: int) -> list[R]:
-    total = 0
-    for count, request in enumerate(pending):
-        total += request.tokens
-        if total > budget:
-            return pending[: max(count, 1)]
-    return pending
+    def _is_due(self, entry: _Entry[R]) -> bool:
+        return len(self._reaches) == self.patience and entry.arrival <= self._reaches[0]
