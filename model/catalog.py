@@ -66,6 +66,7 @@ class ModelSpec:
     source: HubFile | Path
     family: str = "vim"
     task: str = "classify"
+    attention: str = "none"
 
     @property
     def available(self) -> bool:

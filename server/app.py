@@ -41,7 +41,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
-        await engine.stop()
+        await engine.stop(config.request_timeout)
         pipeline.close()
 
     app = FastAPI(

@@ -1,6 +1,7 @@
 """All settings; the only reader of flags and of ``VIMSERVE_*`` variables."""
 
 import argparse
+import os
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -105,8 +106,18 @@ class ServerConfig(Config):
     )
     max_batch_tokens: Positive | None = Field(
         default=None,
-        description="most tokens in one batch, hence of one image "
-        "(default: 8192, or the largest image that --max-resolution admits)",
+        description="most tokens in one batch, hence of one image (default: 8192 on a CPU, 65536 "
+        "on a GPU, or the largest image that --max-resolution admits); less if memory is short",
+    )
+    memory_fraction: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="share of the device's free memory that one batch may take",
+    )
+    allow_partial: bool = Field(
+        default=False,
+        description="serve although some of the models could not be loaded",
     )
     max_queue_tokens: Positive = Field(
         default=131_072,
@@ -121,6 +132,18 @@ class ServerConfig(Config):
         gt=0,
         allow_inf_nan=False,
         description="seconds until a request is answered with 504",
+    )
+    stuck_timeout: float = Field(
+        default=120,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that a batch may run until /healthz says that the server is stuck",
+    )
+    decode_threads: Positive = Field(
+        default=min(4, os.cpu_count() or 1), description="threads that decode images"
+    )
+    postprocess_threads: Positive = Field(
+        default=1, description="threads that make answers of the models' outputs"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe messages that are logged"

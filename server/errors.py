@@ -16,6 +16,8 @@ ServerError
 ├── Overloaded (the same request may succeed later)
 │   ├── QueueFull             429
 │   ├── NotReady              503  loading or shutting down
+│   ├── ModelUnavailable      503  this model could not be loaded
+│   ├── OutOfMemory           503  not even the image alone fitted
 │   └── RequestTimeout        504
 └── ModelFailure              500
 """
@@ -40,10 +42,16 @@ class ServerError(Exception):
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: ClassVar[str] = "internal-error"
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(
-        self, detail: str, *, limit: Any = None, value: Any = None, parameter: str | None = None
+        self,
+        detail: str,
+        *,
+        limit: Any = None,
+        value: Any = None,
+        parameter: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -51,6 +59,8 @@ class ServerError(Exception):
         self.value = value
         self.parameter = parameter
         self.file: str | None = None
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
     def problem(self) -> dict[str, Any]:
         """The body of the answer."""
@@ -161,7 +171,7 @@ class Overloaded(ServerError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "overloaded"
-    retry_after_s: ClassVar[int | None] = 1
+    retry_after_s: int | None = 1
 
 
 class QueueFull(Overloaded):
@@ -175,6 +185,19 @@ class NotReady(Overloaded):
     """The models are loading, or the server is shutting down."""
 
     slug = "not-ready"
+
+
+class ModelUnavailable(Overloaded):
+    """The model could not be loaded; others are served."""
+
+    slug = "model-unavailable"
+    retry_after_s = None
+
+
+class OutOfMemory(Overloaded):
+    """The device had no memory left for the image, even alone."""
+
+    slug = "out-of-memory"
 
 
 class RequestTimeout(Overloaded):

@@ -1,5 +1,7 @@
 """What Prometheus scrapes; every application has a registry of its own."""
 
+from dataclasses import dataclass
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -8,6 +10,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from server.engine.scheduler import Load
 from server.schemas import Timing
 
 RESOLUTIONS = (224, 512, 1024, 1248)
@@ -23,6 +26,27 @@ def resolution_bucket(height: int, width: int) -> str:
         if height * width <= side * side:
             return str(side)
     return "larger"
+
+
+@dataclass(frozen=True)
+class BatchFigures:
+    """What a batch was and took.
+
+    Attributes:
+        largest: (height, width) of its largest image.
+        seconds: that the device was busy with it.
+        peak_bytes: of the device's memory during it, above what the weights hold.
+        predicted_bytes: what the memory model said of it.
+    """
+
+    model: str
+    device: str
+    images: int
+    tokens: int
+    largest: tuple[int, int]
+    seconds: float
+    peak_bytes: int
+    predicted_bytes: int
 
 
 class Metrics:
@@ -70,12 +94,27 @@ class Metrics:
         self.rejected = Counter(
             "vimserve_rejected", "Requests refused, by reason", ["reason"], registry=registry
         )
+        self.batch_retries = Counter(
+            "vimserve_batch_retries",
+            "Batches run again in smaller ones, by reason",
+            ["model", "reason"],
+            registry=registry,
+        )
         self.model_info = Gauge(
             "vimserve_model_info",
             "Models that are ready",
             ["model", "family", "dtype", "device", "attention", "parameters"],
             registry=registry,
         )
+
+    def show_queue(self, model: str, load: Load) -> None:
+        """Tell what waits for a model."""
+        self.queue_depth.labels(model).set(load.images)
+
+    def observe_batch(self, batch: BatchFigures) -> None:
+        """Count a batch that has run."""
+        self.batch_images.observe(batch.images)
+        self.batch_tokens.observe(batch.tokens)
 
     def observe_stages(self, model: str, timing: Timing) -> None:
         """Count where the time of a request went."""

@@ -1,7 +1,6 @@
 """A request's way from bytes to predictions: decode, queue, inference, postprocess."""
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +9,14 @@ from dataclasses import dataclass
 from model.catalog import ModelSpec
 from model.transform import Transform
 from server.config import ServerConfig
+from server.engine.backlog import Room
 from server.engine.engine import Engine
-from server.engine.request import Answer
-from server.engine.runner import Runner
+from server.engine.loading import Loaded
+from server.engine.request import Answer, Image, Terms
 from server.errors import ServerError
 from server.metrics import Metrics
 from server.postprocess import top_k
-from server.prepare import Limits, Prepared, classes_wanted, prepare, transform_for
+from server.prepare import Limits, classes_wanted, prepare, transform_for
 from server.schemas import (
     BatchInfo,
     ClassifyQuery,
@@ -27,8 +27,6 @@ from server.schemas import (
 )
 from server.uploads import Upload
 
-DECODE_THREADS = min(4, os.cpu_count() or 1)
-
 
 @dataclass(frozen=True)
 class Task:
@@ -38,7 +36,7 @@ class Task:
         arrived: when the head of the request was there, on the monotonic clock.
     """
 
-    runner: Runner
+    model: Loaded
     transform: Transform
     top_k: int
     arrived: float
@@ -51,11 +49,13 @@ class Pipeline:
         self.config = config
         self.engine = engine
         self.metrics = metrics
-        self._decoders = ThreadPoolExecutor(DECODE_THREADS, "decode")
+        self._decoders = ThreadPoolExecutor(config.decode_threads, "decode")
+        self._postprocessors = ThreadPoolExecutor(config.postprocess_threads, "postprocess")
 
     def close(self) -> None:
-        """End the decoding threads."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        """End the threads."""
+        for pool in (self._decoders, self._postprocessors):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def plan(self, spec: ModelSpec, query: ClassifyQuery) -> Task:
         """What ``query`` asks of the model.
@@ -66,7 +66,7 @@ class Pipeline:
         return Task(
             top_k=classes_wanted(query.top_k, len(spec.labels)),
             transform=transform_for(spec, query.resolution, query.fit, self.config.max_resolution),
-            runner=self.engine.runner(spec.name),
+            model=self.engine.loaded(spec.name),
             arrived=time.monotonic(),
         )
 
@@ -76,18 +76,18 @@ class Pipeline:
         Raises:
             ServerError: that of the first upload which cannot be answered.
         """
-        spec = task.runner.spec
+        spec = task.model.runner.spec
         began = time.monotonic()
         deadline = began + self.config.request_timeout
-        prepared = await self._prepare_all(task, uploads)
-        submitted = time.monotonic()
-        images = [(image.patches, image.tokens) for image in prepared]
-        answers = await asyncio.gather(*self.engine.submit(spec.name, images, deadline))
+        with self.engine.room(spec.name) as room:
+            images = await self._prepare_all(task, uploads, room)
+            submitted = time.monotonic()
+            waiting = self.engine.submit(room, images, Terms(deadline))
+        answers = await _all(waiting)
         answered = time.monotonic()
-        results = [
-            _result(task, upload, image, answer)
-            for upload, image, answer in zip(uploads, prepared, answers, strict=True)
-        ]
+        results = await asyncio.get_running_loop().run_in_executor(
+            self._postprocessors, _results, task, uploads, images, answers
+        )
         done = time.monotonic()
 
         batches = {answer.batch for answer in answers}
@@ -110,15 +110,16 @@ class Pipeline:
             ),
         )
 
-    async def _prepare_all(self, task: Task, uploads: Sequence[Upload]) -> list[Prepared]:
-        config = self.config
-        limits = Limits(
-            config.max_pixels, config.max_resolution, self.engine.budgets[task.runner.spec.name]
-        )
+    async def _prepare_all(self, task: Task, uploads: Sequence[Upload], room: Room) -> list[Image]:
+        limits = Limits(self.config.max_pixels, self.config.max_resolution)
 
-        def prepare_one(upload: Upload) -> Prepared:
+        def admit(height: int, width: int, tokens: int) -> None:
+            task.model.check_fits(height, width, tokens)
+            room.take(tokens)
+
+        def prepare_one(upload: Upload) -> Image:
             try:
-                return prepare(upload.data, task.runner, task.transform, limits)
+                return prepare(upload.data, task.model.runner, task.transform, limits, admit)
             except ServerError as error:
                 error.file = upload.name
                 raise
@@ -131,7 +132,16 @@ class Pipeline:
         return [_value(outcome) for outcome in outcomes]
 
 
-def _value(outcome: Prepared | BaseException) -> Prepared:
+async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
+    """All the answers; when one cannot be had, nobody waits for the others."""
+    try:
+        return await asyncio.gather(*waiting)
+    finally:
+        for answer in waiting:
+            answer.cancel()
+
+
+def _value(outcome: Image | BaseException) -> Image:
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
@@ -141,10 +151,15 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _result(task: Task, upload: Upload, prepared: Prepared, answer: Answer) -> ClassifyResult:
-    height, width = prepared.size
-    return ClassifyResult(
-        file=upload.name,
-        predictions=top_k(answer.logits, task.runner.spec.labels, task.top_k),
-        input=ModelInput(height=height, width=width, tokens=prepared.tokens),
-    )
+def _results(
+    task: Task, uploads: Sequence[Upload], images: Sequence[Image], answers: Sequence[Answer]
+) -> list[ClassifyResult]:
+    labels = task.model.runner.spec.labels
+    return [
+        ClassifyResult(
+            file=upload.name,
+            predictions=top_k(answer.logits, labels, task.top_k),
+            input=ModelInput(height=image.size[0], width=image.size[1], tokens=image.tokens),
+        )
+        for upload, image, answer in zip(uploads, images, answers, strict=True)
+    ]

@@ -12,9 +12,7 @@ from server.config import Config
 from server.engine.runner import Runner
 from server.errors import ServerError
 from server.postprocess import top_k as best
-from server.prepare import Limits, Prepared, classes_wanted, prepare, transform_for
-
-UNLIMITED_TOKENS = sys.maxsize
+from server.prepare import Limits, classes_wanted, prepare, transform_for
 
 
 def predict(
@@ -51,18 +49,18 @@ def _predict_one(
     resolution: str | None,
     fit: Fit | None,
 ) -> bool:
-    limits = Limits(config.max_pixels, config.max_resolution, UNLIMITED_TOKENS)
+    limits = Limits(config.max_pixels, config.max_resolution)
     try:
         k = classes_wanted(top_k, len(spec.labels))
         transform = transform_for(spec, resolution, fit, config.max_resolution)
     except ServerError as error:
         raise ValueError(error.detail) from error
     runner = Runner(spec, config)
-    prepared: dict[str, Prepared] = {}
+    prepared = {}
     for file in files:
         try:
             data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-            prepared[file] = prepare(data, runner, transform, limits)
+            prepared[file] = prepare(data, runner, transform, limits, _admit_all)
         except OSError as error:
             print(f"vimserve: {file}: {error.strerror}", file=sys.stderr)
         except ServerError as error:
@@ -74,6 +72,10 @@ def _predict_one(
             for prediction in best(scores, spec.labels, k):
                 print(f"  {prediction.score:7.2%}  {prediction.label}")
     return len(prepared) == len(set(files))
+
+
+def _admit_all(_height: int, _width: int, _tokens: int) -> None:
+    """The command line has no queue and no budget."""
 
 
 def list_models() -> int:

@@ -1,31 +1,17 @@
 """What a request asks for, checked, and an upload turned into the model's input."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from model.batch import PackedBatch
 from model.catalog import ModelSpec
 from model.transform import Fit, Transform
 from server.decode import decode
+from server.engine.request import Image
 from server.engine.runner import Runner
 from server.errors import ImageTooLarge, InvalidParameter
 
 DEFAULT_TOP_K = 5
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image as the model takes it.
-
-    Attributes:
-        size: (height, width) in pixels.
-        patches: a batch of this one image.
-        tokens: length of its sequence.
-    """
-
-    size: tuple[int, int]
-    patches: PackedBatch
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -36,12 +22,10 @@ class Limits:
         pixels: height × width of the upload.
         resolution: longest side of the model's input, in pixels, before it is rounded up to
             whole patches.
-        tokens: length of its sequence.
     """
 
     pixels: int
     resolution: int
-    tokens: int
 
 
 def transform_for(
@@ -87,8 +71,22 @@ def classes_wanted(top_k: int | None, classes: int) -> int:
     return top_k
 
 
-def prepare(data: bytes, runner: Runner, transform: Transform, limits: Limits) -> Prepared:
+def prepare(
+    data: bytes,
+    runner: Runner,
+    transform: Transform,
+    limits: Limits,
+    admit: Callable[[int, int, int], None],
+) -> Image:
     """Decode, resize and cut into patches.
+
+    Args:
+        data: the upload.
+        runner: whose input it becomes.
+        transform: what becomes of it.
+        limits: of its sizes.
+        admit: given the input's height, width and tokens before any pixel is decoded; it may
+            refuse them by raising a ``ServerError``.
 
     Raises:
         ImageTooLarge: beyond one of ``limits``; nothing is decoded then.
@@ -96,16 +94,18 @@ def prepare(data: bytes, runner: Runner, transform: Transform, limits: Limits) -
     """
 
     def needed_size(height: int, width: int) -> tuple[int, int]:
-        _admit(*transform.output_size(height, width), runner, limits)
+        out_h, out_w = transform.output_size(height, width)
+        _check_side(out_h, out_w, runner, limits)
+        admit(out_h, out_w, runner.tokens(out_h, out_w))
         return transform.decode_size(height, width)
 
     picture = decode(data, limits.pixels, needed_size)
     pixels = transform(picture.image, picture.size)
     height, width = pixels.shape[1:]
-    return Prepared((height, width), runner.pack(pixels), runner.tokens(height, width))
+    return Image((height, width), runner.pack(pixels), runner.tokens(height, width))
 
 
-def _admit(height: int, width: int, runner: Runner, limits: Limits) -> None:
+def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None:
     side = max(height, width)
     if side > runner.largest_side(limits.resolution):
         raise ImageTooLarge(
@@ -114,12 +114,4 @@ def _admit(height: int, width: int, runner: Runner, limits: Limits) -> None:
             parameter="resolution",
             limit=limits.resolution,
             value=side,
-        )
-    tokens = runner.tokens(height, width)
-    if tokens > limits.tokens:
-        raise ImageTooLarge(
-            f"an input of {height}x{width} pixels has {tokens} tokens, more than the "
-            f"{limits.tokens} of the largest batch; ask for a smaller resolution",
-            limit=limits.tokens,
-            value=tokens,
         )

@@ -10,6 +10,9 @@ from model.vim import Vim
 
 logger = logging.getLogger(__name__)
 
+# What PyTorch's CPU allocator and oneDNN say.
+_CROWDED = ("can't allocate memory", "not enough memory", "could not create a memory")
+
 
 def usable_device(name: str) -> torch.device:
     """The torch device of that name.
@@ -36,6 +39,18 @@ def has_kernels(device: torch.device) -> bool:
         )  # fmt: skip
         return False
     return True
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a forward pass failed for want of memory, so that a smaller one may succeed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _CROWDED)
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the device can compute no more in this process, as after an illegal access."""
+    return isinstance(error, torch.AcceleratorError)
 
 
 def record_graphs(model: Vim, max_tokens: int) -> GraphedVim | None:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-import torch
+from functools import partial
 
 from model.catalog import ModelSpec
 from server.config import ServerConfig
 from server.engine.backlog import Backlog, Room
-from server.engine.loading import Loaded, Served, Status, load
+from server.engine.loading import Loaded, Served, load
 from server.engine.request import Answer, Image, Req, Terms
 from server.engine.worker import Outcome, Worker
 from server.errors import ModelFailure, ModelUnavailable, NotReady, ServerError, UnknownModel
@@ -169,7 +168,7 @@ class Engine:
         ]
         self._backlog.put(room, requests)
         for request in requests:
-            request.answer.add_done_callback(lambda _, request=request: self._drop(request))
+            request.answer.add_done_callback(partial(self._drop, request))
         return [request.answer for request in requests]
 
     def health(self) -> Health:
@@ -204,21 +203,20 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            self._load()
+            worker = self._worker = self._load()
         except Exception as error:
             self._fail(error)
             if not isinstance(error, ValueError | OSError):
                 logger.error("the models could not be loaded", exc_info=error)
             self._call(self._on_failure)
             return
-        assert self._worker is not None
         try:
-            self._worker.run()
+            worker.run()
         except Exception as error:
             logger.critical("the engine has stopped", exc_info=error)
             self._fail(error)
 
-    def _load(self) -> None:
+    def _load(self) -> Worker:
         start = time.monotonic()
         load(list(self.models.values()), self._config)
         loaded = {name: m.loaded for name, m in self.models.items() if m.loaded is not None}
@@ -233,10 +231,10 @@ class Engine:
                 parameters=spec.parameters,
             ).set(1)
         self._backlog.open({name: model.budget for name, model in loaded.items()})
-        self._worker = Worker(loaded, self._backlog, self._settle, self._metrics)
         if self.state is State.LOADING:
             self.state = State.READY
         logger.info("ready after %.1f s", time.monotonic() - start)
+        return Worker(loaded, self._backlog, self._settle, self._metrics)
 
     def _fail(self, error: Exception) -> None:
         self.state, self.failure = State.FAILED, error
@@ -247,8 +245,8 @@ class Engine:
         requests = [*(self._worker.in_hand if self._worker else ()), *self._backlog.clear()]
         self._settle([(request, error) for request in requests])
 
-    def _drop(self, request: Req) -> None:
-        if request.answer.cancelled():
+    def _drop(self, request: Req, answer: asyncio.Future[Answer]) -> None:
+        if answer.cancelled():
             self._backlog.discard(request)
 
     def _settle(self, outcomes: Sequence[tuple[Req, Outcome]]) -> None:

@@ -10,8 +10,9 @@ from enum import StrEnum
 import torch
 
 from model.catalog import ModelSpec
+from model.memory import PeakMeter, free_bytes, release_unused
 from server.config import ServerConfig
-from server.engine.memory import MemoryModel, PeakMeter, fit, free_bytes, release
+from server.engine.memory import MemoryModel, fit
 from server.engine.runner import Runner
 from server.engine.scheduler import Budget
 from server.errors import ImageTooLarge
@@ -115,7 +116,7 @@ def _warm_up(runner: Runner, config: ServerConfig) -> Loaded:
     wanted = config.max_batch_tokens or max(
         runner.tokens(side, side), ENOUGH_TOKENS[runner.device.type]
     )
-    budget = Budget(min(wanted, memory.most_tokens(available)), available - memory.base)
+    budget = make_budget(memory, available, wanted)
     if config.cuda_graphs:
         runner.record_graphs(budget.tokens)
     logger.info(
@@ -127,13 +128,29 @@ def _warm_up(runner: Runner, config: ServerConfig) -> Loaded:
     return Loaded(runner, memory, budget)
 
 
+def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budget:
+    """What one batch may have, if it may take ``available`` bytes.
+
+    Raises:
+        ValueError: if that is not enough for a single token.
+    """
+    left = available - memory.base
+    fitting = int(left / memory.per_token) if memory.per_token else wanted_tokens
+    if left < 0 or fitting < 1:
+        raise ValueError(
+            f"a batch may take {available} bytes of memory, and the smallest needs "
+            f"{memory.predict([1])}: free some, or raise --memory-fraction"
+        )
+    return Budget(min(wanted_tokens, fitting), left)
+
+
 def measure(runner: Runner) -> MemoryModel:
     """What batches of the model take, from forward passes over a few small images."""
     samples = []
     for side in MEASURED_SIDES:
         side = runner.largest_side(side)
         image = runner.pack(torch.zeros(3, side, side, dtype=torch.uint8))
-        release(runner.device)
+        release_unused(runner.device)
         with PeakMeter(runner.device) as meter:
             runner.run([image])
         samples.append(([runner.tokens(side, side)], meter.bytes))

@@ -11,6 +11,7 @@ from model.batch import PackedBatch, patch_grid
 from model.catalog import ModelSpec
 from server.config import Config
 from server.engine.device import record_graphs, usable_device
+from server.engine.request import Image
 
 WARM_UP_RESOLUTIONS = (224, 512, 1024, 1248)
 WARM_UP_ENOUGH_S = 0.5
@@ -30,7 +31,7 @@ class Runner:
         self.spec = spec
         self.module = catalog.load(spec, self.device, self.dtype).eval()
         self._forward: Callable[[PackedBatch], Tensor] = self.module
-        self._wants_graphs = config.cuda_graphs
+        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def tokens(self, height: int, width: int) -> int:
         """Length of the sequence that an input of ``height`` × ``width`` pixels becomes."""
@@ -38,6 +39,12 @@ class Runner:
         grid = patch_grid((3, height, width), config.patch_size, config.stride)
         tokens: int = self.module.num_tokens(grid)
         return tokens
+
+    def smallest(self) -> Image:
+        """An image, all black, of the least size that the model takes."""
+        side = self.largest_side(1)
+        pixels = torch.zeros(3, side, side, dtype=torch.uint8)
+        return Image((side, side), self.pack(pixels), self.tokens(side, side))
 
     def pack(self, pixels: Tensor) -> PackedBatch:
         """One image, uint8 ``[3, H, W]``, cut into the model's patches; any thread may call it."""
@@ -71,13 +78,13 @@ class Runner:
         multiple = self.spec.transform.multiple
         return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
-    def warm_up(self, max_resolution: int, max_batch_tokens: int) -> None:
-        """Compile what is compiled, record CUDA graphs where they help, then run the common sizes
-        until one takes long.
-        """
+    def record_graphs(self, max_batch_tokens: int) -> None:
+        """Replay recorded forward passes from now on, where there are any for this model."""
+        self._forward = record_graphs(self.module, max_batch_tokens) or self.module
+
+    def warm_up(self, max_resolution: int) -> None:
+        """Compile what is compiled, then run the common sizes until one takes long."""
         self.module.warm_up()
-        if self._wants_graphs and self.device.type == "cuda":
-            self._forward = record_graphs(self.module, max_batch_tokens) or self.module
         for resolution in WARM_UP_RESOLUTIONS:
             side = self.largest_side(min(resolution, max_resolution))
             start = time.monotonic()

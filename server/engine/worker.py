@@ -1,17 +1,16 @@
 """The thread that owns the device: batch after batch, whatever happens to one of them."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from model.memory import PeakMeter, release_unused
 from server.engine.backlog import Backlog
 from server.engine.device import is_broken, is_out_of_memory
 from server.engine.loading import Loaded
-from server.engine.memory import PeakMeter, release
 from server.engine.request import Answer, Batch, Req
 from server.engine.runner import Pass
 from server.errors import ModelFailure, OutOfMemory, RequestTimeout, ServerError
@@ -133,7 +132,7 @@ class Worker:
         if crowded:
             # The traceback holds the tensors of the pass that failed.
             error.__traceback__ = None
-            release(self._models[model].runner.device)
+            release_unused(self._models[model].runner.device)
         if len(requests) == 1:
             self._settle([(requests[0], _fault(error, crowded))])
             return

@@ -110,7 +110,7 @@ async def models(pipeline: Service) -> ModelList:
                 dtype=config.model_dtype,
                 device=config.device,
             )
-            for spec in engine.specs.values()
+            for spec in (served.spec for served in engine.models.values())
         ]
     )
 
