@@ -117,7 +117,7 @@ def _warm_up(runner: Runner, config: ServerConfig) -> Loaded:
         runner.tokens(side, side), ENOUGH_TOKENS[runner.device.type]
     )
     budget = make_budget(memory, available, wanted)
-    if config.cuda_graphs:
+    if config.cuda_graphs and runner.device.type == "cuda":
         runner.record_graphs(budget.tokens)
     logger.info(
         "model %s: warm after %.1f s, batches up to %d tokens, %.1f MB for 1,000 tokens, "

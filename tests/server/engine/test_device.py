@@ -1,6 +1,7 @@
 """What start-up decides about a GPU, with the answers of one that is not there."""
 
 import logging
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -57,22 +58,63 @@ def test_what_cannot_be_recorded_runs_without_graphs(monkeypatch, made):
     assert not made
 
 
-def test_a_runner_loads_in_the_dtype_asked_for(monkeypatch, tiny, spec):
+@pytest.fixture
+def cuda(monkeypatch):
+    """A CUDA of which only the order of the calls is real; its log."""
+    log = []
+
+    class Stream:
+        def __init__(self, device=None):
+            self.name = "main" if device is None else "copies"
+
+        def wait_stream(self, other):
+            log.append(f"{self.name} waits for {other.name}")
+
+    class Event:
+        def record(self, stream):
+            log.append(f"end recorded on {stream.name}")
+
+        def query(self):
+            return "host waits" in log
+
+        def synchronize(self):
+            log.append("host waits")
+
+    main, real_empty = Stream(), torch.empty
+
+    @contextmanager
+    def on(stream):
+        log.append(f"on {stream.name}")
+        yield
+        log.append(f"off {stream.name}")
+
+    monkeypatch.setattr(runners, "usable_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(
+        torch, "empty", lambda *shape, pin_memory=False, **options: real_empty(*shape, **options)
+    )
+    monkeypatch.setattr(PackedBatch, "cat", lambda batches, pin_memory: batches[0])
+    monkeypatch.setattr(PackedBatch, "to", lambda self, device: log.append("copy") or self)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    return log
+
+
+def test_a_runner_loads_in_the_dtype_asked_for(monkeypatch, cuda, tiny, spec):
     asked = []
     monkeypatch.setattr(
         "model.catalog.load", lambda spec, device, dtype: asked.append((device, dtype)) or tiny
     )
-    monkeypatch.setattr(runners, "usable_device", torch.device)
     Runner(spec, Config())
     Runner(spec, Config(device="cuda"))
     Runner(spec, Config(device="cuda", dtype="float16"))
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert asked == [(cpu, torch.float32), (cuda, torch.bfloat16), (cuda, torch.float16)]
+    on_cpu, on_gpu = torch.device("cpu"), torch.device("cuda")
+    assert asked == [(on_cpu, torch.float32), (on_gpu, torch.bfloat16), (on_gpu, torch.float16)]
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_warming_up_replaces_the_module_by_its_graphs(monkeypatch, tiny, spec, wanted):
-    monkeypatch.setattr(runners, "usable_device", torch.device)
+def test_graphs_replace_the_module(monkeypatch, cuda, tiny, spec):
     replayed = []
 
     def graphs(module, max_tokens):
@@ -80,10 +122,40 @@ def test_warming_up_replaces_the_module_by_its_graphs(monkeypatch, tiny, spec, w
         return lambda batch: replayed.append(batch) or module(batch)
 
     monkeypatch.setattr(runners, "record_graphs", graphs)
-    monkeypatch.setattr(PackedBatch, "cat", lambda batches, pin_memory: batches[0])
-    monkeypatch.setattr(PackedBatch, "to", lambda self, device: self)
-    runner = Runner(spec, Config(device="cuda", dtype="float32", cuda_graphs=wanted))
-    runner.warm_up(64, 99)
-    scores = runner.run([runner.pack(torch.zeros(3, 64, 64, dtype=torch.uint8))])
-    assert scores.shape == (1, 7)
-    assert bool(replayed) == wanted
+    runner = Runner(spec, Config(device="cuda", dtype="float32"))
+    runner.warm_up(64)
+    assert not replayed
+    runner.record_graphs(99)
+    assert runner.run([runner.smallest().patches]).shape == (1, 7)
+    assert len(replayed) == 1
+
+
+def test_a_batch_is_copied_while_another_computes(cuda, tiny, spec):
+    runner = Runner(spec, Config(device="cuda", dtype="float32"))
+    tiny.check = lambda batch: cuda.append("forward")
+    cuda.clear()
+    started = runner.start([runner.smallest().patches])
+    assert cuda == [
+        "on copies", "copy", "off copies", "main waits for copies", "forward",
+        "end recorded on main",
+    ]  # fmt: skip
+    assert not started.done
+    assert started.scores().shape == (1, 7)
+    assert cuda[-1] == "host waits"
+    assert started.done
+
+
+@pytest.mark.parametrize(
+    ("error", "crowded", "broken"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True, False),
+        (MemoryError(), True, False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True, False),
+        (RuntimeError("could not create a memory object"), True, False),
+        (RuntimeError("boom"), False, False),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), False, True),
+    ],
+)
+def test_what_a_failure_means(error, crowded, broken):
+    assert devices.is_out_of_memory(error) == crowded
+    assert devices.is_broken(error) == broken

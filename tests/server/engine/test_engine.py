@@ -1,8 +1,10 @@
 """The loop, driven directly: a gate in the model holds the device while requests pile up."""
 
 import asyncio
+import dataclasses
 import time
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,8 +13,21 @@ from model import catalog
 from model.batch import PackedBatch
 from model.checkpoint import CheckpointError
 from server.config import ServerConfig
+from server.engine import loading
 from server.engine.engine import Engine, State
-from server.errors import ModelFailure, NotReady, QueueFull, RequestTimeout, UnknownModel
+from server.engine.memory import MemoryModel
+from server.engine.request import Answer, Image, Terms
+from server.engine.scheduler import Budget
+from server.errors import (
+    ImageTooLarge,
+    ModelFailure,
+    ModelUnavailable,
+    NotReady,
+    OutOfMemory,
+    QueueFull,
+    RequestTimeout,
+    UnknownModel,
+)
 from server.metrics import Metrics
 
 FAR = float("inf")
@@ -22,31 +37,40 @@ def image(seed, height=32, width=32):
     pixels = torch.randint(
         256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
     )
-    return PackedBatch.from_images([pixels])
+    return packed(pixels)
 
 
-def tokens(image):
-    return len(image.patches) + 1
+def packed(pixels):
+    batch = PackedBatch.from_images([pixels])
+    return Image(tuple(pixels.shape[1:]), batch, len(batch.patches) + 1)
 
 
 @asynccontextmanager
-async def running(spec, **settings):
-    engine = Engine([spec], ServerConfig(**settings), Metrics())
+async def running(*specs, drain_s=10, **settings):
+    engine = Engine(specs, ServerConfig(**settings), Metrics())
     engine.start()
     while engine.state is State.LOADING:
         await asyncio.sleep(0.001)
     assert engine.failure is None
     yield engine
-    await engine.stop()
+    await engine.stop(drain_s)
     assert not engine.alive
 
 
-def submit(engine, *images, deadline=FAR):
-    return engine.submit("tiny", [(image, tokens(image)) for image in images], deadline)
+def submit(engine, *images, model="tiny", **terms):
+    with engine.room(model) as room:
+        for one in images:
+            room.take(one.tokens)
+        return engine.submit(room, images, Terms(**{"deadline": FAR} | terms))
 
 
 async def reach_device(model):
     await asyncio.to_thread(model.wait_for_batch)
+
+
+def images_of(batch):
+    ends = batch.cu_seqlens.tolist()
+    return [batch.patches[i:j] for i, j in pairwise(ends)]
 
 
 def forget_warm_up(model):
@@ -70,7 +94,7 @@ def test_what_waits_together_rides_together_whatever_its_size(tiny, spec):
             answers = await asyncio.gather(*first, *rest)
         assert [batch.num_images for batch in tiny.batches] == [1, 6]
         assert answers[1].batch.images == 6
-        assert answers[1].batch.tokens == sum(map(tokens, images[1:]))
+        assert answers[1].batch.tokens == sum(one.tokens for one in images[1:])
         for answer, expected in zip(answers, alone, strict=True):
             torch.testing.assert_close(answer.logits, expected, rtol=0, atol=1e-5)
 
@@ -92,24 +116,93 @@ def test_batches_keep_to_the_budget(tiny, spec):
     asyncio.run(run())
 
 
-def test_a_model_exception_fails_its_batch_and_the_worker_lives_on(tiny, spec, caplog):
+def test_only_the_culprit_fails_and_the_worker_lives_on(tiny, spec, caplog):
+    culprit = image(5)
+
+    def check(batch):
+        if any(torch.equal(part, culprit.patches.patches) for part in images_of(batch)):
+            raise RuntimeError("boom")
+
     async def run():
         async with running(spec) as engine:
-            tiny.failure = RuntimeError("boom")
+            tiny.check = check
             answers = await asyncio.gather(
-                *submit(engine, image(0), image(1)), return_exceptions=True
+                *submit(engine, image(0), culprit, image(1), request_id="abc"),
+                return_exceptions=True,
             )
-            assert [type(answer) for answer in answers] == [ModelFailure, ModelFailure]
-            tiny.failure = None
+            assert [type(answer) for answer in answers] == [Answer, ModelFailure, Answer]
+            assert answers[0].batch.images == 1
+            assert engine.health().ok
             assert (await submit(engine, image(0))[0]).batch.images == 1
-            assert engine.alive
 
     asyncio.run(run())
     assert "boom" in caplog.text
+    assert "abc" in caplog.text
+
+
+def test_out_of_memory_splits_the_batch_until_it_fits(tiny, spec):
+    def check(batch):
+        if len(batch.patches) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    async def run():
+        async with running(spec) as engine:
+            forget_warm_up(tiny)
+            tiny.check = check
+            large = image(9, 64, 64)
+            answers = await asyncio.gather(
+                *submit(engine, *(image(i) for i in range(5)), large), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [Answer] * 5 + [OutOfMemory]
+            assert [answer.batch.images for answer in answers[:5]] == [1, 2, 2, 1, 1]
+            assert (await submit(engine, image(0))[0]).batch.images == 1
+
+    asyncio.run(run())
+
+
+def test_nobody_is_run_again_who_has_left(tiny, spec):
+    async def run():
+        async with running(spec) as engine:
+            forget_warm_up(tiny)
+            tiny.gate.clear()
+            gone, kept = submit(engine, image(0), image(1))
+            await reach_device(tiny)
+            gone.cancel()
+            tiny.failures = [RuntimeError("boom")]
+            tiny.gate.set()
+            assert (await kept).batch.images == 1
+        assert [batch.num_images for batch in tiny.batches] == [2, 1]
+
+    asyncio.run(run())
+
+
+def test_a_broken_device_ends_the_engine_and_everybody_is_told(tiny, spec, caplog):
+    async def run():
+        engine = Engine([spec], ServerConfig(), Metrics())
+        engine.start()
+        while engine.state is State.LOADING:
+            await asyncio.sleep(0.001)
+        forget_warm_up(tiny)
+        tiny.gate.clear()
+        tiny.failures = [torch.AcceleratorError("CUDA error: an illegal memory access")]
+        futures = submit(engine, image(0))
+        await reach_device(tiny)
+        futures += submit(engine, image(1))
+        tiny.gate.set()
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ModelFailure, ModelFailure]
+        assert engine.state is State.FAILED
+        assert not engine.health().ok
+        assert "illegal memory access" in engine.health().detail
+        with pytest.raises(NotReady):
+            submit(engine, image(2))
+        await engine.stop(1)
+
+    asyncio.run(run())
 
 
 def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec):
-    good, bad = (PackedBatch.from_images([torch.full((3, 16, 16), v)]) for v in (0.5, torch.nan))
+    good, bad = (packed(torch.full((3, 16, 16), value)) for value in (0.5, torch.nan))
 
     async def run():
         async with running(spec) as engine:
@@ -133,6 +226,7 @@ def test_a_full_queue_refuses_all_of_a_request(tiny, spec):
             with pytest.raises(QueueFull) as caught:
                 submit(engine, image(3))
             assert (caught.value.limit, caught.value.value) == (14, 15)
+            assert caught.value.retry_after_s >= 1
             tiny.gate.set()
             await asyncio.gather(*running_now, *waiting)
             assert (await submit(engine, image(3))[0]).batch.images == 1
@@ -163,7 +257,7 @@ def test_expired_and_cancelled_requests_never_reach_the_device(tiny, spec):
             await asyncio.gather(*first, *kept)
             with pytest.raises(RequestTimeout) as caught:
                 await expired[0]
-            assert caught.value.limit == 60
+            assert caught.value.value >= 0
         assert [batch.num_images for batch in tiny.batches] == [1, 1]
 
     asyncio.run(run())
@@ -177,7 +271,7 @@ def test_stopping_answers_what_waits_and_refuses_the_rest(tiny, spec):
             futures = submit(engine, image(0))
             await reach_device(tiny)
             futures += submit(engine, image(1), image(2))
-            stopping = asyncio.create_task(engine.stop())
+            stopping = asyncio.create_task(engine.stop(10))
             await asyncio.sleep(0)
             with pytest.raises(NotReady) as caught:
                 submit(engine, image(3))
@@ -205,7 +299,7 @@ def test_a_model_that_cannot_be_loaded(monkeypatch, spec, error, caplog):
         assert engine.state is State.FAILED
         assert engine.failure is error
         with pytest.raises(NotReady):
-            engine.runner("tiny")
+            engine.loaded("tiny")
 
     asyncio.run(run())
     assert ("Traceback" in caplog.text) == isinstance(error, KeyError)
@@ -229,7 +323,7 @@ def test_stopping_does_not_wait_for_a_model_that_loads(tiny, spec):
         engine = Engine([spec], ServerConfig(), Metrics())
         engine.start()
         await reach_device(tiny)
-        await asyncio.wait_for(engine.stop(), 5)
+        await asyncio.wait_for(engine.stop(1), 5)
         assert engine.alive
         tiny.gate.set()
         await asyncio.to_thread(engine._thread.join, 5)
@@ -241,7 +335,7 @@ def test_stopping_does_not_wait_for_a_model_that_loads(tiny, spec):
 def test_the_budget_admits_the_largest_image(tiny, spec):
     async def run(**settings):
         async with running(spec, **settings) as engine:
-            return engine.budgets["tiny"]
+            return engine.loaded("tiny").budget.tokens
 
     assert asyncio.run(run()) == 8192
     assert asyncio.run(run(max_resolution=2048)) == 128 * 128 + 1
@@ -259,3 +353,152 @@ def test_unknown_models_are_told_the_known(tiny, spec):
     with pytest.raises(UnknownModel) as caught:
         engine.spec("other")
     assert caught.value.limit == ["tiny"]
+
+
+def test_a_request_holds_its_room_until_it_is_queued_or_gives_up(tiny, spec):
+    async def run():
+        async with running(spec, max_queue_tokens=10) as engine:
+            with engine.room("tiny") as decoding:
+                decoding.take(5)
+                decoding.take(5)
+                with engine.room("tiny") as other, pytest.raises(QueueFull) as caught:
+                    other.take(5)
+                assert caught.value.value == 15
+            with pytest.raises(NotReady):
+                decoding.take(1)
+            with engine.room("tiny") as other:
+                other.take(100)
+
+    asyncio.run(run())
+
+
+def test_retry_after_is_the_time_that_the_queue_takes(tiny, spec):
+    async def run():
+        async with running(spec, max_queue_tokens=100) as engine:
+            engine._backlog.served("tiny", tokens=10, seconds=1)
+            forget_warm_up(tiny)
+            tiny.gate.clear()
+            futures = submit(engine, image(0))
+            await reach_device(tiny)
+            futures += submit(engine, *[image(1)] * 20)
+            with pytest.raises(QueueFull) as caught:
+                submit(engine, image(2))
+            assert caught.value.retry_after_s == 10
+            tiny.gate.set()
+            await asyncio.gather(*futures)
+
+    asyncio.run(run())
+
+
+def test_better_priorities_go_first(tiny, spec):
+    async def run():
+        async with running(spec, max_batch_tokens=5) as engine:
+            forget_warm_up(tiny)
+            tiny.gate.clear()
+            futures = submit(engine, image(0))
+            await reach_device(tiny)
+            later, sooner = image(1), image(2)
+            futures += submit(engine, later) + submit(engine, sooner, priority=1)
+            tiny.gate.set()
+            await asyncio.gather(*futures)
+        ran = [batch.patches for batch in tiny.batches]
+        assert torch.equal(ran[1], sooner.patches.patches)
+        assert torch.equal(ran[2], later.patches.patches)
+
+    asyncio.run(run())
+
+
+def test_a_stuck_worker_is_no_healthy_one(tiny, spec):
+    async def run():
+        async with running(spec, stuck_timeout=0.05) as engine:
+            forget_warm_up(tiny)
+            tiny.gate.clear()
+            futures = submit(engine, image(0))
+            await reach_device(tiny)
+            assert engine.health().ok
+            await asyncio.sleep(0.1)
+            health = engine.health()
+            assert not health.ok
+            assert "limit 0.05 s" in health.detail
+            with pytest.raises(TimeoutError):
+                await engine.probe(0.05)
+            tiny.gate.set()
+            await asyncio.gather(*futures)
+            await engine.probe(5)
+            assert engine.health().ok
+
+    asyncio.run(run())
+
+
+def test_stopping_waits_no_longer_than_it_may(tiny, spec):
+    async def run():
+        engine = Engine([spec], ServerConfig(), Metrics())
+        engine.start()
+        while engine.state is State.LOADING:
+            await asyncio.sleep(0.001)
+        forget_warm_up(tiny)
+        tiny.gate.clear()
+        futures = submit(engine, image(0))
+        await reach_device(tiny)
+        futures += submit(engine, image(1))
+        await engine.stop(0.05)
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [NotReady, NotReady]
+        tiny.gate.set()
+        await asyncio.to_thread(engine._thread.join, 5)
+
+    asyncio.run(run())
+
+
+def test_an_image_that_needs_more_memory_than_there_is(tiny, spec, monkeypatch):
+    monkeypatch.setattr(loading, "measure", lambda runner: MemoryModel(base=100, per_token=10))
+    monkeypatch.setattr(loading, "free_bytes", lambda device: 1100)
+
+    async def run():
+        async with running(spec, memory_fraction=0.5) as engine:
+            loaded = engine.loaded("tiny")
+            assert loaded.budget == Budget(tokens=45, memory_bytes=450)
+            loaded.check_fits(96, 112, 43)
+            with pytest.raises(ImageTooLarge) as caught:
+                loaded.check_fits(128, 128, 65)
+            assert (caught.value.limit, caught.value.value) == (45, 65)
+
+    asyncio.run(run())
+
+
+def test_an_image_whose_attention_needs_more_memory_than_there_is(tiny, spec):
+    memory = MemoryModel(base=100, per_token=1, per_token_squared=1)
+    loaded = loading.Loaded(None, memory, loading.make_budget(memory, 10_100, 8192))
+    loaded.check_fits(144, 144, 82)
+    with pytest.raises(ImageTooLarge, match="needs 10100 bytes of memory") as caught:
+        loaded.check_fits(160, 160, 100)
+    assert (caught.value.limit, caught.value.value) == (10_000, 10_100)
+
+
+def test_memory_for_nothing_at_all():
+    with pytest.raises(ValueError, match="the smallest needs 110: free some"):
+        loading.make_budget(MemoryModel(base=100, per_token=10), 105, 8192)
+
+
+def test_a_model_that_fails_to_load_leaves_the_others(monkeypatch, tiny, spec):
+    bad = dataclasses.replace(spec, name="bad")
+
+    def load(spec, *_):
+        if spec.name == "bad":
+            raise CheckpointError("bad.pth: truncated")
+        return tiny
+
+    monkeypatch.setattr(catalog, "load", load)
+
+    async def run():
+        async with running(bad, spec, allow_partial=True) as engine:
+            assert engine.models["bad"].status == "failed"
+            assert engine.models["bad"].detail == "CheckpointError: bad.pth: truncated"
+            assert engine.models["tiny"].status == "ready"
+            with pytest.raises(ModelUnavailable, match="could not be loaded") as caught:
+                engine.loaded("bad")
+            assert caught.value.limit == ["tiny"]
+            await submit(engine, image(0))[0]
+            await engine.probe(5)
+
+    asyncio.run(run())
