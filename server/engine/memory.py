@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-MOST_TOKENS = 1 << 40
+MOST_TOKENS = 1 << 40  # where the search ends if memory does not grow with an image
 
 Sample = tuple[Sequence[int], int]
 
