@@ -18,6 +18,7 @@ import torch
 
 from model.batch import PackedBatch
 from model.catalog import load_model, names, resolve
+from model.memory import PeakMeter
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0
@@ -51,12 +52,10 @@ def measure(model: str, weights: str | None, size: int, batch: int, threads: int
     module.warm_up()
     side = -(-size // config.stride) * config.stride
     images = [torch.randn(3, side, side) for _ in range(batch)]
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak that loading reached
-    before = _resident_bytes("VmRSS")
-    packed = PackedBatch.from_images(images, config.patch_size, config.stride)
+    with PeakMeter(torch.device("cpu")) as meter:
+        packed = PackedBatch.from_images(images, config.patch_size, config.stride)
+        module(packed)
     times: list[float] = []
-    module(packed)
-    peak = _resident_bytes("VmHWM") - before
     while len(times) < LEAST_RUNS or sum(times) < LEAST_SECONDS:
         start = time.perf_counter()
         module(packed)
@@ -70,7 +69,7 @@ def measure(model: str, weights: str | None, size: int, batch: int, threads: int
         median_ms=1e3 * median,
         fastest_ms=1e3 * min(times),
         images_per_second=batch / median,
-        peak_above_weights_bytes=peak,
+        peak_above_weights_bytes=meter.bytes,
     )
 
 
@@ -114,12 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
     return 0
-
-
-def _resident_bytes(field: str) -> int:
-    """``VmRSS`` now, ``VmHWM`` at its highest, as Linux counts them, in KiB."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,146 @@
+"""How much memory a device has left, and how much a piece of work takes at its peak."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+
+if sys.platform != "win32":
+    import resource
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+class PeakMeter:
+    """``with PeakMeter(device) as meter: ...``, then ``meter.bytes``.
+
+    That is the device's peak during the block above what it held at its beginning. On a CPU it is
+    the growth of the process's resident set, whichever thread caused it: what the allocator kept
+    from earlier work and uses again does not count; ``release_unused`` first makes it count. Where
+    the kernel does not let the high-water mark be reset, the mark of the whole process stands in
+    for the block's, so that the figure is too high rather than too low; without ``/proc``, all
+    that can be told is by how much the block raised that mark.
+    """
+
+    bytes: int
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __enter__(self) -> Self:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+        else:
+            with suppress(OSError):
+                (PROC / "self/clear_refs").write_text("5")
+            self._before = _status().get("VmRSS", _highest_resident())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self._device)
+        else:
+            peak = _highest_resident()
+        self.bytes = max(0, peak - self._before)
+
+
+def release_unused(device: torch.device) -> None:
+    """Give back what allocators keep of freed memory, where they can be told to."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can be allocated on the device before it, or a limit of this process, is exceeded.
+
+    On a CPU: the least of the machine's available memory, what is left of the limits of the
+    process's control groups (page cache that can be dropped counts as free), and what is left of
+    its limits of address space and data.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + reserved
+    return max(0, min([_available(), *_left_of_cgroups(), *_left_of_rlimits()]))
+
+
+def _available() -> int:
+    with suppress(OSError, KeyError):
+        return _kilobytes(PROC / "meminfo")["MemAvailable"]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - _highest_resident()
+
+
+def _left_of_cgroups() -> Iterator[int]:
+    """Of every group that the process is in: a limit may be set at any level."""
+    try:
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, names = CGROUPS, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = CGROUPS / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = root / path.strip("/")
+        # In a container the path may be the host's, and the container's own group the root here.
+        for directory in (group, *group.parents):
+            if directory.is_relative_to(root):
+                with suppress(OSError, KeyError, ValueError):  # no such file, or the limit "max"
+                    limit, used = (int((directory / name).read_text()) for name in names[:2])
+                    yield limit - used + _cache(directory / "memory.stat", names[2])
+
+
+def _cache(stat: Path, field: str) -> int:
+    return int(dict(line.split() for line in stat.read_text().splitlines())[field])
+
+
+def _left_of_rlimits() -> Iterator[int]:
+    if sys.platform == "win32":
+        return
+    used = _status()
+    for limit, field in (resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            yield soft - used.get(field, 0)
+
+
+def _status() -> dict[str, int]:
+    try:
+        return _kilobytes(PROC / "self/status")
+    except OSError:
+        return {}
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    """The fields that are in kB, in bytes."""
+    lines = (line.split() for line in path.read_text().splitlines() if line.endswith("kB"))
+    return {name.rstrip(":"): 1024 * int(size) for name, size, _ in lines}
+
+
+def _highest_resident() -> int:
+    if (peak := _status().get("VmHWM")) is not None:
+        return peak
+    if sys.platform == "win32":
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,88 @@
+"""What a batch will take of the device's memory, as a curve through what was measured."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+MOST_TOKENS = 1 << 40  # where the search ends if memory does not grow with an image
+
+Sample = tuple[Sequence[int], int]
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """Predicted peak above the weights of a batch of images of n tokens each, in bytes.
+
+    It is ``base + Σ (per_token · n + per_token_squared · n²)``.
+    """
+
+    base: int
+    per_token: float
+    per_token_squared: float = 0.0
+
+    def cost(self, tokens: int) -> int:
+        """What one image adds to a batch; a batch has ``base`` on top."""
+        return math.ceil(self.per_token * tokens + self.per_token_squared * tokens**2)
+
+    def predict(self, lengths: Sequence[int]) -> int:
+        """The peak of a batch of images of so many tokens."""
+        return self.base + sum(self.cost(tokens) for tokens in lengths)
+
+
+def fit(samples: Sequence[Sample], *, quadratic: bool) -> MemoryModel:
+    """The curve, with no negative coefficient, through (lengths of the images, peak in bytes).
+
+    By least squares; of samples with the same lengths the highest counts. Then ``base`` is raised
+    until no sample is above the curve.
+
+    Args:
+        samples: batches as measured.
+        quadratic: whether memory may grow with the square of an image's tokens.
+
+    Raises:
+        ValueError: if the samples are too few, or too much alike, to tell the coefficients apart.
+    """
+    peaks: dict[tuple[int, ...], int] = {}
+    for lengths, peak in samples:
+        key = tuple(sorted(lengths))
+        peaks[key] = max(peak, peaks.get(key, 0))
+    powers = range(3 if quadratic else 2)
+    terms = np.array([_terms(lengths)[: len(powers)] for lengths in peaks], dtype=float)
+    if not peaks or np.linalg.matrix_rank(terms / terms.max(axis=0)) < len(powers):
+        raise ValueError(
+            f"{len(powers)} coefficients need as many samples of different tokens, "
+            f"not {len(samples)} of {sorted(peaks)}"
+        )
+    coefficients = _least_squares(terms, np.array(list(peaks.values()), dtype=float))
+    base, per_token, *squared = coefficients.tolist()
+    curve = MemoryModel(math.ceil(base), per_token, *squared)
+    shortfall = max(peak - curve.predict(lengths) for lengths, peak in peaks.items())
+    return MemoryModel(curve.base + max(0, shortfall), per_token, *squared)
+
+
+def largest_image(model: MemoryModel, available: int) -> int:
+    """Tokens of the largest image whose batch of one fits into the bytes; 0 if none does."""
+    return max(0, bisect_right(range(MOST_TOKENS), available, key=lambda n: model.predict([n])) - 1)
+
+
+def _terms(lengths: Sequence[int]) -> tuple[int, int, int]:
+    return 1, sum(lengths), sum(tokens**2 for tokens in lengths)
+
+
+def _least_squares(terms: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """Non-negative coefficients: the best of all choices of those that are not zero."""
+    scale = terms.max(axis=0)
+    columns = range(terms.shape[1])
+    best, least = np.zeros(len(columns)), math.inf
+    for size in range(len(columns), -1, -1):
+        for kept in map(list, combinations(columns, size)):
+            trial = np.zeros(len(columns))
+            trial[kept] = np.linalg.lstsq(terms[:, kept] / scale[kept], peaks, rcond=None)[0]
+            error = float(np.square(terms / scale @ trial - peaks).sum())
+            if (trial >= 0).all() and error < least:
+                best, least = trial / scale, error
+    return best
