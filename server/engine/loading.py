@@ -12,7 +12,7 @@ import torch
 from model.catalog import ModelSpec
 from model.memory import PeakMeter, free_bytes, release_unused
 from server.config import ServerConfig
-from server.engine.memory import MemoryModel, fit
+from server.engine.memory import MemoryModel, Sample, fit
 from server.engine.runner import Runner
 from server.engine.scheduler import Budget
 from server.errors import ImageTooLarge
@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 # Beyond this a batch only takes longer: the device is full.
 ENOUGH_TOKENS = {"cpu": 8192, "cuda": 65_536}
-MEASURED_SIDES = (224, 384, 512)
+# The larger, the better the curve; three are needed where attention makes it a parabola.
+MEASURED_SIDES = (224, 384, 512, 1024)
+LEAST_SAMPLES = 3
+MEASURED_ENOUGH_S = 1.0
 
 
 class Status(StrEnum):
@@ -146,8 +149,11 @@ def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budg
 
 def measure(runner: Runner) -> MemoryModel:
     """What batches of the model take, from forward passes over a few small images."""
-    samples = []
+    samples: list[Sample] = []
+    start = time.monotonic()
     for side in MEASURED_SIDES:
+        if len(samples) >= LEAST_SAMPLES and time.monotonic() - start > MEASURED_ENOUGH_S:
+            break
         side = runner.largest_side(side)
         image = runner.pack(torch.zeros(3, side, side, dtype=torch.uint8))
         release_unused(runner.device)
