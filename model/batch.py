@@ -120,7 +120,7 @@ def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
     if image.dtype == torch.uint8 and image.device.type == "cpu":
         # In NumPy, because torch would start a thread pool of its own in every caller's thread.
         window = (3, patch_size, patch_size)
-        cut = sliding_window_view(image.numpy(), window)[0, ::stride, ::stride]
+        cut = sliding_window_view(image.numpy(), window, writeable=True)[0, ::stride, ::stride]
         return torch.from_numpy(cut.reshape(-1, 3 * patch_size * patch_size))
     tiles = image.unfold(1, patch_size, stride).unfold(2, patch_size, stride)
     return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3 * patch_size * patch_size)
