@@ -124,7 +124,8 @@ class Worker:
         model = requests[0].model
         crowded = is_out_of_memory(error)
         self._metrics.batch_retries.labels(model, "memory" if crowded else "exception").inc()
-        logger.error(
+        logger.log(
+            logging.WARNING if crowded else logging.ERROR,
             "model %s failed on a batch of %d (%s): %s: %s",
             model, len(requests), ", ".join(request.terms.request_id for request in requests),
             type(error).__name__, error, exc_info=None if crowded else error,
