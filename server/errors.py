@@ -2,7 +2,7 @@
 
 ServerError
 ├── BadRequest (4xx: the request must change)
-│   ├── InvalidParameter      422  a query parameter outside its range
+│   ├── InvalidParameter      422  a query parameter or header outside its range
 │   ├── UnknownModel          404
 │   ├── EmptyBody             422  nothing to look at
 │   ├── MissingFile           422  multipart without a `file` field
@@ -25,6 +25,8 @@ ServerError
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from server import request_id
+
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -35,21 +37,30 @@ class ServerError(Exception):
         detail: what happened, for a person.
         limit: what would have been accepted: a bound, or the list of choices.
         value: what the request had instead.
-        parameter: the query parameter or form field at fault.
+        parameter: the query parameter, header or form field at fault.
+        retry_after_s: when to try again; by default what is usual for such a failure.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: ClassVar[str] = "internal-error"
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(
-        self, detail: str, *, limit: Any = None, value: Any = None, parameter: str | None = None
+        self,
+        detail: str,
+        *,
+        limit: Any = None,
+        value: Any = None,
+        parameter: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.limit = limit
         self.value = value
         self.parameter = parameter
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
         self.file: str | None = None
 
     def problem(self) -> dict[str, Any]:
@@ -60,6 +71,7 @@ class ServerError(Exception):
             "limit": self.limit,
             "value": self.value,
             "file": self.file,
+            "retry_after_s": self.retry_after_s,
         }
         return problem(self.status, detail, self.slug) | {
             name: member for name, member in members.items() if member is not None
@@ -70,7 +82,9 @@ def problem(status: int, detail: str, slug: str | None = None) -> dict[str, Any]
     """The members that every problem has; without a ``slug`` the status says it all."""
     title = HTTPStatus(status).phrase if slug is None else slug.replace("-", " ").capitalize()
     kind = "about:blank" if slug is None else f"urn:vimserve:problem:{slug}"
-    return {"type": kind, "title": title, "status": int(status), "detail": detail}
+    members = {"type": kind, "title": title, "status": int(status), "detail": detail}
+    name = request_id.current.get()
+    return members if name is None else members | {"request_id": name}
 
 
 class BadRequest(ServerError):
@@ -81,7 +95,7 @@ class BadRequest(ServerError):
 
 
 class InvalidParameter(BadRequest):
-    """A query parameter has a value that is not accepted."""
+    """A query parameter or header has a value that is not accepted."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-parameter"
@@ -161,7 +175,7 @@ class Overloaded(ServerError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "overloaded"
-    retry_after_s: ClassVar[int | None] = 1
+    retry_after_s: int | None = 1
 
 
 class QueueFull(Overloaded):

@@ -14,6 +14,7 @@ RESOLUTIONS = (224, 512, 1024, 1248)
 # A second series per metric, which nothing here needs.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+BYTES = tuple(2**power for power in range(20, 38))
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -52,23 +53,61 @@ class Metrics:
         self.batch_images = Histogram(
             "vimserve_batch_images",
             "Images in a batch",
+            ["model"],
             buckets=[2**power for power in range(9)],
             registry=registry,
         )
         self.batch_tokens = Histogram(
             "vimserve_batch_tokens",
             "Tokens in a batch",
+            ["model"],
             buckets=[2**power for power in range(6, 18)],
             registry=registry,
         )
         self.queue_depth = Gauge(
             "vimserve_queue_depth", "Images that wait", ["model"], registry=registry
         )
+        self.queue_tokens = Gauge(
+            "vimserve_queue_tokens", "Tokens that wait", ["model"], registry=registry
+        )
+        self.tokens = Counter(
+            "vimserve_tokens", "Tokens that the device has run", ["model"], registry=registry
+        )
+        self.batch_retries = Counter(
+            "vimserve_batch_retries",
+            "Batches that were run again in parts, by what went wrong",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self.batch_peak_memory_bytes = Histogram(
+            "vimserve_batch_peak_memory_bytes",
+            "Peak of a batch above what the weights hold, by the side of the square that has the "
+            "area of its largest input",
+            ["model", "resolution"],
+            buckets=BYTES,
+            registry=registry,
+        )
+        self.batch_predicted_memory_bytes = Histogram(
+            "vimserve_batch_predicted_memory_bytes",
+            "What the memory model expected of vimserve_batch_peak_memory_bytes",
+            ["model", "resolution"],
+            buckets=BYTES,
+            registry=registry,
+        )
+        self.device_busy_seconds = Counter(
+            "vimserve_device_busy_seconds",
+            "Time that the device has run batches",
+            ["device"],
+            registry=registry,
+        )
         self.inflight = Gauge(
             "vimserve_inflight", "Requests that are being answered", registry=registry
         )
         self.rejected = Counter(
-            "vimserve_rejected", "Requests refused, by reason", ["reason"], registry=registry
+            "vimserve_rejected",
+            "Requests refused or failed, by reason",
+            ["reason"],
+            registry=registry,
         )
         self.model_info = Gauge(
             "vimserve_model_info",

@@ -15,6 +15,7 @@ from server.engine.request import Answer
 from server.engine.runner import Runner
 from server.errors import ServerError
 from server.metrics import Metrics
+from server.options import Options
 from server.postprocess import top_k
 from server.prepare import Limits, Prepared, classes_wanted, prepare, transform_for
 from server.schemas import (
@@ -35,13 +36,13 @@ class Task:
     """What a request asks for, checked before its body is read.
 
     Attributes:
-        arrived: when the head of the request was there, on the monotonic clock.
+        options: how long, and how urgently, it is wanted.
     """
 
     runner: Runner
     transform: Transform
     top_k: int
-    arrived: float
+    options: Options
 
 
 class Pipeline:
@@ -57,8 +58,8 @@ class Pipeline:
         """End the decoding threads."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
-    def plan(self, spec: ModelSpec, query: ClassifyQuery) -> Task:
-        """What ``query`` asks of the model.
+    def plan(self, spec: ModelSpec, query: ClassifyQuery, options: Options) -> Task:
+        """What ``query`` and ``options`` ask of the model.
 
         Raises:
             InvalidParameter, NotReady.
@@ -67,7 +68,7 @@ class Pipeline:
             top_k=classes_wanted(query.top_k, len(spec.labels)),
             transform=transform_for(spec, query.resolution, query.fit, self.config.max_resolution),
             runner=self.engine.runner(spec.name),
-            arrived=time.monotonic(),
+            options=options,
         )
 
     async def classify(self, task: Task, uploads: Sequence[Upload]) -> ClassifyResponse:
@@ -78,11 +79,12 @@ class Pipeline:
         """
         spec = task.runner.spec
         began = time.monotonic()
-        deadline = began + self.config.request_timeout
         prepared = await self._prepare_all(task, uploads)
         submitted = time.monotonic()
         images = [(image.patches, image.tokens) for image in prepared]
-        answers = await asyncio.gather(*self.engine.submit(spec.name, images, deadline))
+        answers = await asyncio.gather(
+            *self.engine.submit(spec.name, images, task.options.deadline)
+        )
         answered = time.monotonic()
         results = [
             _result(task, upload, image, answer)
@@ -97,7 +99,7 @@ class Pipeline:
             queue=max(_ms(answered - submitted - inference_s), 0.0),
             inference=_ms(inference_s),
             postprocess=_ms(done - answered),
-            total=_ms(done - task.arrived),
+            total=_ms(done - task.options.arrived),
         )
         self.metrics.observe_stages(spec.name, timing)
         return ClassifyResponse(

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
@@ -31,6 +32,22 @@ class State(StrEnum):
     READY = "ready"
     STOPPING = "stopping"
     FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether the worker is there to answer, and why not."""
+
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """Where a model is in its life; ``detail`` says why it failed."""
+
+    state: State
+    detail: str | None = None
 
 
 class Engine:
@@ -75,22 +92,50 @@ class Engine:
         """Whether the worker is there to answer."""
         return self._thread.is_alive()
 
+    @property
+    def states(self) -> dict[str, ModelState]:
+        """The state of every model, the default first."""
+        if self.failure is not None:
+            failed = ModelState(State.FAILED, str(self.failure))
+            return dict.fromkeys(self.specs, failed)
+        return {
+            name: ModelState(State.READY if name in self.runners else State.LOADING)
+            for name in self.specs
+        }
+
+    def health(self) -> Health:
+        """Whether the worker lives."""
+        alive = self._thread.is_alive()
+        return Health(alive, "the worker is alive" if alive else "the worker has died")
+
+    async def probe(self, timeout_s: float) -> None:
+        """Run an image through every model.
+
+        Raises:
+            ServerError: if one of them does not answer.
+        """
+        deadline = time.monotonic() + timeout_s
+        for name, runner in self.runners.items():
+            patch = self.specs[name].config.patch_size
+            blank = runner.pack(torch.zeros(3, patch, patch, dtype=torch.uint8))
+            await self.submit(name, [(blank, runner.tokens(patch, patch))], deadline)[0]
+
     def start(self) -> None:
         """Begin to load the models; ``state`` turns to ready when they are warm."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    async def stop(self) -> None:
+    async def stop(self, timeout_s: float | None = None) -> None:
         """Refuse new requests, answer those that wait, end the worker.
 
-        A model that is still loading is not waited for.
+        A model that is still loading is not waited for, nor the worker longer than ``timeout_s``.
         """
         with self._changed:
             loading = self.state is State.LOADING
             self.state = State.STOPPING
             self._changed.notify()
         if not loading:
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, timeout_s)
 
     def spec(self, model: str | None) -> ModelSpec:
         """The model of that name, or the default.
@@ -190,8 +235,8 @@ class Engine:
 
     def _run(self, requests: list[Req]) -> None:
         tokens = sum(request.tokens for request in requests)
-        self._metrics.batch_images.observe(len(requests))
-        self._metrics.batch_tokens.observe(tokens)
+        self._metrics.batch_images.labels(requests[0].model).observe(len(requests))
+        self._metrics.batch_tokens.labels(requests[0].model).observe(tokens)
         start = time.monotonic()
         try:
             logits = self.runners[requests[0].model].run([request.image for request in requests])
