@@ -9,12 +9,15 @@ from fastapi import FastAPI
 from model.catalog import ModelSpec, resolve
 from server import __version__
 from server.config import ServerConfig
+from server.drain import Drain
 from server.engine.engine import Engine
+from server.gpu_memory import GpuMemory
 from server.handlers import add_error_handlers
 from server.metrics import Metrics
 from server.observe import Observe
 from server.openapi import openapi
 from server.pipeline import Pipeline
+from server.probe import SharedProbe
 from server.routes import health, native
 
 
@@ -33,7 +36,9 @@ def create_app(
     Raises:
         ValueError, CheckpointError: as ``model.catalog.resolve``.
     """
-    metrics = Metrics()
+    metrics, drain = Metrics(), Drain(config.drain_timeout)
+    if config.device.startswith("cuda"):
+        metrics.registry.register(GpuMemory(config.device))
     engine = Engine(specs or [resolve(name) for name in config.model], config, metrics, on_failure)
     pipeline = Pipeline(config, engine, metrics)
 
@@ -41,7 +46,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
-        await engine.stop(config.request_timeout)
+        await engine.stop(drain.left_s)
         pipeline.close()
 
     app = FastAPI(
@@ -51,7 +56,9 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
-    app.add_middleware(Observe, metrics=metrics)
+    app.state.drain = drain
+    app.state.probe = SharedProbe(engine.probe, config.request_timeout)
+    app.add_middleware(Observe, metrics=metrics, drain=drain)
     add_error_handlers(app, metrics)
     app.include_router(native.router)
     app.include_router(health.router)

@@ -115,10 +115,6 @@ class ServerConfig(Config):
         le=1,
         description="share of the device's free memory that one batch may take",
     )
-    allow_partial: bool = Field(
-        default=False,
-        description="serve although some of the models could not be loaded",
-    )
     max_queue_tokens: Positive = Field(
         default=131_072,
         description="most tokens that wait for one model; beyond it the answer is 429",
@@ -131,7 +127,17 @@ class ServerConfig(Config):
         default=60,
         gt=0,
         allow_inf_nan=False,
-        description="seconds until a request is answered with 504",
+        description="seconds until a request is answered with 504, unless it says another number",
+    )
+    drain_timeout: float = Field(
+        default=30,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds that requests under way may take once a signal ends the server",
+    )
+    allow_partial: bool = Field(
+        default=False,
+        description="serve the models that load when others do not, instead of ending",
     )
     stuck_timeout: float = Field(
         default=120,
@@ -147,6 +153,9 @@ class ServerConfig(Config):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe messages that are logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="a line of text, or an object of JSON, per message"
     )
 
 

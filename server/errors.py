@@ -2,7 +2,7 @@
 
 ServerError
 ├── BadRequest (4xx: the request must change)
-│   ├── InvalidParameter      422  a query parameter outside its range
+│   ├── InvalidParameter      422  a query parameter or header outside its range
 │   ├── UnknownModel          404
 │   ├── EmptyBody             422  nothing to look at
 │   ├── MissingFile           422  multipart without a `file` field
@@ -27,6 +27,8 @@ ServerError
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from server import request_id
+
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -37,7 +39,8 @@ class ServerError(Exception):
         detail: what happened, for a person.
         limit: what would have been accepted: a bound, or the list of choices.
         value: what the request had instead.
-        parameter: the query parameter or form field at fault.
+        parameter: the query parameter, header or form field at fault.
+        retry_after_s: when to try again; by default what is usual for such a failure.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -58,9 +61,9 @@ class ServerError(Exception):
         self.limit = limit
         self.value = value
         self.parameter = parameter
-        self.file: str | None = None
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
+        self.file: str | None = None
 
     def problem(self) -> dict[str, Any]:
         """The body of the answer."""
@@ -70,6 +73,7 @@ class ServerError(Exception):
             "limit": self.limit,
             "value": self.value,
             "file": self.file,
+            "retry_after_s": self.retry_after_s,
         }
         return problem(self.status, detail, self.slug) | {
             name: member for name, member in members.items() if member is not None
@@ -80,7 +84,9 @@ def problem(status: int, detail: str, slug: str | None = None) -> dict[str, Any]
     """The members that every problem has; without a ``slug`` the status says it all."""
     title = HTTPStatus(status).phrase if slug is None else slug.replace("-", " ").capitalize()
     kind = "about:blank" if slug is None else f"urn:vimserve:problem:{slug}"
-    return {"type": kind, "title": title, "status": int(status), "detail": detail}
+    members = {"type": kind, "title": title, "status": int(status), "detail": detail}
+    name = request_id.current.get()
+    return members if name is None else members | {"request_id": name}
 
 
 class BadRequest(ServerError):
@@ -91,7 +97,7 @@ class BadRequest(ServerError):
 
 
 class InvalidParameter(BadRequest):
-    """A query parameter has a value that is not accepted."""
+    """A query parameter or header has a value that is not accepted."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-parameter"

@@ -17,6 +17,7 @@ RESOLUTIONS = (224, 512, 1024, 1248)
 # A second series per metric, which nothing here needs.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+BYTES = tuple(2**power for power in range(20, 38))
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -76,28 +77,60 @@ class Metrics:
         self.batch_images = Histogram(
             "vimserve_batch_images",
             "Images in a batch",
+            ["model"],
             buckets=[2**power for power in range(9)],
             registry=registry,
         )
         self.batch_tokens = Histogram(
             "vimserve_batch_tokens",
             "Tokens in a batch",
+            ["model"],
             buckets=[2**power for power in range(6, 18)],
             registry=registry,
         )
         self.queue_depth = Gauge(
             "vimserve_queue_depth", "Images that wait", ["model"], registry=registry
         )
+        self.queue_tokens = Gauge(
+            "vimserve_queue_tokens", "Tokens that wait", ["model"], registry=registry
+        )
+        self.tokens = Counter(
+            "vimserve_tokens", "Tokens that the device has run", ["model"], registry=registry
+        )
+        self.batch_retries = Counter(
+            "vimserve_batch_retries",
+            "Batches that were run again in parts, by what went wrong",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self.batch_peak_memory_bytes = Histogram(
+            "vimserve_batch_peak_memory_bytes",
+            "Peak of a batch above what the weights hold, by the side of the square that has the "
+            "area of its largest input",
+            ["model", "resolution"],
+            buckets=BYTES,
+            registry=registry,
+        )
+        self.batch_predicted_memory_bytes = Histogram(
+            "vimserve_batch_predicted_memory_bytes",
+            "What the memory model expected of vimserve_batch_peak_memory_bytes",
+            ["model", "resolution"],
+            buckets=BYTES,
+            registry=registry,
+        )
+        self.device_busy_seconds = Counter(
+            "vimserve_device_busy_seconds",
+            "Time that the device has run batches",
+            ["device"],
+            registry=registry,
+        )
         self.inflight = Gauge(
             "vimserve_inflight", "Requests that are being answered", registry=registry
         )
         self.rejected = Counter(
-            "vimserve_rejected", "Requests refused, by reason", ["reason"], registry=registry
-        )
-        self.batch_retries = Counter(
-            "vimserve_batch_retries",
-            "Batches run again in smaller ones, by reason",
-            ["model", "reason"],
+            "vimserve_rejected",
+            "Requests refused or failed, by reason",
+            ["reason"],
             registry=registry,
         )
         self.model_info = Gauge(
@@ -110,11 +143,17 @@ class Metrics:
     def show_queue(self, model: str, load: Load) -> None:
         """Tell what waits for a model."""
         self.queue_depth.labels(model).set(load.images)
+        self.queue_tokens.labels(model).set(load.tokens)
 
     def observe_batch(self, batch: BatchFigures) -> None:
         """Count a batch that has run."""
-        self.batch_images.observe(batch.images)
-        self.batch_tokens.observe(batch.tokens)
+        model, resolution = batch.model, resolution_bucket(*batch.largest)
+        self.batch_images.labels(model).observe(batch.images)
+        self.batch_tokens.labels(model).observe(batch.tokens)
+        self.tokens.labels(model).inc(batch.tokens)
+        self.device_busy_seconds.labels(batch.device).inc(batch.seconds)
+        self.batch_peak_memory_bytes.labels(model, resolution).observe(batch.peak_bytes)
+        self.batch_predicted_memory_bytes.labels(model, resolution).observe(batch.predicted_bytes)
 
     def observe_stages(self, model: str, timing: Timing) -> None:
         """Count where the time of a request went."""

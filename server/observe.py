@@ -1,10 +1,15 @@
-"""One log line and one count per request."""
+"""The name of every request, one log line and one count of it."""
 
 import logging
 import time
+from typing import Any
+from urllib.parse import quote
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server import request_id
+from server.drain import Drain
 from server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -17,9 +22,10 @@ class Observe:
     must not become labels) and ``resolution`` once it has an answer.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
         self.app = app
         self.metrics = metrics
+        self.drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and watch the answer."""
@@ -29,11 +35,18 @@ class Observe:
         status = 500
         state = scope.setdefault("state", {})
         inference = scope["method"] == "POST"
+        name = request_id.accept(Headers(scope=scope).get(request_id.HEADER))
+        # For good: what is raised from here is answered and logged further out, in this context.
+        request_id.current.set(name)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[request_id.HEADER] = name
+                if self.drain.stopping:
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
@@ -45,14 +58,18 @@ class Observe:
             seconds = time.monotonic() - start
             if inference:
                 self._count(state, status, seconds)
+            facts: dict[str, Any] = {
+                "method": scope["method"],
+                "path": quote(scope["path"]),
+                "status": status,
+                "duration_ms": round(seconds * 1000, 3),
+                "model": state.get("model", ""),
+            }
             logger.log(
                 logging.INFO if inference else logging.DEBUG,
-                "%s %s %d %.0f ms %s",
-                scope["method"],
-                scope["path"],
-                status,
-                seconds * 1000,
-                state.get("model", ""),
+                "%(method)s %(path)s %(status)d %(duration_ms).0f ms %(model)s",
+                facts,
+                extra=facts,
             )
 
     def _count(self, state: dict[str, str], status: int, seconds: float) -> None:

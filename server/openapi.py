@@ -5,14 +5,22 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from server import request_id
 from server.errors import PROBLEM_JSON
 from server.schemas import Problem
 
+_REQUEST_ID = {
+    "description": "what the client called its request, or the name that the server gave it",
+    "schema": {"type": "string"},
+    "example": "0b0f5d9c1c2f4f0e8a4e2d6f3f0d6a11",
+}
 _TEMPLATE = "#/components/schemas/{model}"
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document with its own validation errors replaced by ours."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -24,9 +32,17 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for status, response in operation["responses"].items():
+                response["headers"] = {request_id.HEADER: _REQUEST_ID}
                 if int(status) >= 400 and path.startswith("/v1"):
                     response["content"] = {PROBLEM_JSON: reference}
+    app.openapi_schema = document
     return document
+
+
+def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
+    """The names that an operation knows in its ``query`` or ``header``."""
+    operation = app.openapi()["paths"][path][method.lower()]
+    return [known["name"] for known in operation.get("parameters", []) if known["in"] == place]
 
 
 if __name__ == "__main__":

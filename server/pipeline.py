@@ -12,9 +12,10 @@ from server.config import ServerConfig
 from server.engine.backlog import Room
 from server.engine.engine import Engine
 from server.engine.loading import Loaded
-from server.engine.request import Answer, Image, Terms
+from server.engine.request import Answer, Image
 from server.errors import ServerError
 from server.metrics import Metrics
+from server.options import Options
 from server.postprocess import top_k
 from server.prepare import Limits, classes_wanted, prepare, transform_for
 from server.schemas import (
@@ -33,13 +34,13 @@ class Task:
     """What a request asks for, checked before its body is read.
 
     Attributes:
-        arrived: when the head of the request was there, on the monotonic clock.
+        options: how long, and how urgently, it is wanted.
     """
 
     model: Loaded
     transform: Transform
     top_k: int
-    arrived: float
+    options: Options
 
 
 class Pipeline:
@@ -57,8 +58,8 @@ class Pipeline:
         for pool in (self._decoders, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def plan(self, spec: ModelSpec, query: ClassifyQuery) -> Task:
-        """What ``query`` asks of the model.
+    def plan(self, spec: ModelSpec, query: ClassifyQuery, options: Options) -> Task:
+        """What ``query`` and ``options`` ask of the model.
 
         Raises:
             InvalidParameter, NotReady.
@@ -67,7 +68,7 @@ class Pipeline:
             top_k=classes_wanted(query.top_k, len(spec.labels)),
             transform=transform_for(spec, query.resolution, query.fit, self.config.max_resolution),
             model=self.engine.loaded(spec.name),
-            arrived=time.monotonic(),
+            options=options,
         )
 
     async def classify(self, task: Task, uploads: Sequence[Upload]) -> ClassifyResponse:
@@ -78,11 +79,10 @@ class Pipeline:
         """
         spec = task.model.runner.spec
         began = time.monotonic()
-        deadline = began + self.config.request_timeout
         with self.engine.room(spec.name) as room:
             images = await self._prepare_all(task, uploads, room)
             submitted = time.monotonic()
-            waiting = self.engine.submit(room, images, Terms(deadline))
+            waiting = self.engine.submit(room, images, task.options)
         answers = await _all(waiting)
         answered = time.monotonic()
         results = await asyncio.get_running_loop().run_in_executor(
@@ -97,7 +97,7 @@ class Pipeline:
             queue=max(_ms(answered - submitted - inference_s), 0.0),
             inference=_ms(inference_s),
             postprocess=_ms(done - answered),
-            total=_ms(done - task.arrived),
+            total=_ms(done - task.options.arrived),
         )
         self.metrics.observe_stages(spec.name, timing)
         return ClassifyResponse(

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from model.transform import Fit
+from server.numbers import whole_number
 
 
 class ClassifyQuery(BaseModel):
@@ -15,7 +16,7 @@ class ClassifyQuery(BaseModel):
     model: str | None = Field(
         default=None, description="one of `GET /v1/models`; by default the first of them"
     )
-    top_k: int | None = Field(
+    top_k: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
         default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
     )
     resolution: Annotated[
@@ -131,6 +132,8 @@ class ModelInfo(BaseModel):
     """A model that is served."""
 
     name: str
+    status: str = Field(description="`loading`, `ready` or `failed`")
+    detail: str | None = Field(default=None, description="why it failed")
     family: str
     task: str
     parameters: int
@@ -150,6 +153,7 @@ class ModelList(BaseModel):
                 "models": [
                     {
                         "name": "vim-tiny",
+                        "status": "ready",
                         "family": "vim",
                         "task": "classify",
                         "parameters": 7_148_008,
@@ -174,10 +178,25 @@ class ModelList(BaseModel):
     models: list[ModelInfo]
 
 
-class Status(BaseModel):
-    """Answer of the health checks."""
+class Health(BaseModel):
+    """Whether the server can answer at all."""
 
-    status: str
+    status: Literal["alive", "dead"]
+    detail: str
+
+
+class ModelStatus(BaseModel):
+    """Where a model is in its life."""
+
+    status: str = Field(description="`loading`, `ready` or `failed`")
+    detail: str | None = Field(default=None, description="why it failed")
+
+
+class Readiness(BaseModel):
+    """Whether requests for inference are answered."""
+
+    status: str = Field(description="`loading`, `ready`, `stopping` or `failed`")
+    models: dict[str, ModelStatus]
 
 
 class Problem(BaseModel):
@@ -193,6 +212,7 @@ class Problem(BaseModel):
                 "parameter": "top_k",
                 "limit": 1000,
                 "value": 2000,
+                "request_id": "0b0f5d9c1c2f4f0e8a4e2d6f3f0d6a11",
             }
         }
     )
@@ -202,10 +222,16 @@ class Problem(BaseModel):
     status: int
     detail: str
     parameter: str | None = Field(
-        default=None, description="query parameter or form field at fault"
+        default=None, description="query parameter, header or form field at fault"
     )
     limit: Any = Field(default=None, description="what is accepted: a bound, or the choices")
     value: Any = Field(default=None, description="what the request had")
     file: str | None = Field(
         default=None, description="the upload at fault, in a multipart request"
+    )
+    retry_after_s: int | None = Field(
+        default=None, description="seconds after which the same request may succeed, as Retry-After"
+    )
+    request_id: str | None = Field(
+        default=None, description="name of the request in the server's log, as X-Request-Id"
     )

@@ -6,11 +6,12 @@ import signal
 import socket
 
 import torch
-import uvicorn
 
 from model.catalog import resolve
 from server.app import create_app
 from server.config import ServerConfig
+from server.http_server import http_server
+from server.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
@@ -27,49 +28,27 @@ def serve(config: ServerConfig) -> int:
     specs = [resolve(name) for name in config.model]
     # Taken before the models load, so that a port in use is known at once.
     listener = _listen(config.host, config.port)
-    _configure_logging(config.log_level.upper())
+    configure_logging(config.log_level.upper(), config.log_format)
 
-    def leave(*_: object) -> None:
+    def leave() -> None:
         server.should_exit = True
 
     app = create_app(config, specs, on_failure=leave)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=round(config.request_timeout) + 1,
-        )
-    )
-    # uvicorn raises the signal again once it has shut down in good order, and that is no failure.
-    signal.signal(signal.SIGTERM, leave)
+    server = http_server(app)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)  # uvicorn does so too, a moment later
     host, port = listener.getsockname()[:2]
     logger.info("loading %s", ", ".join(spec.name for spec in specs))
     logger.info("listening on http://%s:%d, try /docs", f"[{host}]" if ":" in host else host, port)
-    status = 0
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        status = 130
+    server.run(sockets=[listener])
     engine = app.state.engine
     if engine.failure is not None:
         raise ValueError(engine.failure) from engine.failure
     if engine.alive:
-        # A model still loads, and its thread would crash if the interpreter went first.
+        # A model still loads or hangs, and its thread would crash if the interpreter went first.
         logging.shutdown()
-        os._exit(status)
-    return status
-
-
-def _configure_logging(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # Not the root's: libraries that have handlers of their own would say everything twice.
-    for name, least in (("server", level), ("model", level), ("uvicorn", "WARNING")):
-        named = logging.getLogger(name)
-        named.addHandler(handler)
-        named.setLevel(least)
+        os._exit(0)
+    return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:

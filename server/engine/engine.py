@@ -10,13 +10,15 @@ from enum import StrEnum
 from functools import partial
 
 from model.catalog import ModelSpec
+from server import request_id
 from server.config import ServerConfig
 from server.engine.backlog import Backlog, Room
 from server.engine.loading import Loaded, Served, load
-from server.engine.request import Answer, Image, Req, Terms
+from server.engine.request import Answer, Image, Req
 from server.engine.worker import Outcome, Worker
 from server.errors import ModelFailure, ModelUnavailable, NotReady, ServerError, UnknownModel
 from server.metrics import Metrics
+from server.options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +145,7 @@ class Engine:
         return Room(self._backlog, model)
 
     def submit(
-        self, room: Room, images: Sequence[Image], terms: Terms
+        self, room: Room, images: Sequence[Image], options: Options
     ) -> list[asyncio.Future[Answer]]:
         """Queue images for the model that ``room`` belongs to; cancel a future to take its image
         back.
@@ -159,7 +161,8 @@ class Engine:
             Req(
                 model=room.model,
                 image=image,
-                terms=terms,
+                options=options,
+                request_id=request_id.current.get() or "",
                 cost_bytes=served.memory.cost(image.tokens),
                 arrived=now,
                 answer=self._loop.create_future(),
@@ -193,11 +196,11 @@ class Engine:
             ServerError: what failed.
             TimeoutError: if it took longer.
         """
-        terms = Terms(time.monotonic() + timeout_s, priority=1, request_id="probe")
+        options = Options(time.monotonic(), timeout_s, priority=1)
         futures = []
         for name, served in self.models.items():
             if served.loaded is not None:
-                futures += self.submit(self.room(name), [served.loaded.runner.smallest()], terms)
+                futures += self.submit(self.room(name), [served.loaded.runner.smallest()], options)
         async with asyncio.timeout(timeout_s):
             await asyncio.gather(*futures)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from model.batch import PackedBatch
+from server.options import Options
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +35,6 @@ class Image:
     tokens: int
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What a client asks of the engine.
-
-    Attributes:
-        deadline: when the answer is of no use any more, in seconds of the monotonic clock.
-        priority: from 1, served first, to 9.
-        request_id: what the log calls the request.
-    """
-
-    deadline: float
-    priority: int = 5
-    request_id: str = ""
-
-
 @dataclass(eq=False)
 class Req:
     """One image on its way through the engine; times are seconds of the monotonic clock."""
@@ -56,9 +42,10 @@ class Req:
     # Filled in by the server.
     model: str
     image: Image
-    terms: Terms
+    options: Options
 
     # Filled in by the engine.
+    request_id: str
     cost_bytes: int
     arrived: float
     answer: asyncio.Future[Answer]
@@ -71,12 +58,12 @@ class Req:
     @property
     def deadline(self) -> float:
         """When it leaves the queue unanswered."""
-        return self.terms.deadline
+        return self.options.deadline
 
     @property
     def priority(self) -> int:
         """Its place among those that wait."""
-        return self.terms.priority
+        return self.options.priority
 
     @property
     def wanted(self) -> bool:

@@ -105,6 +105,7 @@ class Worker:
         now = time.monotonic()
         seconds = now - max(running.began, self._idle_since)
         self._idle_since = now
+        self._observe(running, seconds)
         batch = Batch(len(requests), running.tokens, seconds)
         self._settle(
             [
@@ -113,7 +114,6 @@ class Worker:
             ]
         )
         self.in_hand = ()
-        self._observe(running, seconds)
 
     def _recover(self, requests: Sequence[Req], error: Exception) -> None:
         """Run the requests of a batch that failed in smaller ones, so that only those fail which
@@ -127,7 +127,7 @@ class Worker:
         logger.log(
             logging.WARNING if crowded else logging.ERROR,
             "model %s failed on a batch of %d (%s): %s: %s",
-            model, len(requests), ", ".join(request.terms.request_id for request in requests),
+            model, len(requests), ", ".join(request.request_id for request in requests),
             type(error).__name__, error, exc_info=None if crowded else error,
         )  # fmt: skip
         if crowded:
@@ -180,8 +180,6 @@ def _fault(error: Exception, crowded: bool) -> ServerError:
 
 
 def _late(request: Req) -> RequestTimeout:
-    limit = request.terms.deadline - request.arrived
-    waited = time.monotonic() - request.arrived
-    return RequestTimeout(
-        f"no answer within {limit:.3g} s of queueing", limit=round(limit, 3), value=round(waited, 3)
-    )
+    limit = request.options.timeout_s
+    waited = time.monotonic() - request.options.arrived
+    return RequestTimeout(f"no answer within {limit:g} s", limit=limit, value=round(waited, 3))

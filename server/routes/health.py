@@ -1,41 +1,65 @@
 """For orchestrators and for Prometheus."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from server.engine.engine import State
-from server.schemas import Status
+from server.schemas import Health, ModelStatus, Readiness
 
 router = APIRouter(tags=["health"])
 
 
 @router.get(
-    "/healthz", response_model=Status, responses={503: {"description": "Its worker has died"}}
+    "/healthz",
+    response_model=Health,
+    responses={503: {"description": "Its worker is dead or stuck", "model": Health}},
 )
-async def healthz(request: Request) -> JSONResponse:
+async def healthz(
+    request: Request,
+    probe: Annotated[
+        bool, Query(description="also run a picture through every model that is ready")
+    ] = False,
+) -> JSONResponse:
     """Whether the process can still answer; if not, restart it."""
-    alive = request.app.state.engine.alive
-    return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
+    health = request.app.state.engine.health()
+    failure = None if health.ok else health.detail
+    if failure is None and probe:
+        failure = await request.app.state.probe.failure()
+    body = Health(status="alive" if failure is None else "dead", detail=failure or health.detail)
+    return JSONResponse(body.model_dump(), 200 if failure is None else 503)
 
 
 @router.get(
     "/readyz",
-    response_model=Status,
-    responses={503: {"description": "Models are loading, or the server is stopping"}},
+    response_model=Readiness,
+    responses={
+        503: {"description": "Models are loading, or the server is stopping", "model": Readiness}
+    },
 )
 async def readyz(request: Request) -> JSONResponse:
-    """Whether the models are loaded and warm."""
-    state = request.app.state.engine.state
-    return JSONResponse({"status": state}, 200 if state is State.READY else 503)
+    """Whether the models are loaded and warm, and the server does not stop."""
+    engine, drain = request.app.state.engine, request.app.state.drain
+    state = State.STOPPING if drain.stopping else engine.state
+    body = Readiness(
+        status=state,
+        models={
+            name: ModelStatus(status=served.status, detail=served.detail)
+            for name, served in engine.models.items()
+        },
+    )
+    return JSONResponse(body.model_dump(exclude_none=True), 200 if state is State.READY else 503)
 
 
+# Not async, because reading the memory of a GPU may wait for its driver.
 @router.get(
     "/metrics",
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(request: Request) -> Response:
+def metrics(request: Request) -> Response:
     """Counters and histograms in Prometheus' text format."""
     registry = request.app.state.metrics.registry
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

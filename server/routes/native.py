@@ -1,16 +1,13 @@
 """The server's own interface, below /v1."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from server.errors import UploadTimeout
 from server.metrics import resolution_bucket
-from server.pipeline import Pipeline
+from server.routes.dependencies import RequestOptions, Service, admitted
 from server.schemas import ClassifyQuery, ClassifyResponse, ModelInfo, ModelList, TransformInfo
-from server.uploads import Upload, read_uploads
-from server.waiting import finish
+from server.waiting import finish, receive
 
 router = APIRouter(prefix="/v1")
 
@@ -53,40 +50,35 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _pipeline(request: Request) -> Pipeline:
-    pipeline: Pipeline = request.app.state.pipeline
-    return pipeline
-
-
-Service = Annotated[Pipeline, Depends(_pipeline)]
-
-
 @router.post(
     "/classify",
     tags=["inference"],
     openapi_extra=_BODY,
     responses=_PROBLEMS,
     response_model_exclude_none=True,
+    dependencies=[Depends(admitted)],
 )
 async def classify(
-    request: Request, pipeline: Service, query: Annotated[ClassifyQuery, Query()]
+    request: Request,
+    pipeline: Service,
+    options: RequestOptions,
+    query: Annotated[ClassifyQuery, Query()],
 ) -> ClassifyResponse:
     """Name what is in one or more images."""
     request.state.task = "classify"
     spec = pipeline.engine.spec(query.model)
     request.state.model = spec.name
-    task = pipeline.plan(spec, query)
-    uploads = await _receive(request, pipeline)
-    response = await finish(
-        request, pipeline.classify(task, uploads), pipeline.config.request_timeout
-    )
+    task = pipeline.plan(spec, query, options)
+    config = pipeline.config
+    uploads = await receive(request, options, config.max_body_bytes, config.max_images)
+    response = await finish(request, pipeline.classify(task, uploads), options)
     inputs = [result.input for result in response.results]
     largest = max(inputs, key=lambda shape: shape.height * shape.width)
     request.state.resolution = resolution_bucket(largest.height, largest.width)
     return response
 
 
-@router.get("/models", tags=["models"])
+@router.get("/models", tags=["models"], response_model_exclude_none=True)
 async def models(pipeline: Service) -> ModelList:
     """The models that are served, the default first."""
     engine, config = pipeline.engine, pipeline.config
@@ -94,6 +86,8 @@ async def models(pipeline: Service) -> ModelList:
         models=[
             ModelInfo(
                 name=spec.name,
+                status=served.status,
+                detail=served.detail,
                 family=spec.family,
                 task=spec.task,
                 parameters=spec.parameters,
@@ -110,19 +104,7 @@ async def models(pipeline: Service) -> ModelList:
                 dtype=config.model_dtype,
                 device=config.device,
             )
-            for spec in (served.spec for served in engine.models.values())
+            for served in engine.models.values()
+            for spec in (served.spec,)
         ]
     )
-
-
-async def _receive(request: Request, pipeline: Pipeline) -> list[Upload]:
-    config = pipeline.config
-    try:
-        async with asyncio.timeout(config.request_timeout):
-            return await read_uploads(request, config.max_body_bytes, config.max_images)
-    except TimeoutError as error:
-        raise UploadTimeout(
-            f"the body did not arrive within {config.request_timeout:g} s",
-            limit=config.request_timeout,
-            value=config.request_timeout,
-        ) from error

@@ -14,7 +14,6 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from model.config import VimConfig
 from model.transform import Transform
 from server.app import create_app
 from server.config import ServerConfig
+from server.http_server import http_server
 
 CLASSES = 7
 
@@ -111,7 +111,7 @@ def client() -> Iterator[httpx2.Client]:
 @contextmanager
 def _live(app: FastAPI, path: str = "/readyz") -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

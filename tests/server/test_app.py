@@ -15,6 +15,7 @@ from server.app import create_app
 from server.config import ServerConfig
 
 SIZES = [(16 * (1 + i % 7), 16 * (1 + i * 3 % 11)) for i in range(20)]
+TINY = {"model": "tiny"}
 QUERY = {"resolution": "native", "fit": "contain", "top_k": 7}
 
 
@@ -38,15 +39,15 @@ def held(serve, tiny):
 
 
 def depth(app):
-    return app.state.metrics.registry.get_sample_value("vimserve_queue_depth", {"model": "tiny"})
+    return app.state.metrics.registry.get_sample_value("vimserve_queue_depth", TINY)
 
 
 def batch_count(app):
-    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_count")
+    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_count", TINY)
 
 
 def batch_images(app):
-    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_sum")
+    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_sum", TINY)
 
 
 def scores(answer):
@@ -200,7 +201,8 @@ def test_alive_but_not_ready_while_the_model_loads(tiny, live, spec, monkeypatch
     app = create_app(ServerConfig(), [spec])
     with live(app, "/healthz") as url, httpx2.Client(base_url=url) as client:
         ready = client.get("/readyz")
-        assert (ready.status_code, ready.json()) == (503, {"status": "loading"})
+        assert ready.status_code == 503
+        assert ready.json() == {"status": "loading", "models": {"tiny": {"status": "loading"}}}
         assert client.get("/v1/models").status_code == 200
         refused = client.post("/v1/classify", content=encode(picture(64, 64)))
         assert refused.status_code == 503

@@ -52,10 +52,12 @@ def post(client, serve, picture, encode):
 @pytest.mark.parametrize(
     ("query", "parameter", "limit", "value"),
     [
-        ("top_k=0", "top_k", 1, "0"),
-        ("top_k=-1", "top_k", 1, "-1"),
+        ("top_k=0", "top_k", 1, 0),
+        ("top_k=-1", "top_k", 1, -1),
         ("top_k=8", "top_k", 7, 8),
-        ("top_k=many", "top_k", None, "many"),
+        ("top_k=many", "top_k", "a whole number of at least 1", "many"),
+        ("top_k=3.0", "top_k", "a whole number of at least 1", "3.0"),
+        ("top_k=1_0", "top_k", "a whole number of at least 1", "1_0"),
         ("resolution=0", "resolution", 1, 0),
         ("resolution=-224", "resolution", 1, -224),
         ("resolution=nan", "resolution", 1248, "nan"),
@@ -66,7 +68,7 @@ def post(client, serve, picture, encode):
         ("resolution=" + "9" * 5000, "resolution", 1248, "9" * 5000),
         ("resolution=1249", "resolution", 1248, 1249),
         ("fit=stretch", "fit", "'crop' or 'contain'", "stretch"),
-        ("topk=3", "topk", None, "3"),
+        ("topk=3", "topk", ["model", "top_k", "resolution", "fit"], "3"),
     ],
 )
 def test_wrong_parameters(post, query, parameter, limit, value):

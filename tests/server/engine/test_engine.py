@@ -12,11 +12,12 @@ import torch
 from model import catalog
 from model.batch import PackedBatch
 from model.checkpoint import CheckpointError
+from server import request_id
 from server.config import ServerConfig
 from server.engine import loading
 from server.engine.engine import Engine, State
 from server.engine.memory import MemoryModel
-from server.engine.request import Answer, Image, Terms
+from server.engine.request import Answer, Image
 from server.engine.scheduler import Budget
 from server.errors import (
     ImageTooLarge,
@@ -29,6 +30,7 @@ from server.errors import (
     UnknownModel,
 )
 from server.metrics import Metrics
+from server.options import Options
 
 FAR = float("inf")
 
@@ -57,11 +59,11 @@ async def running(*specs, drain_s=10, **settings):
     assert not engine.alive
 
 
-def submit(engine, *images, model="tiny", **terms):
+def submit(engine, *images, model="tiny", timeout_s=FAR, priority=5):
     with engine.room(model) as room:
         for one in images:
             room.take(one.tokens)
-        return engine.submit(room, images, Terms(**{"deadline": FAR} | terms))
+        return engine.submit(room, images, Options(time.monotonic(), timeout_s, priority))
 
 
 async def reach_device(model):
@@ -126,8 +128,9 @@ def test_only_the_culprit_fails_and_the_worker_lives_on(tiny, spec, caplog):
     async def run():
         async with running(spec) as engine:
             tiny.check = check
+            request_id.current.set("abc")
             answers = await asyncio.gather(
-                *submit(engine, image(0), culprit, image(1), request_id="abc"),
+                *submit(engine, image(0), culprit, image(1)),
                 return_exceptions=True,
             )
             assert [type(answer) for answer in answers] == [Answer, ModelFailure, Answer]
@@ -249,7 +252,7 @@ def test_expired_and_cancelled_requests_never_reach_the_device(tiny, spec):
             tiny.gate.clear()
             first = submit(engine, image(0))
             await reach_device(tiny)
-            expired = submit(engine, image(1), deadline=time.monotonic())
+            expired = submit(engine, image(1), timeout_s=0)
             cancelled = submit(engine, image(2))
             kept = submit(engine, image(3))
             cancelled[0].cancel()

@@ -10,8 +10,9 @@ import torch
 from model.catalog import resolve
 from server.config import ServerConfig
 from server.engine.engine import Engine, State
-from server.engine.request import Image, Terms
+from server.engine.request import Image
 from server.metrics import Metrics
+from server.options import Options
 
 async def main():
     engine = Engine(
@@ -31,7 +32,7 @@ async def main():
         used = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + {HEADROOM},) * 2)
     with engine.room("demo") as room:
-        answers = engine.submit(room, images, Terms(time.monotonic() + 60))
+        answers = engine.submit(room, images, Options(time.monotonic(), 60, 5))
     for answer in await asyncio.gather(*answers, return_exceptions=True):
         print(type(answer).__name__)
     await engine.probe(10)

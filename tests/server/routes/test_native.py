@@ -123,6 +123,7 @@ def test_models(serve, spec):
         "models": [
             {
                 "name": "tiny",
+                "status": "ready",
                 "family": "vim",
                 "task": "classify",
                 "parameters": 1234,

@@ -1,0 +1,26 @@
+"""Whole numbers as they stand in a query or a header."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[Any], Any]:
+    """A validator that reads digits alone, where pydantic reads ``5.0`` and ``1_0`` too.
+
+    The bounds are for its message; the field itself checks them.
+    """
+    expected = f"a whole number of at least {least}"
+    if most is not None:
+        expected = f"a whole number from {least} to {most}"
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if not re.fullmatch(r"-?[0-9]{1,18}", value):
+            raise PydanticCustomError("whole_number", "must be {expected}", {"expected": expected})
+        return int(value)
+
+    return read

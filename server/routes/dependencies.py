@@ -1,0 +1,66 @@
+"""What every route that asks a model depends on."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from pydantic import BeforeValidator
+
+from server.numbers import whole_number
+from server.options import Options
+from server.pipeline import Pipeline
+
+HIGHEST_PRIORITY, DEFAULT_PRIORITY, LOWEST_PRIORITY = 1, 5, 9
+MAX_TIMEOUT_MS = 3_600_000
+
+Priority = Annotated[
+    int,
+    BeforeValidator(whole_number(HIGHEST_PRIORITY, LOWEST_PRIORITY)),
+    Header(
+        alias="X-Request-Priority",
+        ge=HIGHEST_PRIORITY,
+        le=LOWEST_PRIORITY,
+        description="1 is served first, 9 last",
+        examples=[1, 9],
+    ),
+]
+TimeoutMs = Annotated[
+    int | None,
+    BeforeValidator(whole_number(1, MAX_TIMEOUT_MS)),
+    Header(
+        alias="X-Request-Timeout-Ms",
+        ge=1,
+        le=MAX_TIMEOUT_MS,
+        description="milliseconds, counted from the head of the request, after which the answer "
+        "is 408 if the body is not there and 504 otherwise; by default what the server sets",
+        examples=[2000],
+    ),
+]
+
+
+def _pipeline(request: Request) -> Pipeline:
+    pipeline: Pipeline = request.app.state.pipeline
+    return pipeline
+
+
+async def _options(
+    request: Request, priority: Priority = DEFAULT_PRIORITY, timeout_ms: TimeoutMs = None
+) -> Options:
+    default_s = _pipeline(request).config.request_timeout
+    timeout_s = default_s if timeout_ms is None else timeout_ms / 1000
+    return Options(time.monotonic(), timeout_s, priority)
+
+
+async def admitted(request: Request) -> AsyncIterator[None]:
+    """Keeps the server from ending during the request, and the request from outlasting it.
+
+    Raises:
+        NotReady: when the server stops.
+    """
+    with request.app.state.drain.request():
+        yield
+
+
+Service = Annotated[Pipeline, Depends(_pipeline)]
+RequestOptions = Annotated[Options, Depends(_options)]
