@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-HEADROOM = 100 * 2**20
+# Enough for the memory arenas of a few more threads, far too little for the largest image.
+HEADROOM = 300 * 2**20
 SCRIPT = f"""
 import asyncio, resource, time
 import torch
@@ -16,7 +17,7 @@ from server.options import Options
 
 async def main():
     engine = Engine(
-        [resolve("demo")], ServerConfig(max_resolution=4096, max_batch_tokens=99_999), Metrics()
+        [resolve("demo")], ServerConfig(max_resolution=8192, max_batch_tokens=300_000), Metrics()
     )
     engine.start()
     while engine.state is State.LOADING:
@@ -27,7 +28,7 @@ async def main():
         pixels = torch.zeros(3, side, side, dtype=torch.uint8)
         return Image((side, side), runner.pack(pixels), runner.tokens(side, side))
 
-    images = [*(image(512) for _ in range(20)), image(4096)]
+    images = [*(image(512) for _ in range(20)), image(8192)]
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + {HEADROOM},) * 2)
