@@ -39,16 +39,19 @@ TimeoutMs = Annotated[
 ]
 
 
-def _pipeline(request: Request) -> Pipeline:
+async def _pipeline(request: Request) -> Pipeline:
     pipeline: Pipeline = request.app.state.pipeline
     return pipeline
 
 
+# Dependencies are coroutines, because FastAPI sends plain functions to a thread of their own.
+Service = Annotated[Pipeline, Depends(_pipeline)]
+
+
 async def _options(
-    request: Request, priority: Priority = DEFAULT_PRIORITY, timeout_ms: TimeoutMs = None
+    pipeline: Service, priority: Priority = DEFAULT_PRIORITY, timeout_ms: TimeoutMs = None
 ) -> Options:
-    default_s = _pipeline(request).config.request_timeout
-    timeout_s = default_s if timeout_ms is None else timeout_ms / 1000
+    timeout_s = pipeline.config.request_timeout if timeout_ms is None else timeout_ms / 1000
     return Options(time.monotonic(), timeout_s, priority)
 
 
@@ -62,5 +65,4 @@ async def admitted(request: Request) -> AsyncIterator[None]:
         yield
 
 
-Service = Annotated[Pipeline, Depends(_pipeline)]
 RequestOptions = Annotated[Options, Depends(_options)]
