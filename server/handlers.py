@@ -40,14 +40,15 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         metrics.rejected.labels("client-gone").inc()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    # Runs outside all middleware, so that the name is not yet in the headers.
+    # Runs outside all middleware, so that the name is not yet in the headers; afterwards uvicorn
+    # closes the connection.
     @app.exception_handler(Exception)
     async def _unexpected(_request: Request, _error: Exception) -> Response:
         metrics.rejected.labels(ServerError.slug).inc()
         name = request_id.current.get()
         return problem_response(
             problem(500, "the server failed; its log says why"),
-            {} if name is None else {request_id.HEADER: name},
+            {"Connection": "close"} | ({} if name is None else {request_id.HEADER: name}),
         )
 
 

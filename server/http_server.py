@@ -1,9 +1,12 @@
 """uvicorn, made to end what never ends by itself: slow clients, and its own life."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
+import sys
+import termios
 from http import HTTPStatus
 from types import FrameType
 
@@ -19,6 +22,8 @@ from server.handlers import problem_response
 # What a client gets to send the whole head of a request, or to read anything of an answer.
 CLIENT_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 65_536
+# uvicorn reads on while requests wait for those before them on the same connection.
+MAX_PIPELINED = 100
 
 
 class Protocol(HttpToolsProtocol):
@@ -26,7 +31,8 @@ class Protocol(HttpToolsProtocol):
 
     uvicorn only bounds the idle time between two requests. Here the head of a request must be
     complete within ``CLIENT_TIMEOUT_S`` after the connection was made or the last answer given,
-    whatever trickles in meanwhile, and an answer that a client does not read ends likewise.
+    whatever trickles in meanwhile, and an answer that a client does not read ends likewise. Nor
+    does uvicorn bound the size of a head, and the number of requests sent ahead.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -54,6 +60,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("the parser makes a 400 of it")
         self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
 
@@ -98,7 +106,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self._count_unsent()
         self._timer = self.loop.call_later(CLIENT_TIMEOUT_S, self._time_is_up)
 
     def _stop_timer(self) -> None:
@@ -106,10 +114,16 @@ class Protocol(HttpToolsProtocol):
             self._timer.cancel()
 
     def _time_is_up(self) -> None:
-        if self.transport.get_write_buffer_size() < self._unsent:
+        if self._count_unsent() < self._unsent:
             self._start_timer()
         else:
             self.transport.abort()
+
+    def _count_unsent(self) -> int:
+        """Bytes that the client has not read, the kernel's megabytes included."""
+        number = self.transport.get_extra_info("socket").fileno()
+        queued = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
 
 class Server(uvicorn.Server):

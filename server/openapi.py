@@ -33,7 +33,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for operation in methods.values():
             for status, response in operation["responses"].items():
                 response["headers"] = {request_id.HEADER: _REQUEST_ID}
-                if int(status) >= 400 and path.startswith("/v1"):
+                if status == "422" or (int(status) >= 400 and path.startswith("/v1")):
                     response["content"] = {PROBLEM_JSON: reference}
     app.openapi_schema = document
     return document

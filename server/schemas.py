@@ -178,6 +178,16 @@ class ModelList(BaseModel):
     models: list[ModelInfo]
 
 
+class HealthQuery(BaseModel):
+    """What `GET /healthz` may be asked; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probe: bool = Field(
+        default=False, description="also run an image through every model that is ready"
+    )
+
+
 class Health(BaseModel):
     """Whether the server can answer at all."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from server.numbers import whole_number
 from server.options import Options
@@ -16,22 +16,20 @@ MAX_TIMEOUT_MS = 3_600_000
 
 Priority = Annotated[
     int,
+    Field(ge=HIGHEST_PRIORITY, le=LOWEST_PRIORITY),
     BeforeValidator(whole_number(HIGHEST_PRIORITY, LOWEST_PRIORITY)),
     Header(
         alias="X-Request-Priority",
-        ge=HIGHEST_PRIORITY,
-        le=LOWEST_PRIORITY,
         description="1 is served first, 9 last",
         examples=[1, 9],
     ),
 ]
 TimeoutMs = Annotated[
     int | None,
+    Field(ge=1, le=MAX_TIMEOUT_MS),
     BeforeValidator(whole_number(1, MAX_TIMEOUT_MS)),
     Header(
         alias="X-Request-Timeout-Ms",
-        ge=1,
-        le=MAX_TIMEOUT_MS,
         description="milliseconds, counted from the head of the request, after which the answer "
         "is 408 if the body is not there and 504 otherwise; by default what the server sets",
         examples=[2000],

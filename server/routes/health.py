@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from server.engine.engine import State
-from server.schemas import Health, ModelStatus, Readiness
+from server.schemas import Health, HealthQuery, ModelStatus, Readiness
 
 router = APIRouter(tags=["health"])
 
@@ -15,18 +15,16 @@ router = APIRouter(tags=["health"])
 @router.get(
     "/healthz",
     response_model=Health,
-    responses={503: {"description": "Its worker is dead or stuck", "model": Health}},
+    responses={
+        422: {"description": "A wrong parameter"},
+        503: {"description": "Its worker is dead or stuck", "model": Health},
+    },
 )
-async def healthz(
-    request: Request,
-    probe: Annotated[
-        bool, Query(description="also run a picture through every model that is ready")
-    ] = False,
-) -> JSONResponse:
+async def healthz(request: Request, query: Annotated[HealthQuery, Query()]) -> JSONResponse:
     """Whether the process can still answer; if not, restart it."""
     health = request.app.state.engine.health()
     failure = None if health.ok else health.detail
-    if failure is None and probe:
+    if failure is None and query.probe:
         failure = await request.app.state.probe.failure()
     body = Health(status="alive" if failure is None else "dead", detail=failure or health.detail)
     return JSONResponse(body.model_dump(), 200 if failure is None else 503)

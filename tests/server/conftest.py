@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -139,10 +140,46 @@ def serve(tiny: TinyModel) -> Iterator[Callable[..., tuple[httpx2.Client, FastAP
 
 
 @pytest.fixture
+def held(
+    serve: Callable[..., tuple[httpx2.Client, FastAPI]], tiny: TinyModel
+) -> Iterator[Callable[..., Any]]:
+    """A function that starts a server whose device is busy with a first request until
+    ``tiny.gate`` opens; returns its client, its app, the first answer's future and a pool."""
+    with ThreadPoolExecutor() as pool:
+
+        def start(data: bytes, **settings: Any) -> Any:
+            client, app = serve(**settings)
+            while tiny.entered.acquire(blocking=False):
+                pass
+            tiny.batches.clear()
+            tiny.gate.clear()
+            first = pool.submit(client.post, "/v1/classify", content=data)
+            tiny.wait_for_batch()
+            return client, app, first, pool
+
+        yield start
+        tiny.gate.set()
+
+
+@pytest.fixture
 def live() -> Callable[..., AbstractContextManager[str]]:
     """``with live(app) as url``: uvicorn on a free port of the loopback, ready when entered
     (or as soon as another path answers 200)."""
     return _live
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., socket.socket]]:
+    """``connect(client, data)``: a socket to the client's server that has sent ``data``."""
+    with ExitStack() as stack:
+
+        def make(client: httpx2.Client, data: bytes = b"") -> socket.socket:
+            address = (client.base_url.host, client.base_url.port or 80)
+            sock = stack.enter_context(socket.create_connection(address, timeout=10))
+            sock.sendall(data)
+            return sock
+
+        yield make
 
 
 @pytest.fixture

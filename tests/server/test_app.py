@@ -19,25 +19,6 @@ TINY = {"model": "tiny"}
 QUERY = {"resolution": "native", "fit": "contain", "top_k": 7}
 
 
-@pytest.fixture
-def held(serve, tiny):
-    """A server whose device is busy with a first request until ``tiny.gate`` opens."""
-    with ThreadPoolExecutor() as pool:
-
-        def start(data, **settings):
-            client, app = serve(**settings)
-            while tiny.entered.acquire(blocking=False):
-                pass
-            tiny.batches.clear()
-            tiny.gate.clear()
-            first = pool.submit(client.post, "/v1/classify", content=data)
-            tiny.wait_for_batch()
-            return client, app, first, pool
-
-        yield start
-        tiny.gate.set()
-
-
 def depth(app):
     return app.state.metrics.registry.get_sample_value("vimserve_queue_depth", TINY)
 

@@ -45,3 +45,42 @@ def test_every_reference_leads_somewhere(document):
 def test_bodies_have_examples(document):
     for name in ("ClassifyResponse", "Problem", "ModelList"):
         assert "example" in document["components"]["schemas"][name]
+
+
+def test_every_wrong_parameter_is_told_what_is_accepted(document, client):
+    """Whatever an operation takes, junk in it is a problem with the limit and the value."""
+    tried = set()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            known = [p for p in operation.get("parameters", []) if p["in"] == "query"]
+            if known:
+                problem = client.request(method, f"{path}?made_up=1").json()
+                assert problem["status"] == 422
+                assert problem["limit"] == [parameter["name"] for parameter in known]
+                assert (problem["parameter"], problem["value"]) == ("made_up", "1")
+            for parameter in operation.get("parameters", []):
+                place, name = parameter["in"], parameter["name"]
+                junk = (
+                    {"params": {name: "junk"}} if place == "query" else {"headers": {name: "junk"}}
+                )
+                problem = client.request(method, path, **junk).json()
+                assert problem["status"] in (404, 422)
+                assert problem["parameter"] == name
+                assert problem["value"] == "junk"
+                assert problem["limit"]
+                tried.add(name)
+    assert tried >= {"model", "top_k", "resolution", "fit", "probe", "X-Request-Priority"}
+
+
+def test_the_headers_are_described(document):
+    parameters = document["paths"]["/v1/classify"]["post"]["parameters"]
+    headers = {p["name"]: p for p in parameters if p["in"] == "header"}
+    assert set(headers) == {"X-Request-Priority", "X-Request-Timeout-Ms"}
+    for header in headers.values():
+        assert header["description"]
+        assert header["schema"]["examples"]
+    priority = headers["X-Request-Priority"]["schema"]
+    assert (priority["minimum"], priority["maximum"], priority["default"]) == (1, 9, 5)
+    timeout = json.dumps(headers["X-Request-Timeout-Ms"]["schema"])
+    assert '"maximum": 3600000' in timeout
+    assert '"minimum": 1' in timeout

@@ -1,0 +1,116 @@
+"""Headers that say how urgent a request is."""
+
+import time
+
+import pytest
+
+from server.errors import QueueFull
+
+PRIORITY, TIMEOUT = "X-Request-Priority", "X-Request-Timeout-Ms"
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "limit", "found"),
+    [
+        (PRIORITY, "0", 1, 0),
+        (PRIORITY, "10", 9, 10),
+        (PRIORITY, "-1", 1, -1),
+        (PRIORITY, "high", "a whole number from 1 to 9", "high"),
+        (PRIORITY, "", "a whole number from 1 to 9", ""),
+        (PRIORITY, "5.0", "a whole number from 1 to 9", "5.0"),
+        (TIMEOUT, "0", 1, 0),
+        (TIMEOUT, "3600001", 3_600_000, 3_600_001),
+        (TIMEOUT, "inf", "a whole number from 1 to 3600000", "inf"),
+        (TIMEOUT, "1e3", "a whole number from 1 to 3600000", "1e3"),
+        (TIMEOUT, "9" * 5000, "a whole number from 1 to 3600000", "9" * 5000),
+    ],
+)
+def test_wrong_headers(client, picture, encode, header, value, limit, found):
+    data = encode(picture(64, 64))
+    answer = client.post("/v1/classify", content=data, headers={header: value})
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["type"] == "urn:vimserve:problem:invalid-parameter"
+    assert (problem["parameter"], problem["limit"], problem["value"]) == (header, limit, found)
+
+
+@pytest.fixture
+def planned(serve, monkeypatch, picture, encode):
+    """``planned(**headers)``: the options of a request with these headers."""
+    client, app = serve(request_timeout=7)
+    pipeline = app.state.pipeline
+    classify, seen = pipeline.classify, []
+
+    def watch(task, uploads):
+        seen.append(task.options)
+        return classify(task, uploads)
+
+    monkeypatch.setattr(pipeline, "classify", watch)
+
+    def ask(headers):
+        answer = client.post("/v1/classify", content=encode(picture(64, 64)), headers=headers)
+        assert answer.status_code == 200, answer.text
+        return seen[-1]
+
+    return ask
+
+
+def test_the_headers_reach_the_pipeline(planned):
+    options = planned({PRIORITY: "1", TIMEOUT: "2500"})
+    assert (options.priority, options.timeout_s) == (1, 2.5)
+    assert options.deadline == options.arrived + 2.5
+    assert 0 < options.arrived <= time.monotonic()
+
+
+def test_without_headers_the_server_decides(planned):
+    options = planned({})
+    assert (options.priority, options.timeout_s) == (5, 7)
+
+
+def test_the_largest_values(planned):
+    options = planned({PRIORITY: "9", TIMEOUT: "3600000"})
+    assert (options.priority, options.timeout_s) == (9, 3600)
+
+
+def test_the_request_s_own_time_runs_out(held, tiny, picture, encode):
+    data = encode(picture(64, 64))
+    client, _, first, _ = held(data)
+    start = time.monotonic()
+    late = client.post("/v1/classify", content=data, headers={TIMEOUT: "400"})
+    assert 0.35 < time.monotonic() - start < 2
+    assert late.status_code == 504
+    assert (late.json()["limit"], late.json()["value"]) == (0.4, 0.4)
+    tiny.gate.set()
+    assert first.result().status_code == 200
+    assert client.post("/v1/classify", content=data).status_code == 200
+    assert [batch.num_images for batch in tiny.batches] == [1, 1]
+
+
+def test_upload_and_answer_share_one_time(held, tiny, picture, encode):
+    data = encode(picture(64, 64))
+    client, _, first, _ = held(data)
+
+    def slowly():
+        yield data[:100]
+        time.sleep(0.4)
+        yield data[100:]
+
+    start = time.monotonic()
+    late = client.post("/v1/classify", content=slowly(), headers={TIMEOUT: "600"})
+    assert 0.5 < time.monotonic() - start < 0.95
+    assert late.status_code == 504
+    tiny.gate.set()
+    assert first.result().status_code == 200
+
+
+def test_an_error_says_itself_when_to_come_back(serve, monkeypatch, picture, encode):
+    client, app = serve()
+
+    def full(*_, **__):
+        raise QueueFull("full", limit=1, value=2, retry_after_s=7)
+
+    monkeypatch.setattr(app.state.engine, "submit", full)
+    answer = client.post("/v1/classify", content=encode(picture(64, 64)))
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "7"
+    assert answer.json()["retry_after_s"] == 7
