@@ -169,7 +169,7 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
 
     def failing():
         client, _ = serve()
-        tiny.failure = RuntimeError("boom")
+        tiny.failures = [RuntimeError("boom")]
         client.post("/v1/classify", content=good)
         return client
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.engine.engine import Health, ModelState, State
+from server.engine.engine import Health, State
+from server.engine.loading import Status
 from server.probe import SharedProbe
 
 
@@ -38,12 +39,11 @@ def test_a_probe_runs_the_model(serve, tiny):
 
 def test_a_probe_of_a_model_that_fails(serve, tiny):
     client, _ = serve()
-    tiny.failure = RuntimeError("boom")
+    tiny.failures = [RuntimeError("boom")]
     answer = client.get("/healthz?probe=true")
     assert answer.status_code == 503
     assert answer.json()["status"] == "dead"
     assert answer.json()["detail"].startswith("a probe failed: the model failed")
-    tiny.failure = None
     assert client.get("/healthz?probe=true").status_code == 200
 
 
@@ -108,8 +108,8 @@ def test_ready(client):
 def test_a_model_that_failed_is_named(serve, monkeypatch):
     client, app = serve()
     engine = app.state.engine
-    failed = ModelState(State.FAILED, "tiny.safetensors: no such file")
-    monkeypatch.setattr(type(engine), "states", {"tiny": failed})
+    monkeypatch.setattr(engine.models["tiny"], "status", Status.FAILED)
+    monkeypatch.setattr(engine.models["tiny"], "detail", "tiny.safetensors: no such file")
     expected = {"status": "failed", "detail": "tiny.safetensors: no such file"}
     assert client.get("/readyz").json()["models"] == {"tiny": expected}
     (model,) = client.get("/v1/models").json()["models"]
