@@ -15,6 +15,7 @@ def test_defaults():
     config = from_arguments(ServerConfig)
     assert (config.host, config.port, config.model) == ("127.0.0.1", 8000, ("demo",))
     assert config.max_resolution == 1248
+    assert (config.drain_timeout, config.log_format, config.allow_partial) == (30, "text", False)
 
 
 def test_flags_win_over_variables_and_variables_over_defaults(monkeypatch):
@@ -38,6 +39,9 @@ def test_models_repeat_as_flags_and_have_commas_in_the_variable(monkeypatch):
         (["--request-timeout", "inf"], "request-timeout: "),
         (["--max-pixels", "many"], "max-pixels: "),
         (["--log-level", "loud"], "log-level: "),
+        (["--log-format", "xml"], "log-format: "),
+        (["--drain-timeout", "-1"], "drain-timeout: "),
+        (["--drain-timeout", "inf"], "drain-timeout: "),
         (["--dtype", "float64"], "dtype: "),
         (["--dtype", "float16"], "dtype: Value error, a CPU computes in float32 alone: leave "),
     ],
