@@ -6,11 +6,10 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.utils import floatToGoString
 
 from server.errors import ModelFailure, QueueFull, ServerError
 from server.gpu_memory import GpuMemory
-from server.metrics import Metrics, resolution_bucket
+from server.metrics import resolution_bucket
 
 
 @pytest.mark.parametrize(
@@ -173,6 +172,18 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
         client.post("/v1/classify", content=good)
         return client
 
+    def crowded():
+        client, _ = serve()
+        tiny.failures = [MemoryError()]
+        client.post("/v1/classify", content=good)
+        return client
+
+    def unavailable():
+        client, app = serve()
+        app.state.engine.models["tiny"].loaded = None
+        client.post("/v1/classify", content=good)
+        return client
+
     def unforeseen():
         client, _ = serve()
         monkeypatch.setattr("server.pipeline.top_k", lambda *_: 1 / 0)
@@ -200,6 +211,8 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
         "not-ready": stopping,
         "model-failure": failing,
         "internal-error": unforeseen,
+        "out-of-memory": crowded,
+        "model-unavailable": unavailable,
     }
 
 
@@ -218,7 +231,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny, wait_until):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 17
+    assert len(REASONS) == 19
 
 
 def test_scrapes_at_once(client, picture, encode):
@@ -230,22 +243,48 @@ def test_scrapes_at_once(client, picture, encode):
         assert all(seen.result() for seen in scrapes)
 
 
-def test_what_the_engine_fills_can_be_scraped():
-    metrics = Metrics()
-    for family in (metrics.batch_peak_memory_bytes, metrics.batch_predicted_memory_bytes):
-        family.labels("m", "512").observe(3 * 2**30)
-    metrics.batch_retries.labels("m", "out-of-memory").inc()
-    metrics.device_busy_seconds.labels("cpu").inc(0.5)
-    metrics.tokens.labels("m").inc(197)
-    value = metrics.registry.get_sample_value
-    assert value("vimserve_batch_retries_total", {"model": "m", "reason": "out-of-memory"}) == 1
-    assert value("vimserve_device_busy_seconds_total", {"device": "cpu"}) == 0.5
-    assert value("vimserve_tokens_total", {"model": "m"}) == 197
-    for kind in ("peak", "predicted"):
-        name, labels = f"vimserve_batch_{kind}_memory_bytes", {"model": "m", "resolution": "512"}
-        assert value(f"{name}_sum", labels) == 3 * 2**30
-        assert value(f"{name}_bucket", {**labels, "le": floatToGoString(2**31)}) == 0
-        assert value(f"{name}_bucket", {**labels, "le": floatToGoString(2**32)}) == 1
+def test_what_a_batch_took(serve, tiny, picture, encode):
+    client, _ = serve()
+    good = encode(picture(64, 64))
+    client.post("/v1/classify?resolution=512", content=good)
+    seen = scrape(client)
+    assert seen["tokens_total", "tiny"] == 32 * 32 + 1
+    assert 0 < seen["device_busy_seconds_total", "cpu"] < 10
+    assert (seen["queue_depth", "tiny"], seen["queue_tokens", "tiny"]) == (0, 0)
+    assert seen["batch_peak_memory_bytes_count", "512", "tiny"] == 1
+    assert seen["batch_predicted_memory_bytes_count", "512", "tiny"] == 1
+    assert seen["batch_predicted_memory_bytes_sum", "512", "tiny"] > 0
+    tiny.failures = [RuntimeError("boom")]
+    client.post("/v1/classify", content=good)
+    tiny.failures = [MemoryError()]
+    client.post("/v1/classify", content=good)
+    seen = scrape(client)
+    assert seen["batch_retries_total", "exception", "tiny"] == 1
+    assert seen["batch_retries_total", "memory", "tiny"] == 1
+
+
+def test_what_waits(held, tiny, picture, encode, wait_until):
+    good = encode(picture(64, 64))
+    client, _, first, pool = held(good)
+    waiting = [pool.submit(client.post, "/v1/classify", content=good) for _ in range(2)]
+    wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 2)
+    assert scrape(client)["queue_tokens", "tiny"] == 2 * 17
+    tiny.gate.set()
+    assert [answer.result().status_code for answer in (first, *waiting)] == [200] * 3
+
+
+def gpu_memory():
+    """The samples of a scrape, by kind."""
+
+    def read():
+        registry = CollectorRegistry()
+        registry.register(GpuMemory("cuda:1"))
+        (family,) = registry.collect()
+        assert family.name == "vimserve_gpu_memory_bytes"
+        assert all(sample.labels["device"] == "cuda:1" for sample in family.samples)
+        return {sample.labels["kind"]: sample.value for sample in family.samples}
+
+    return read
 
 
 @pytest.fixture
