@@ -274,19 +274,6 @@ def test_what_waits(held, tiny, picture, encode, wait_until):
 
 
 def gpu_memory():
-    """The samples of a scrape, by kind."""
-
-    def read():
-        registry = CollectorRegistry()
-        registry.register(GpuMemory("cuda:1"))
-        (family,) = registry.collect()
-        assert family.name == "vimserve_gpu_memory_bytes"
-        assert all(sample.labels["device"] == "cuda:1" for sample in family.samples)
-        return {sample.labels["kind"]: sample.value for sample in family.samples}
-
-    return read
-
-
 @pytest.fixture
 def gpu_memory():
     """The samples of a scrape, by kind."""
