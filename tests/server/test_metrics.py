@@ -273,7 +273,6 @@ def test_what_waits(held, tiny, picture, encode, wait_until):
     assert [answer.result().status_code for answer in (first, *waiting)] == [200] * 3
 
 
-def gpu_memory():
 @pytest.fixture
 def gpu_memory():
     """The samples of a scrape, by kind."""
