@@ -18,7 +18,7 @@ from server.observe import Observe
 from server.openapi import openapi
 from server.pipeline import Pipeline
 from server.probe import SharedProbe
-from server.routes import health, native
+from server.routes import compare, health, native
 
 
 def create_app(
@@ -61,6 +61,7 @@ def create_app(
     app.add_middleware(Observe, metrics=metrics, drain=drain)
     add_error_handlers(app, metrics)
     app.include_router(native.router)
+    app.include_router(compare.router)
     app.include_router(health.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app

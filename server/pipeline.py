@@ -20,9 +20,9 @@ from server.postprocess import top_k
 from server.prepare import Limits, classes_wanted, prepare, transform_for
 from server.schemas import (
     BatchInfo,
-    ClassifyQuery,
     ClassifyResponse,
     ClassifyResult,
+    InputQuery,
     ModelInput,
     Timing,
 )
@@ -58,7 +58,7 @@ class Pipeline:
         for pool in (self._decoders, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def plan(self, spec: ModelSpec, query: ClassifyQuery, options: Options) -> Task:
+    def plan(self, spec: ModelSpec, query: InputQuery, options: Options) -> Task:
         """What ``query`` and ``options`` ask of the model.
 
         Raises:
@@ -107,6 +107,7 @@ class Pipeline:
             batch=BatchInfo(
                 images=sum(batch.images for batch in batches),
                 tokens=sum(batch.tokens for batch in batches),
+                peak_memory_bytes=max(batch.peak_bytes for batch in batches),
             ),
         )
 

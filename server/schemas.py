@@ -8,14 +8,11 @@ from model.transform import Fit
 from server.numbers import whole_number
 
 
-class ClassifyQuery(BaseModel):
-    """What `POST /v1/classify` may be asked; an unknown name is an error."""
+class InputQuery(BaseModel):
+    """What becomes of an image; an unknown name is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(
-        default=None, description="one of `GET /v1/models`; by default the first of them"
-    )
     top_k: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
         default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
     )
@@ -36,6 +33,24 @@ class ClassifyQuery(BaseModel):
         default=None,
         description="`crop` fills a square and cuts the rest, `contain` keeps the whole image and "
         "its aspect ratio; by default what the model was evaluated with",
+    )
+
+
+class ClassifyQuery(InputQuery):
+    """What `POST /v1/classify` may be asked."""
+
+    model: str | None = Field(
+        default=None, description="one of `GET /v1/models`; by default the first of them"
+    )
+
+
+class CompareQuery(InputQuery):
+    """What `POST /v1/compare` may be asked."""
+
+    models: str | None = Field(
+        default=None,
+        description="names of `GET /v1/models`, with commas between them; by default all",
+        examples=["vim-tiny,deit-tiny"],
     )
 
 
@@ -66,7 +81,7 @@ class ClassifyResult(BaseModel):
 class Timing(BaseModel):
     """Where the time of a request went, in milliseconds."""
 
-    decode: float = Field(description="decode, resize and normalise")
+    decode: float = Field(description="decode, resize and cut into patches")
     queue: float = Field(description="wait for the device")
     inference: float = Field(description="the batches that carried the images, summed")
     postprocess: float
@@ -76,11 +91,15 @@ class Timing(BaseModel):
 class BatchInfo(BaseModel):
     """What the device ran at once, other clients' images included.
 
-    If the images of a request rode in several batches, their sum.
+    If the images of a request rode in several batches, their sum, and of the peaks the highest.
     """
 
     images: int
     tokens: int
+    peak_memory_bytes: int = Field(
+        description="how far the device's memory rose above what the models hold; on a CPU by how "
+        "much the process grew, which is less where it reuses memory"
+    )
 
 
 class ClassifyResponse(BaseModel):
@@ -106,7 +125,7 @@ class ClassifyResponse(BaseModel):
                     "postprocess": 0.1,
                     "total": 36.9,
                 },
-                "batch": {"images": 1, "tokens": 197},
+                "batch": {"images": 1, "tokens": 197, "peak_memory_bytes": 7_340_032},
             }
         }
     )
@@ -115,6 +134,21 @@ class ClassifyResponse(BaseModel):
     results: list[ClassifyResult]
     timing_ms: Timing
     batch: BatchInfo
+
+
+class ComparedModel(ClassifyResponse):
+    """What one of the models made of the images."""
+
+    memory_bytes: int = Field(
+        description="predicted peak above the weights for these images alone, from measurements "
+        "at start-up"
+    )
+
+
+class CompareResponse(BaseModel):
+    """The same images through several models, one model after another."""
+
+    compared: list[ComparedModel]
 
 
 class TransformInfo(BaseModel):

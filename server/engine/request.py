@@ -16,6 +16,7 @@ class Batch:
     images: int
     tokens: int
     inference_s: float
+    peak_bytes: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ class Worker:
         seconds = now - max(running.began, self._idle_since)
         self._idle_since = now
         self._observe(running, seconds)
-        batch = Batch(len(requests), running.tokens, seconds)
+        batch = Batch(len(requests), running.tokens, seconds, running.peak_bytes)
         self._settle(
             [
                 (request, _outcome(logits, batch))

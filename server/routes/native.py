@@ -1,60 +1,23 @@
 """The server's own interface, below /v1."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
 from server.metrics import resolution_bucket
 from server.routes.dependencies import RequestOptions, Service, admitted
+from server.routes.documents import IMAGE_BODY, PROBLEMS
 from server.schemas import ClassifyQuery, ClassifyResponse, ModelInfo, ModelList, TransformInfo
 from server.waiting import finish, receive
 
 router = APIRouter(prefix="/v1")
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of an image (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF; the format "
-        "is read from the bytes, not from the Content-Type), or a form with one or more files.",
-        "content": {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "string", "format": "binary"},
-                        }
-                    },
-                }
-            },
-        },
-    }
-}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The multipart body is malformed"},
-    404: {"description": "No such model"},
-    408: {"description": "The body did not arrive in time"},
-    413: {"description": "Too many bytes, pixels, tokens or images"},
-    415: {"description": "Not an image in a supported format"},
-    422: {"description": "A wrong parameter, an empty body, a damaged image"},
-    429: {"description": "The model's queue is full; see Retry-After"},
-    500: {"description": "The model failed"},
-    503: {"description": "The models are loading, or the server is stopping; see Retry-After"},
-    504: {"description": "No answer in time"},
-}
-
 
 @router.post(
     "/classify",
     tags=["inference"],
-    openapi_extra=_BODY,
-    responses=_PROBLEMS,
+    openapi_extra=IMAGE_BODY,
+    responses=PROBLEMS,
     response_model_exclude_none=True,
     dependencies=[Depends(admitted)],
 )

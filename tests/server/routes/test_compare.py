@@ -1,0 +1,58 @@
+"""POST /v1/compare, with one stand-in model under two names."""
+
+import dataclasses
+
+import httpx2
+import pytest
+
+from server.app import create_app
+from server.config import ServerConfig
+
+
+@pytest.fixture
+def client(tiny, spec, live):
+    specs = [dataclasses.replace(spec, name=name) for name in ("one", "two", "three")]
+    with (
+        live(create_app(ServerConfig(), specs)) as url,
+        httpx2.Client(base_url=url, timeout=20) as client,
+    ):
+        yield client
+
+
+def test_the_same_image_through_both(client, picture, encode):
+    data = encode(picture(64, 96))
+    answer = client.post("/v1/compare?models=two,one&top_k=3", content=data).json()
+    alone = client.post("/v1/classify?top_k=3", content=data).json()
+    assert [model["model"] for model in answer["compared"]] == ["two", "one"]
+    for model in answer["compared"]:
+        assert model["results"] == alone["results"]
+        assert set(model["timing_ms"]) == {"decode", "queue", "inference", "postprocess", "total"}
+        assert model["batch"]["images"] == 1
+        assert model["memory_bytes"] >= 0
+
+
+def test_all_models_by_default_and_several_images(client, picture, encode):
+    files = [("file", (f"{side}.png", encode(picture(side, side)))) for side in (32, 64)]
+    answer = client.post("/v1/compare?resolution=native", files=files).json()
+    assert [model["model"] for model in answer["compared"]] == ["one", "two", "three"]
+    for model in answer["compared"]:
+        assert [result["input"]["height"] for result in model["results"]] == [32, 64]
+
+
+@pytest.mark.parametrize("models", ["one", "one,one"])
+def test_fewer_than_two_models(client, models, picture, encode):
+    answer = client.post(f"/v1/compare?models={models}", content=encode(picture(32, 32)))
+    assert answer.status_code == 422
+    assert "at least two different models" in answer.json()["detail"]
+    assert answer.json()["limit"] == ["one", "two", "three"]
+
+
+def test_an_unknown_model(client, picture, encode):
+    answer = client.post("/v1/compare?models=one,four", content=encode(picture(32, 32)))
+    assert answer.status_code == 404
+    assert answer.json()["value"] == "four"
+
+
+def test_a_bad_image_is_refused_once(client):
+    answer = client.post("/v1/compare", content=b"no image")
+    assert answer.status_code == 415
