@@ -133,6 +133,7 @@ class ModelInfo(BaseModel):
     name: str
     family: str
     task: str
+    attention: str = Field(description="`fused`, `eager`, or `none` in a Vim")
     parameters: int
     classes: int
     transform: TransformInfo
@@ -152,6 +153,7 @@ class ModelList(BaseModel):
                         "name": "vim-tiny",
                         "family": "vim",
                         "task": "classify",
+                        "attention": "none",
                         "parameters": 7_148_008,
                         "classes": 1000,
                         "transform": {

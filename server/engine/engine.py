@@ -162,7 +162,7 @@ class Engine:
                 family=spec.family,
                 dtype=config.model_dtype,
                 device=str(runner.device),
-                attention="none",
+                attention=spec.attention,
                 parameters=spec.parameters,
             ).set(1)
         with self._changed:

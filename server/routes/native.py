@@ -96,6 +96,7 @@ async def models(pipeline: Service) -> ModelList:
                 name=spec.name,
                 family=spec.family,
                 task=spec.task,
+                attention=spec.attention,
                 parameters=spec.parameters,
                 classes=len(spec.labels),
                 transform=TransformInfo(
