@@ -106,6 +106,10 @@ class Embedding:
         if grid == self._grid:
             return patches
         square = patches.float().T.reshape(1, -1, *self._grid)
+        if grid[1] == 1:
+            # Into one column PyTorch 2.13 resizes wrongly on the CPU, if antialiased; into one row
+            # it does not.
+            square, grid = square.mT, (1, grid[0])
         resized = F.interpolate(
             square, size=grid, mode="bicubic", align_corners=False, antialias=self._antialias
         )
