@@ -125,6 +125,7 @@ def test_models(serve, spec):
                 "name": "tiny",
                 "family": "vim",
                 "task": "classify",
+                "attention": "none",
                 "parameters": 1234,
                 "classes": 7,
                 "transform": {
