@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, float32")
     print(
-        f"{'model':<16}{'pixels':>8}{'batch':>7}{'ms':>10}{'images/s':>10}{'MB above weights':>18}"
+        f"{'model':<20}{'pixels':>8}{'batch':>7}{'ms':>10}{'images/s':>10}{'MB above weights':>18}"
     )
     results = []
     # A process for each: none finds memory that another left behind.
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = pool.apply(measure, job)
             results.append(result)
             print(
-                f"{model:<16}{result.size:>8}{result.batch:>7}{result.median_ms:>10.1f}"
+                f"{model:<20}{result.size:>8}{result.batch:>7}{result.median_ms:>10.1f}"
                 f"{result.images_per_second:>10.2f}{result.peak_above_weights_bytes / 1e6:>18.1f}",
                 flush=True,
             )

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,9 +15,11 @@ from torch import Tensor
 
 from model import config as configs
 from model.checkpoint import CheckpointError, infer_vim_config, load_strictly, read_state_dict
-from model.config import Bidirectional, Pooling, VimConfig
+from model.config import Attention, DeiTConfig, ModelConfig
+from model.families import build, family_of, recognise
+from model.options import Parser, number, one_of, parse_options
+from model.packed import PackedModel
 from model.transform import Fit, Transform
-from model.vim import Vim
 
 HERE = Path(__file__).parent
 IMAGENET_LABELS = HERE / "labels" / "imagenet1k.json"
@@ -60,13 +61,21 @@ class ModelSpec:
     """Everything about a model but its weights' values."""
 
     name: str
-    config: VimConfig
+    config: ModelConfig
     labels: tuple[str, ...]
     transform: Transform
     source: HubFile | Path
-    family: str = "vim"
     task: str = "classify"
-    attention: str = "none"
+
+    @property
+    def family(self) -> str:
+        """``vim`` or ``deit``."""
+        return family_of(self.config).name
+
+    @property
+    def attention(self) -> str:
+        """``fused``, ``eager`` or, where there is none, ``none``."""
+        return self.config.attention if isinstance(self.config, DeiTConfig) else "none"
 
     @property
     def available(self) -> bool:
@@ -77,12 +86,12 @@ class ModelSpec:
     def parameters(self) -> int:
         """Number of parameters."""
         with torch.device("meta"):
-            return sum(parameter.numel() for parameter in Vim(self.config).parameters())
+            return sum(parameter.numel() for parameter in build(self.config).parameters())
 
 
 # Hugging Face repositories of the authors (github.com/hustvl/Vim, README, "Model Weights"); the
 # files named _ft_ were fine-tuned with patches every 8 pixels, the paper's Vim with a plus sign.
-_PUBLISHED = {
+_VIM = {
     "vim-tiny": (configs.VIM_TINY, "hustvl/Vim-tiny-midclstok", "vim_t_midclstok_76p1acc.pth"),
     "vim-tiny-plus": (
         configs.VIM_TINY_PLUS, "hustvl/Vim-tiny-midclstok", "vim_t_midclstok_ft_78p3acc.pth",
@@ -94,6 +103,27 @@ _PUBLISHED = {
     "vim-base": (configs.VIM_BASE, "hustvl/Vim-base-midclstok", "vim_b_midclstok_81p9acc.pth"),
 }  # fmt: skip
 
+# timm's copies of the weights that the authors publish (github.com/facebookresearch/deit, README,
+# "Model Zoo"), as safetensors. The transform is that of the authors' own evaluation, which resizes
+# to 256/224 of the input at every size; timm's evaluation of the same weights crops less.
+_DEIT = {
+    "deit-tiny": (configs.DEIT_TINY, "timm/deit_tiny_patch16_224.fb_in1k"),
+    "deit-small": (configs.DEIT_SMALL, "timm/deit_small_patch16_224.fb_in1k"),
+    "deit-base": (configs.DEIT_BASE, "timm/deit_base_patch16_224.fb_in1k"),
+    "deit-base-384": (configs.DEIT_BASE_384, "timm/deit_base_patch16_384.fb_in1k"),
+}
+_PUBLISHED: dict[str, tuple[ModelConfig, HubFile]] = {
+    **{name: (config, HubFile(repo, file)) for name, (config, repo, file) in _VIM.items()},
+    **{
+        name if attention == "fused" else f"{name}-{attention}": (
+            dataclasses.replace(config, attention=attention),
+            HubFile(repo, "model.safetensors"),
+        )
+        for name, (config, repo) in _DEIT.items()
+        for attention in get_args(Attention)
+    },
+}
+
 
 def names() -> tuple[str, ...]:
     """The models of the catalog, the embedded demo first."""
@@ -104,8 +134,9 @@ def resolve(argument: str) -> ModelSpec:
     """What ``NAME``, ``NAME=FILE`` or ``NAME=FILE?option=value&…`` stands for.
 
     A file's architecture is read off its tensors. Options: ``stride``, ``bidirectional`` and
-    ``pooling`` say what the tensors leave open; ``labels`` is a JSON or text file of class names;
-    ``resolution``, ``fit`` and ``crop_ratio`` are the preprocessing.
+    ``pooling`` of a Vim, ``attention`` and ``heads`` of a DeiT say what they leave open;
+    ``labels`` is a JSON or text file of class names; ``resolution``, ``fit`` and ``crop_ratio`` are
+    the preprocessing.
 
     Raises:
         ValueError: for an unknown name or option.
@@ -122,26 +153,26 @@ def resolve(argument: str) -> ModelSpec:
             f"unknown model {name!r}: the catalog has {', '.join(names())}; "
             "a checkpoint of your own is NAME=FILE"
         )
-    config, repo, filename = _PUBLISHED[name]
+    config, source = _PUBLISHED[name]
     return ModelSpec(
         name=name,
         config=config,
         labels=read_labels(IMAGENET_LABELS, config.num_classes),
         transform=_transform(config),
-        source=HubFile(repo, filename),
+        source=source,
     )
 
 
 def load(
     spec: ModelSpec, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Vim:
+) -> PackedModel:
     """The model with its weights, in evaluation mode.
 
     Raises:
         CheckpointError: if the weights cannot be had or do not fit the configuration.
     """
     path = spec.source.fetch() if isinstance(spec.source, HubFile) else spec.source
-    return _build(spec.config, read_state_dict(path), path, device, dtype)
+    return _load(spec.config, read_state_dict(path), path, device, dtype)
 
 
 def load_model(
@@ -149,7 +180,7 @@ def load_model(
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Vim:
+) -> PackedModel:
     """A model of the catalog with its published weights, those of a file, or ``"random"`` ones.
 
     Raises:
@@ -158,7 +189,7 @@ def load_model(
     """
     spec = resolve(name)
     if weights == "random":
-        return Vim(spec.config).to(device, dtype).eval()
+        return build(spec.config).to(device, dtype).eval()
     return load(
         spec if weights is None else dataclasses.replace(spec, source=Path(weights)), device, dtype
     )
@@ -183,15 +214,15 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _build(
-    config: VimConfig,
+def _load(
+    config: ModelConfig,
     state: dict[str, Tensor],
     path: Path,
     device: str | torch.device,
     dtype: torch.dtype,
-) -> Vim:
+) -> PackedModel:
     with torch.device("meta"):
-        model = Vim(config)
+        model = build(config)
     try:
         load_strictly(model, state)
     except CheckpointError as error:
@@ -211,51 +242,29 @@ def _demo() -> ModelSpec:
     )
 
 
-def _transform(config: VimConfig, **changes: Any) -> Transform:
+def _transform(config: ModelConfig, **changes: Any) -> Transform:
     defaults = Transform(
         resolution=config.trained_size[0], multiple=config.stride, minimum=config.patch_size
     )
     return dataclasses.replace(defaults, **changes)
 
 
-def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
-        return value
-
-    return parse
-
-
-def _number(kind: Callable[[str], float]) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        try:
-            return kind(value)
-        except ValueError:
-            raise ValueError("a number") from None
-
-    return parse
-
-
-_ARCHITECTURE: dict[str, Callable[[str], Any]] = {
-    "stride": _number(int),
-    "bidirectional": _one_of(get_args(Bidirectional)),
-    "pooling": _one_of(get_args(Pooling)),
-}
-_PREPROCESSING: dict[str, Callable[[str], Any]] = {
-    "resolution": _number(int),
-    "fit": _one_of(get_args(Fit)),
-    "crop_ratio": _number(float),
+_PREPROCESSING: dict[str, Parser] = {
+    "resolution": number(int),
+    "fit": one_of(get_args(Fit)),
+    "crop_ratio": number(float),
 }
 
 
 def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
-    known = [*_ARCHITECTURE, *_PREPROCESSING, "labels"]
-    for option in options:
-        if option not in known:
-            raise ValueError(f"unknown option {option!r} of model {name!r}: {', '.join(known)}")
     try:
-        config = infer_vim_config(read_state_dict(path), **_chosen(options, _ARCHITECTURE))
+        state = read_state_dict(path)
+        family = recognise(state)
+        known = [*family.options, *_PREPROCESSING, "labels"]
+        for option in options:
+            if option not in known:
+                raise ValueError(f"unknown option {option!r} of model {name!r}: {', '.join(known)}")
+        config = family.infer(state, **parse_options(options, family.options))
     except CheckpointError as error:
         prefix = "" if str(error).startswith(str(path)) else f"{path}: "
         raise CheckpointError(f"{prefix}{error}") from error
@@ -265,16 +274,5 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
         labels = read_labels(IMAGENET_LABELS, config.num_classes)
     else:
         labels = tuple(f"class {i}" for i in range(config.num_classes))
-    transform = _transform(config, **_chosen(options, _PREPROCESSING))
+    transform = _transform(config, **parse_options(options, _PREPROCESSING))
     return ModelSpec(name=name, config=config, labels=labels, transform=transform, source=path)
-
-
-def _chosen(options: dict[str, str], parsers: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
-    chosen = {}
-    for option, parse in parsers.items():
-        if option in options:
-            try:
-                chosen[option] = parse(options[option])
-            except ValueError as error:
-                raise ValueError(f"{option}={options[option]!r} is not {error}") from error
-    return chosen

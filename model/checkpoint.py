@@ -14,10 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from model.config import Bidirectional, Pooling, VimConfig
+from model.config import Attention, Bidirectional, DeiTConfig, Pooling, VimConfig
 
 logger = logging.getLogger(__name__)
 
+HEAD_WIDTH = 64
 _NAMED_TENSORS = 4  # how many missing or unknown tensors an error lists
 
 
@@ -123,6 +124,51 @@ def infer_vim_config(
         )
     except ValueError as error:
         raise CheckpointError(f"not a Vim that can be served: {error}") from error
+
+
+def infer_deit_config(
+    state: dict[str, Tensor], *, attention: Attention = "fused", heads: int | None = None
+) -> DeiTConfig:
+    """The architecture that a DeiT state dict with timm's names belongs to.
+
+    Shapes leave two things open: how attention is computed, and the number of heads, by default
+    one for every 64 channels, as in all published sizes.
+
+    Raises:
+        CheckpointError: if the tensors are not a DeiT's, or those of a distilled one.
+    """
+    if "dist_token" in state:
+        raise CheckpointError("distilled DeiT checkpoints (with a dist_token) are not supported")
+    try:
+        embed, pos = state["patch_embed.proj.weight"], state["pos_embed"]
+        hidden, classes = len(state["blocks.0.mlp.fc1.weight"]), len(state["head.weight"])
+    except KeyError as error:
+        raise CheckpointError(f"not a DeiT checkpoint: it has no tensor {error}") from error
+    if embed.ndim != 4 or pos.ndim != 3:
+        raise CheckpointError("not a DeiT checkpoint: its embeddings have other dimensions")
+    width = embed.shape[0]
+    if heads is None and width % HEAD_WIDTH:
+        raise CheckpointError(
+            f"width {width} is no multiple of {HEAD_WIDTH}: say how many heads with heads=N"
+        )
+    side = math.isqrt(pos.shape[1] - 1)
+    if side < 1 or side * side + 1 != pos.shape[1]:
+        raise CheckpointError(
+            f"pos_embed has {pos.shape[1]} tokens, which is no square grid and a class token"
+        )
+    try:
+        return DeiTConfig(
+            width=width,
+            depth=1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")),
+            heads=width // HEAD_WIDTH if heads is None else heads,
+            mlp_ratio=hidden // width,
+            patch_size=embed.shape[2],
+            num_classes=classes,
+            grid=(side, side),
+            attention=attention,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"not a DeiT that can be served: {error}") from error
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor]) -> None:

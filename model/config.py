@@ -1,10 +1,11 @@
 """Architectures as plain data; one line per published variant."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 Bidirectional = Literal["ssm+conv", "ssm", "layer", "none"]
 Pooling = Literal["middle", "head", "double", "mean", "max", "last"]
+Attention = Literal["fused", "eager"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -86,8 +87,65 @@ class VimConfig:
         return rows * self.stride + extra, cols * self.stride + extra
 
 
+@dataclass(frozen=True)
+class DeiTConfig:
+    """A DeiT (arXiv 2012.12877), the vision transformer that Vim is measured against.
+
+    ``attention`` is computed ``fused``, without its scores ever reaching memory (PyTorch's
+    ``scaled_dot_product_attention``), or ``eager``, with the scores of all pairs of tokens written
+    out, as the Vim paper measured it. ``grid``, ``pixel_mean`` and ``pixel_std`` are as in
+    ``VimConfig``.
+
+    Raises:
+        ValueError: for a value outside the supported range; the message names it.
+    """
+
+    pooling: ClassVar[Pooling] = "head"
+    class_tokens: ClassVar[int] = 1
+
+    width: int = 192
+    depth: int = 12
+    heads: int = 3
+    mlp_ratio: int = 4
+    patch_size: int = 16
+    num_classes: int = 1000
+    grid: tuple[int, int] = (14, 14)
+    attention: Attention = "fused"
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "mlp_ratio", "patch_size", "num_classes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of the heads ({self.heads})")
+        if min(self.grid) < 1:
+            raise ValueError(f"grid must have at least one row and one column, not {self.grid}")
+        if self.attention not in get_args(Attention):
+            choices = ", ".join(get_args(Attention))
+            raise ValueError(f"attention must be one of {choices}, not {self.attention!r}")
+
+    @property
+    def stride(self) -> int:
+        """From one patch to the next, in pixels: they do not overlap."""
+        return self.patch_size
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that ``grid`` belongs to."""
+        rows, cols = self.grid
+        return rows * self.patch_size, cols * self.patch_size
+
+
+ModelConfig = VimConfig | DeiTConfig
+
 VIM_TINY = VimConfig(width=192)
 VIM_SMALL = VimConfig(width=384)
 VIM_BASE = VimConfig(width=768)
 VIM_TINY_PLUS = VimConfig(width=192, stride=8, grid=(27, 27))
 VIM_SMALL_PLUS = VimConfig(width=384, stride=8, grid=(27, 27))
+DEIT_TINY = DeiTConfig(width=192, heads=3)
+DEIT_SMALL = DeiTConfig(width=384, heads=6)
+DEIT_BASE = DeiTConfig(width=768, heads=12)
+DEIT_BASE_384 = DeiTConfig(width=768, heads=12, grid=(24, 24))

@@ -64,6 +64,8 @@ class Embedding:
         pos_embed: ``[1, tokens, D]`` for the grid that the model was trained for.
         class_tokens: ``[1, 1, D]`` each, as many as ``pooling`` has.
         grid: the (rows, columns) that ``pos_embed`` belongs to.
+        pooling: says where the class tokens stand.
+        antialias: widen the filter for smaller grids than that, as timm does and Vim does not.
     """
 
     def __init__(
@@ -72,11 +74,14 @@ class Embedding:
         class_tokens: Sequence[Tensor],
         grid: Grid,
         pooling: Pooling,
+        *,
+        antialias: bool = False,
     ) -> None:
         self._pos_embed = pos_embed.detach()[0]
         self._class_tokens = [token.detach()[0] for token in class_tokens]
         self._grid = grid
         self._pooling = pooling
+        self._antialias = antialias
         self._constants = functools.lru_cache(maxsize=CACHED_GRIDS)(self._make_constants)
 
     def __call__(self, projected: Tensor, grids: Sequence[Grid], layout: Layout) -> Tensor:
@@ -101,5 +106,11 @@ class Embedding:
         if grid == self._grid:
             return patches
         square = patches.float().T.reshape(1, -1, *self._grid)
-        resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+        if grid[1] == 1:
+            # Into one column PyTorch 2.13 resizes wrongly on the CPU, if antialiased; into one row
+            # it does not.
+            square, grid = square.mT, (1, grid[0])
+        resized = F.interpolate(
+            square, size=grid, mode="bicubic", align_corners=False, antialias=self._antialias
+        )
         return resized[0].flatten(1).T.to(patches.dtype)

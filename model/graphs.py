@@ -8,7 +8,6 @@ padding is sequences of its own; state never crosses a boundary, so it changes n
 import functools
 import logging
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,77 +17,17 @@ import torch
 from torch import Tensor
 
 from model.batch import PackedBatch, to_device
+from model.buckets import AnyBucket, choose_bucket
 from model.layout import Layout, class_rows
-from model.vim import Vim
+from model.packed import PackedModel
 
 logger = logging.getLogger(__name__)
 
-POOLINGS = ("middle", "head", "double", "last")  # the others read a varying number of tokens
-SMALLEST_TOKENS = 256
-STEPS_PER_OCTAVE = 4
-# Squares often have a power of two of patches, and the class tokens come on top.
-EXTRA_TOKENS = 64
-TOKENS_PER_IMAGE = 64
 WARM_UPS = 2
 
 
-@dataclass(frozen=True, order=True)
-class Bucket:
-    """The shapes of one graph.
-
-    Attributes:
-        tokens: of the padded batch.
-        longest: the length that no image passes; kernels choose their schedule by it.
-    """
-
-    tokens: int
-    longest: int
-
-    @property
-    def sequences(self) -> int:
-        """Images and runs of padding, of which there is at least one."""
-        return self.tokens // TOKENS_PER_IMAGE
-
-
-def make_buckets(max_tokens: int) -> list[Bucket]:
-    """Ascending buckets, the last of which take ``max_tokens``."""
-    sizes: list[int] = []
-    octave = SMALLEST_TOKENS
-    while not sizes or sizes[-1] < max_tokens:
-        step = octave // STEPS_PER_OCTAVE
-        sizes += [octave + i * step + EXTRA_TOKENS for i in range(STEPS_PER_OCTAVE)]
-        octave *= 2
-    sizes = sizes[: bisect_left(sizes, max_tokens) + 1]
-    return sorted(
-        Bucket(tokens, tokens // part)
-        for tokens in sizes
-        for part in (1, 4, 16)
-        if tokens // part >= SMALLEST_TOKENS or part == 1
-    )
-
-
-def choose_bucket(buckets: Sequence[Bucket], lengths: Sequence[int]) -> Bucket | None:
-    """The smallest bucket that holds images of these lengths, if there is one."""
-    tokens, images, longest = sum(lengths), len(lengths), max(lengths)
-    fitting = (
-        bucket
-        for bucket in buckets
-        if tokens <= bucket.tokens and longest <= bucket.longest and images < bucket.sequences
-    )
-    return next(fitting, None)
-
-
-def pad_lengths(bucket: Bucket, lengths: Sequence[int]) -> list[int]:
-    """The lengths of all the bucket's sequences: the images, then the padding.
-
-    The padding is spread evenly, so that no run of it is walked for longer than the images are.
-    """
-    left, slots = bucket.tokens - sum(lengths), bucket.sequences - len(lengths)
-    return [*lengths, *(left * (i + 1) // slots - left * i // slots for i in range(slots))]
-
-
-class GraphedVim:
-    """A Vim whose forward passes are replayed; one thread at a time may call it.
+class GraphedModel:
+    """A model whose forward passes are replayed; one thread at a time may call it.
 
     What no bucket holds runs without a graph. After the model's parameters have changed, make
     another one.
@@ -98,21 +37,16 @@ class GraphedVim:
         buckets: ascending; a graph is made for each.
 
     Raises:
-        ValueError: if the model's pooling cannot be recorded or it is not on a CUDA device.
+        ValueError: if the model is not on a CUDA device.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Vim, buckets: Sequence[Bucket]) -> None:
-        if model.config.pooling not in POOLINGS:
-            raise ValueError(
-                f"pooling={model.config.pooling!r} cannot be recorded as a CUDA graph, only "
-                f"{', '.join(POOLINGS)}: run the model itself"
-            )
+    def __init__(self, model: PackedModel, buckets: Sequence[AnyBucket]) -> None:
         start = time.monotonic()
         self._model = model
         self._buckets = buckets
-        self._inputs = StaticInputs(model, buckets[-1])
-        self._recordings: dict[Bucket, Recording] = {}
+        self._inputs = StaticInputs(model, buckets)
+        self._recordings: dict[AnyBucket, Recording] = {}
         pool = None
         # The largest first: the smaller ones then live in its memory.
         for bucket in reversed(buckets):
@@ -169,41 +103,41 @@ class StaticInputs:
 
     Args:
         model: whose tokens these are.
-        largest: no bucket has more tokens.
+        buckets: of all graphs.
     """
 
-    def __init__(self, model: Vim, largest: Bucket) -> None:
-        weight = model.norm_f.weight
+    def __init__(self, model: PackedModel, buckets: Sequence[AnyBucket]) -> None:
+        weight = model.patch_embed.proj.weight
         self._config = model.config
-        self._tokens = torch.zeros(
-            largest.tokens, model.config.width, dtype=weight.dtype, device=weight.device
-        )
-        self._flat = torch.zeros(self._ints(largest), dtype=torch.int32, device=weight.device)
+        self._tokens = weight.new_zeros(max(b.tokens for b in buckets), model.config.width)
+        self._flat = weight.new_zeros(max(map(self._ints, buckets)), dtype=torch.int32)
 
-    def view(self, bucket: Bucket) -> tuple[Tensor, Layout]:
-        """The bucket's tokens and layout; the host knows only the longest length of the latter."""
+    def view(self, bucket: AnyBucket) -> tuple[Tensor, Layout]:
+        """The bucket's tokens and layout; the host knows only ``host_lengths`` of the latter."""
         flat = self._flat[: self._ints(bucket)]
-        return self._tokens[: bucket.tokens], Layout.view(flat, bucket.sequences, (bucket.longest,))
+        return self._tokens[: bucket.tokens], Layout.view(
+            flat, bucket.sequences, bucket.host_lengths
+        )
 
-    def fill(self, bucket: Bucket, tokens: Tensor, batch: PackedBatch, layout: Layout) -> None:
+    def fill(self, bucket: AnyBucket, tokens: Tensor, batch: PackedBatch, layout: Layout) -> None:
         """Copy a batch in and pad it."""
         padded, _ = self.view(bucket)
         padded[: len(tokens)].copy_(tokens)
         padded[len(tokens) :].zero_()
         self._write_layout(bucket, layout.lengths, class_rows(self._config.pooling, batch.grids))
 
-    def clear(self, bucket: Bucket) -> None:
+    def clear(self, bucket: AnyBucket) -> None:
         """Fill the bucket with padding alone."""
         self._tokens.zero_()
         self._write_layout(bucket, (), [])
 
     def _write_layout(
-        self, bucket: Bucket, lengths: Sequence[int], rows: list[tuple[int, ...]]
+        self, bucket: AnyBucket, lengths: Sequence[int], rows: list[tuple[int, ...]]
     ) -> None:
-        values = list(accumulate(pad_lengths(bucket, lengths), initial=0))
+        values = list(accumulate(bucket.pad(lengths), initial=0))
         values += [row for image in rows for row in image]
         values += [0] * (self._ints(bucket) - len(values))  # padding is classified by any token
         self._flat[: len(values)].copy_(to_device(values, self._flat.device))
 
-    def _ints(self, bucket: Bucket) -> int:
+    def _ints(self, bucket: AnyBucket) -> int:
         return bucket.sequences * (1 + self._config.class_tokens) + 1

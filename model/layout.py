@@ -54,6 +54,14 @@ class Layout:
         """The longest of ``lengths``."""
         return max(self.lengths)
 
+    @functools.cached_property
+    def groups(self) -> list[list[int]]:
+        """The sequences of each length, by their numbers."""
+        groups: dict[int, list[int]] = {}
+        for sequence, length in enumerate(self.lengths):
+            groups.setdefault(length, []).append(sequence)
+        return list(groups.values())
+
     @classmethod
     def of(cls, pooling: Pooling, grids: Sequence[Grid], device: torch.device) -> "Layout":
         """The layout of images with these grids of patches."""

@@ -170,6 +170,7 @@ class ModelInfo(BaseModel):
     detail: str | None = Field(default=None, description="why it failed")
     family: str
     task: str
+    attention: str = Field(description="`fused`, `eager`, or `none` in a Vim")
     parameters: int
     classes: int
     transform: TransformInfo
@@ -190,6 +191,7 @@ class ModelList(BaseModel):
                         "status": "ready",
                         "family": "vim",
                         "task": "classify",
+                        "attention": "none",
                         "parameters": 7_148_008,
                         "classes": 1000,
                         "transform": {

@@ -20,8 +20,9 @@ from kernels.dispatch import VARIABLE, implementation
 from kernels.selective_scan import selective_scan
 from kernels.selective_scan.naive import selective_scan as plain_selective_scan
 from model.batch import PackedBatch
+from model.buckets import choose_bucket, make_buckets
 from model.config import VIM_TINY, VimConfig
-from model.graphs import GraphedVim, choose_bucket, make_buckets
+from model.graphs import GraphedModel
 from model.vim import Vim
 from tests.model.recipe import make_images, make_weights
 
@@ -216,7 +217,7 @@ def _scores(
     bucket = choose_bucket(make_buckets(MAX_GRAPH_TOKENS), lengths)
     if bucket is None:
         raise ValueError(f"no bucket up to {MAX_GRAPH_TOKENS} tokens holds images of {lengths}")
-    graphed = GraphedVim(model, [bucket])
+    graphed = GraphedModel(model, [bucket])
     graphed(batch)
     return graphed(batch)  # twice: the first replay must leave nothing behind
 

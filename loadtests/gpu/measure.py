@@ -22,8 +22,9 @@ from loadtests.gpu.timing import (
     median_ms,
 )
 from model.batch import PackedBatch
+from model.buckets import choose_bucket, make_buckets
 from model.config import VIM_SMALL, VIM_TINY, VimConfig
-from model.graphs import GraphedVim, choose_bucket, make_buckets
+from model.graphs import GraphedModel
 from model.vim import Vim
 
 DTYPE = torch.bfloat16
@@ -127,7 +128,7 @@ def _model(
         alone = _measure(model, model, grid, 1)
         yield _row(config, size, grid, 1, "eager", alone, floor_of)
         if bucket := choose_bucket(make_buckets(GRAPHED_TOKENS), [model.num_tokens(grid)]):
-            graphed = GraphedVim(model, [bucket])
+            graphed = GraphedModel(model, [bucket])
             figures = _measure(model, graphed, grid, 1)
             yield _row(config, size, grid, 1, "graphs", figures, floor_of)
         batch, best = 1, alone

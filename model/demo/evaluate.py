@@ -18,8 +18,8 @@ from model.catalog import load_model
 from model.demo.backgrounds import Pixels, color
 from model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, load_icons
 from model.demo.scenes import Placement, Scene, make_scene, over, place
+from model.packed import PackedModel
 from model.transform import Transform
-from model.vim import Vim
 
 HERE = Path(__file__).parent
 SIDES = (128, 256, 512, 1248)
@@ -68,7 +68,7 @@ class NearestMean:
 
 
 @torch.inference_mode()
-def answers(model: Vim, images: Sequence[Image.Image]) -> list[int]:
+def answers(model: PackedModel, images: Sequence[Image.Image]) -> list[int]:
     """The model's labels for ``images``, in one packed batch."""
     transform = Transform(resolution=None, fit="contain")
     batch = PackedBatch.from_images([transform(image) for image in images])
@@ -77,7 +77,7 @@ def answers(model: Vim, images: Sequence[Image.Image]) -> list[int]:
 
 
 def accuracy(
-    model: Vim, baseline: NearestMean, tests: Iterator[Scene], side: int
+    model: PackedModel, baseline: NearestMean, tests: Iterator[Scene], side: int
 ) -> dict[str, float]:
     """Share of right answers of both, in percent."""
     right_model = right_baseline = total = 0

@@ -5,7 +5,9 @@ import logging
 import torch
 
 from kernels.dispatch import implementation
-from model.graphs import POOLINGS, GraphedVim, make_buckets
+from model.buckets import buckets_of
+from model.graphs import GraphedModel
+from model.packed import PackedModel
 from model.vim import Vim
 
 logger = logging.getLogger(__name__)
@@ -53,12 +55,14 @@ def is_broken(error: Exception) -> bool:
     return isinstance(error, torch.AcceleratorError)
 
 
-def record_graphs(model: Vim, max_tokens: int) -> GraphedVim | None:
+def record_graphs(model: PackedModel, max_tokens: int) -> GraphedModel | None:
     """The model as CUDA graphs for batches up to ``max_tokens``, or None where it has none."""
-    device, pooling = model.norm_f.weight.device, model.config.pooling
-    if device.type != "cuda" or not has_kernels(device):
+    device = model.patch_embed.proj.weight.device
+    if device.type != "cuda" or (isinstance(model, Vim) and not has_kernels(device)):
         return None
-    if pooling not in POOLINGS:
-        logger.info("no CUDA graphs: pooling=%s cannot be recorded", pooling)
+    try:
+        buckets = buckets_of(model, max_tokens)
+    except ValueError as error:
+        logger.info("no CUDA graphs: %s", error)
         return None
-    return GraphedVim(model, make_buckets(max_tokens))
+    return GraphedModel(model, buckets) if buckets else None

@@ -53,6 +53,7 @@ async def models(pipeline: Service) -> ModelList:
                 detail=served.detail,
                 family=spec.family,
                 task=spec.task,
+                attention=spec.attention,
                 parameters=spec.parameters,
                 classes=len(spec.labels),
                 transform=TransformInfo(

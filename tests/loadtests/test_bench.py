@@ -6,6 +6,15 @@ import pytest
 from loadtests import bench
 
 
+def test_a_deit_is_measured_with_either_attention(capsys: pytest.CaptureFixture[str]) -> None:
+    both = ["--model", "deit-tiny", "--model", "deit-tiny-eager"]
+
+    assert bench.main([*both, "--size", "32"]) == 0
+
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split()[:2] for row in rows] == [["deit-tiny", "32"], ["deit-tiny-eager", "32"]]
+
+
 def test_measures_time_and_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "bench.json"
 

@@ -1,4 +1,4 @@
-"""A Vim on the meta device, which takes every turn that a GPU takes and computes nothing.
+"""A model on the meta device, which takes every turn that a GPU takes and computes nothing.
 
 There, what a host can only know by waiting for the device (the value of a tensor, the number of
 its nonzero elements) is an error. The kernels are replaced by what they allocate.
@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.batch import PackedBatch
-from model.config import VimConfig
-from model.vim import Vim
+from model.config import ModelConfig
+from model.families import build
+from model.packed import PackedModel
 
 META = torch.device("meta")
 
@@ -43,12 +44,12 @@ def stubbed_kernels() -> Iterator[None]:
         yield
 
 
-def meta_vim(config: VimConfig, dtype: torch.dtype) -> Vim:
+def meta_model(config: ModelConfig, dtype: torch.dtype) -> PackedModel:
     with META:
-        return Vim(config).to(dtype).eval()
+        return build(config).to(dtype).eval()
 
 
-def meta_batch(config: VimConfig, grids: Sequence[tuple[int, int]]) -> PackedBatch:
+def meta_batch(config: ModelConfig, grids: Sequence[tuple[int, int]]) -> PackedBatch:
     patches = sum(rows * cols for rows, cols in grids)
     pixels = torch.empty(patches, 3 * config.patch_size**2, dtype=torch.uint8, device=META)
     return PackedBatch(pixels, tuple(grids))

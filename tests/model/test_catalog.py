@@ -37,10 +37,36 @@ def test_published_files() -> None:
         "vim-small": "hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth",
         "vim-small-plus": "hustvl/Vim-small-midclstok/vim_s_midclstok_ft_81p6acc.pth",
         "vim-base": "hustvl/Vim-base-midclstok/vim_b_midclstok_81p9acc.pth",
+        "deit-tiny": "timm/deit_tiny_patch16_224.fb_in1k/model.safetensors",
+        "deit-tiny-eager": "timm/deit_tiny_patch16_224.fb_in1k/model.safetensors",
+        "deit-small": "timm/deit_small_patch16_224.fb_in1k/model.safetensors",
+        "deit-small-eager": "timm/deit_small_patch16_224.fb_in1k/model.safetensors",
+        "deit-base": "timm/deit_base_patch16_224.fb_in1k/model.safetensors",
+        "deit-base-eager": "timm/deit_base_patch16_224.fb_in1k/model.safetensors",
+        "deit-base-384": "timm/deit_base_patch16_384.fb_in1k/model.safetensors",
+        "deit-base-384-eager": "timm/deit_base_patch16_384.fb_in1k/model.safetensors",
     }
     spec = catalog.resolve("vim-tiny")
     assert (spec.transform.resolution, spec.transform.fit) == (224, "crop")
     assert spec.labels[:2] == ("tench", "goldfish")
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "attention", "parameters", "resized"),
+    [
+        ("vim-tiny", "vim", "none", 7_148_008, 256),
+        ("deit-tiny", "deit", "fused", 5_717_416, 256),
+        ("deit-small-eager", "deit", "eager", 22_050_664, 256),
+        ("deit-base", "deit", "fused", 86_567_656, 256),
+        ("deit-base-384-eager", "deit", "eager", 86_859_496, 438),
+    ],
+)
+def test_what_the_catalog_says_of_a_model(
+    name: str, family: str, attention: str, parameters: int, resized: int
+) -> None:
+    spec = catalog.resolve(name)
+    assert (spec.family, spec.attention, spec.parameters) == (family, attention, parameters)
+    assert spec.transform.decode_size(1000, 1000) == (resized, resized)
 
 
 def test_a_published_name_is_fetched_from_the_hub(
@@ -73,8 +99,9 @@ def test_an_unreachable_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_random_weights_need_no_file() -> None:
-    model = catalog.load_model("vim-tiny", weights="random")
-    assert model(PackedBatch.from_images([torch.zeros(3, 32, 48)])).shape == (1, 1000)
+    for name in ("vim-tiny", "deit-tiny", "deit-tiny-eager"):
+        model = catalog.load_model(name, weights="random")
+        assert model(PackedBatch.from_images([torch.zeros(3, 32, 48)])).shape == (1, 1000)
 
 
 @pytest.mark.parametrize("text", ['["a", "b", "c"]', '{"labels": ["a", "b", "c"]}', "a\nb\nc\n"])
@@ -92,6 +119,7 @@ def test_classes_without_names_are_numbered(nano: Path) -> None:
     ("options", "message"),
     [
         ("colour=red", "unknown option 'colour'"),
+        ("attention=eager", "unknown option 'attention' of model 'mine': stride, bidirectional"),
         ("stride=wide", "stride='wide' is not a number"),
         ("labels=nowhere.txt", "labels nowhere.txt"),
         ("pooling=sum", "pooling='sum' is not one of middle, head"),

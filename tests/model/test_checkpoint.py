@@ -10,17 +10,24 @@ from torch import Tensor
 
 from model import catalog
 from model.batch import PackedBatch
-from model.checkpoint import CheckpointError, infer_vim_config, read_state_dict
-from model.config import VIM_TINY_PLUS, VimConfig
+from model.checkpoint import (
+    CheckpointError,
+    infer_deit_config,
+    infer_vim_config,
+    read_state_dict,
+)
+from model.config import DEIT_BASE_384, DEIT_TINY, VIM_TINY_PLUS, DeiTConfig, ModelConfig, VimConfig
+from model.families import build
 from model.vim import Vim
 from tests.closeness import assert_close
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
+NANO_DEIT = DeiTConfig(width=64, depth=2, heads=1, num_classes=10, grid=(4, 4))
 
 
-def state_of(config: VimConfig) -> dict[str, Tensor]:
+def state_of(config: ModelConfig) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    return Vim(config).state_dict()
+    return build(config).state_dict()
 
 
 def published(path: Path, state: dict[str, Tensor], **beside: Any) -> Path:
@@ -30,9 +37,12 @@ def published(path: Path, state: dict[str, Tensor], **beside: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("config", [NANO, NANO_DEIT], ids=["vim", "deit"])
 @pytest.mark.parametrize("layout", ["published", "bare", "state_dict", "legacy", "safetensors"])
-def test_every_layout_gives_the_same_answers(tmp_path: Path, layout: str) -> None:
-    state, path = state_of(NANO), tmp_path / "my.pth"
+def test_every_layout_gives_the_same_answers(
+    tmp_path: Path, layout: str, config: ModelConfig
+) -> None:
+    state, path = state_of(config), tmp_path / "my.pth"
     if layout == "published":
         published(path, state)
     elif layout == "safetensors":
@@ -41,7 +51,7 @@ def test_every_layout_gives_the_same_answers(tmp_path: Path, layout: str) -> Non
     else:
         content = {"state_dict": state} if layout == "state_dict" else state
         torch.save(content, path, _use_new_zipfile_serialization=layout != "legacy")
-    model = Vim(NANO)
+    model = build(config)
     model.load_state_dict(state)
     batch = PackedBatch.from_images([torch.randn(3, 64, 96)])
 
@@ -64,6 +74,36 @@ def test_the_architecture_is_read_off_the_tensors(config: VimConfig) -> None:
     with torch.device("meta"):
         state = Vim(config).state_dict()
     assert infer_vim_config(state) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NANO_DEIT,
+        DEIT_TINY,
+        DEIT_BASE_384,
+        dataclasses.replace(NANO_DEIT, width=128, heads=2, mlp_ratio=2, patch_size=8, depth=11),
+    ],
+    ids=str,
+)
+def test_a_deits_architecture_is_read_off_the_tensors(config: DeiTConfig) -> None:
+    with torch.device("meta"):
+        state = build(config).state_dict()
+    assert infer_deit_config(state) == config
+
+
+def test_what_a_deits_tensors_leave_open_can_be_said(tmp_path: Path) -> None:
+    config = dataclasses.replace(NANO_DEIT, width=48, heads=3, attention="eager")
+    path = published(tmp_path / "my.pth", state_of(config))
+
+    spec = catalog.resolve(f"mine={path}?heads=3&attention=eager")
+
+    assert spec.config == config
+    assert (spec.family, spec.attention) == ("deit", "eager")
+    with pytest.raises(CheckpointError, match=r"width 48 is no multiple of 64.*heads=N"):
+        catalog.resolve(f"mine={path}")
+    with pytest.raises(CheckpointError, match=r"48 must be a multiple of the heads \(5\)"):
+        catalog.resolve(f"mine={path}?heads=5")
 
 
 def test_what_tensors_leave_open_can_be_said(tmp_path: Path) -> None:
@@ -107,6 +147,30 @@ def misshapen(path: Path) -> None:
     published(path, state_of(NANO) | {"norm_f.weight": torch.zeros(3)})
 
 
+def distilled(path: Path) -> None:
+    published(path, state_of(NANO_DEIT) | {"dist_token": torch.zeros(1, 1, 64)})
+
+
+def headless_deit(path: Path) -> None:
+    state = state_of(NANO_DEIT)
+    del state["head.weight"]
+    published(path, state)
+
+
+def oblong_deit(path: Path) -> None:
+    published(path, state_of(NANO_DEIT) | {"pos_embed": torch.zeros(1, 19, 64)})
+
+
+def unbiased_deit(path: Path) -> None:
+    state = state_of(NANO_DEIT)
+    del state["blocks.1.attn.qkv.bias"]
+    published(path, state)
+
+
+def scaled_deit(path: Path) -> None:
+    published(path, state_of(NANO_DEIT) | {"blocks.0.ls1.gamma": torch.zeros(64)})
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -116,10 +180,15 @@ def misshapen(path: Path) -> None:
         (truncated, "damaged"),
         (foreign, "refused: .* argparse.HelpFormatter, which could run code"),
         (lambda path: torch.save([torch.zeros(2)], path), "holds no state dict"),
-        (other_tensors, "not a Vim checkpoint: it has no tensor 'patch_embed.proj.weight'"),
+        (other_tensors, "neither a Vim nor a DeiT checkpoint: it has no tensor layers.0.mixer"),
         (rotary, "RoPE"),
         (one_missing, "missing tensors: layers.1.mixer.out_proj.weight"),
         (one_unknown, "unknown tensors: layers.0.mixer.gate"),
+        (distilled, r"distilled .*dist_token.* not supported"),
+        (headless_deit, "not a DeiT checkpoint: it has no tensor 'head.weight'"),
+        (oblong_deit, "pos_embed has 19 tokens, which is no square grid and a class token"),
+        (unbiased_deit, "missing tensors: blocks.1.attn.qkv.bias"),
+        (scaled_deit, "unknown tensors: blocks.0.ls1.gamma"),
         (misshapen, r"other shapes: norm_f.weight \[3\] instead of \[32\]"),
     ],
 )

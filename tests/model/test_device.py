@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from model.config import VIM_TINY, VimConfig
+from model.config import VIM_TINY, DeiTConfig, ModelConfig, VimConfig
 from tests.model.offdevice import (
     META,
     LiveBytes,
     Operations,
     meta_batch,
-    meta_vim,
+    meta_model,
     stubbed_kernels,
 )
 
@@ -19,6 +19,10 @@ NANO = VimConfig(width=64, depth=2, num_classes=10, grid=(4, 4))
 KINDS = [
     *(dataclasses.replace(NANO, bidirectional=b) for b in ("none", "layer", "ssm", "ssm+conv")),
     *(dataclasses.replace(NANO, pooling=p) for p in ("head", "double", "mean", "max", "last")),
+    *(
+        DeiTConfig(width=64, depth=2, heads=2, num_classes=10, attention=attention)
+        for attention in ("fused", "eager")
+    ),
 ]
 GRIDS = [(4, 4), (1, 2), (30, 7)]
 # Operations whose result's shape or value the host has to wait for.
@@ -31,8 +35,8 @@ WAITING = {
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("config", KINDS, ids=str)
-def test_a_forward_pass_never_waits_for_the_device(config: VimConfig, dtype: torch.dtype) -> None:
-    model = meta_vim(config, dtype)
+def test_a_forward_pass_never_waits_for_the_device(config: ModelConfig, dtype: torch.dtype) -> None:
+    model = meta_model(config, dtype)
     batch = meta_batch(config, GRIDS)
     with stubbed_kernels():
         model(batch)  # derives the weights
@@ -50,7 +54,7 @@ def test_a_forward_pass_never_waits_for_the_device(config: VimConfig, dtype: tor
 
 
 def test_the_scan_is_given_float32_rows_and_weights_of_the_right_precision() -> None:
-    model = meta_vim(NANO, torch.bfloat16)
+    model = meta_model(NANO, torch.bfloat16)
     mixer = model.layers[0].mixer
     weights = mixer.prepare()
     assert weights.A.dtype == weights.D.dtype == torch.float32
@@ -62,7 +66,7 @@ def test_the_scan_is_given_float32_rows_and_weights_of_the_right_precision() -> 
 
 @pytest.mark.parametrize("bidirectional", ["none", "ssm", "ssm+conv"])
 def test_the_kernels_are_given_contiguous_weights(bidirectional: str) -> None:
-    model = meta_vim(dataclasses.replace(NANO, bidirectional=bidirectional), torch.float16)
+    model = meta_model(dataclasses.replace(NANO, bidirectional=bidirectional), torch.float16)
     weights = model.layers[0].mixer.prepare()
     for name in ("conv_weight", "conv_bias", "dt_weight", "dt_bias", "A", "D"):
         assert getattr(weights, name).is_contiguous(), name
@@ -81,7 +85,7 @@ def test_casts_leave_the_rates_exact() -> None:
 def test_memory_stays_below_the_papers_share_of_deits() -> None:
     images, side = 32, 1248 // 16
     tokens = side * side + 1
-    model = meta_vim(VIM_TINY, torch.float16)
+    model = meta_model(VIM_TINY, torch.float16)
     batch = meta_batch(VIM_TINY, [(side, side)] * images)
     with stubbed_kernels(), torch.inference_mode():
         model(meta_batch(VIM_TINY, [(side, side)]))  # derives the weights

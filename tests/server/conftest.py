@@ -75,7 +75,6 @@ def spec() -> ModelSpec:
 def _spec(name: str = "tiny") -> ModelSpec:
     return ModelSpec(
         name=name,
-        family="vim",
         task="classify",
         config=VimConfig(width=64, depth=1, num_classes=CLASSES),
         labels=tuple(f"class {index}" for index in range(CLASSES)),

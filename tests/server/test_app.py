@@ -1,21 +1,25 @@
 """The whole server over real sockets: concurrency, clients that leave, time that runs out."""
 
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx2
 import pytest
 import torch
 
 from model import catalog
-from model.vim import Vim
+from model.config import DeiTConfig
+from model.families import build
 from server.app import create_app
 from server.config import ServerConfig
 
 SIZES = [(16 * (1 + i % 7), 16 * (1 + i * 3 % 11)) for i in range(20)]
 TINY = {"model": "tiny"}
+DEIT = DeiTConfig(width=64, depth=1, heads=2, num_classes=7, attention="eager")
 QUERY = {"resolution": "native", "fit": "contain", "top_k": 7}
 
 
@@ -37,15 +41,29 @@ def scores(answer):
     return [p["score"] for p in sorted(predictions, key=lambda p: p["index"])]
 
 
+def test_a_deit_says_how_it_attends(monkeypatch, spec, live):
+    spec = replace(spec, config=DEIT)
+    monkeypatch.setattr(catalog, "load", lambda *_: build(spec.config))
+    with live(create_app(ServerConfig(), [spec])) as url:
+        (model,) = httpx2.get(f"{url}/v1/models").json()["models"]
+        metrics = httpx2.get(f"{url}/metrics").text
+    assert (model["family"], model["attention"]) == ("deit", "eager")
+    (info,) = re.findall(r"vimserve_model_info{(.*)} 1.0", metrics)
+    assert 'attention="eager"' in info
+    assert 'family="deit"' in info
+
+
+@pytest.mark.parametrize("config", [None, DEIT], ids=["vim", "deit"])
 def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(
-    monkeypatch, spec, live, picture, encode, wait_until
+    monkeypatch, spec, live, picture, encode, wait_until, config
 ):
     torch.manual_seed(0)
-    vim = Vim(spec.config)
+    spec = replace(spec, config=config or spec.config)
+    model = build(spec.config)
     gate = threading.Event()
     gate.set()
-    vim.register_forward_pre_hook(lambda *_: gate.wait(10) and None)
-    monkeypatch.setattr(catalog, "load", lambda *_: vim)
+    model.register_forward_pre_hook(lambda *_: gate.wait(10) and None)
+    monkeypatch.setattr(catalog, "load", lambda *_: model)
     monkeypatch.setattr(type(spec), "parameters", 1234)
     files = [encode(picture(*size, seed)) for seed, size in enumerate(SIZES)]
     app = create_app(ServerConfig(), [spec])

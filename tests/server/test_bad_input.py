@@ -68,7 +68,7 @@ def post(client, serve, picture, encode):
         ("resolution=" + "9" * 5000, "resolution", 1248, "9" * 5000),
         ("resolution=1249", "resolution", 1248, 1249),
         ("fit=stretch", "fit", "'crop' or 'contain'", "stretch"),
-        ("topk=3", "topk", ["model", "top_k", "resolution", "fit"], "3"),
+        ("topk=3", "topk", ["top_k", "resolution", "fit", "model"], "3"),
     ],
 )
 def test_wrong_parameters(post, query, parameter, limit, value):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from model.batch import PackedBatch
-from model.config import VimConfig
-from model.graphs import make_buckets
+from model.buckets import buckets_of, make_buckets
+from model.config import DeiTConfig, VimConfig
+from model.deit import DeiT
 from model.vim import Vim
 from server.config import Config
 from server.engine import device as devices
@@ -22,21 +23,33 @@ def kernels_of(name):
     return lambda operation, _: SimpleNamespace(__module__=f"kernels.{operation}.{name}")
 
 
-def model_on(device, pooling="middle"):
-    weight = SimpleNamespace(device=torch.device(device))
-    return SimpleNamespace(norm_f=SimpleNamespace(weight=weight), config=VimConfig(pooling=pooling))
+class Elsewhere(torch.nn.Module):
+    """A patch projection whose weight says that it is on another device."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.weight = SimpleNamespace(device=torch.device(device))
+
+
+def on_gpu(model):
+    model.patch_embed.proj = Elsewhere("cuda")
+    return model
+
+
+def vim(pooling="middle"):
+    return on_gpu(Vim(VimConfig(width=32, depth=1, pooling=pooling)))
 
 
 @pytest.fixture
 def made(monkeypatch):
     calls = []
-    monkeypatch.setattr(devices, "GraphedVim", lambda *args: calls.append(args) or "graphs")
+    monkeypatch.setattr(devices, "GraphedModel", lambda *args: calls.append(args) or "graphs")
     return calls
 
 
 def test_a_gpu_with_kernels_gets_graphs_up_to_the_budget(monkeypatch, made):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
-    model = model_on("cuda")
+    model = vim()
     assert record_graphs(model, 8192) == "graphs"
     assert made == [(model, make_buckets(8192))]
 
@@ -46,14 +59,22 @@ def test_an_old_gpu_runs_plain_pytorch_and_the_log_says_so(monkeypatch, made, ca
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (7, 0))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "Tesla V100")
     with caplog.at_level(logging.WARNING):
-        assert record_graphs(model_on("cuda"), 8192) is None
+        assert record_graphs(vim(), 8192) is None
     assert "Tesla V100 (sm_70) runs the plain PyTorch path: slowly" in caplog.text
     assert not made
 
 
+def test_a_deit_needs_no_kernels_of_ours(monkeypatch, made):
+    monkeypatch.setattr(devices, "implementation", kernels_of("naive"))
+    model = on_gpu(DeiT(DeiTConfig(width=32, depth=1, heads=2)))
+    assert record_graphs(model, 8192) == "graphs"
+    assert made == [(model, buckets_of(model, 8192))]
+    assert record_graphs(model, 196) is None
+
+
 def test_what_cannot_be_recorded_runs_without_graphs(monkeypatch, made):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
-    assert record_graphs(model_on("cuda", "mean"), 8192) is None
+    assert record_graphs(vim("mean"), 8192) is None
     assert record_graphs(Vim(VimConfig(width=32, depth=1)), 8192) is None
     assert not made
 

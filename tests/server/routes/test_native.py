@@ -127,6 +127,7 @@ def test_models(serve, spec):
                 "status": "ready",
                 "family": "vim",
                 "task": "classify",
+                "attention": "none",
                 "parameters": 1234,
                 "classes": 7,
                 "transform": {

@@ -1,0 +1,45 @@
+"""What follows the question mark of ``NAME=FILE?option=value&…``."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Parser = Callable[[str], Any]
+
+
+def one_of(choices: tuple[str, ...]) -> Parser:
+    """A parser of one of a few words."""
+
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def number(kind: Callable[[str], float]) -> Parser:
+    """A parser of numbers of a kind."""
+
+    def parse(value: str) -> float:
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError("a number") from None
+
+    return parse
+
+
+def parse_options(options: Mapping[str, str], parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    """The values of those ``options`` that ``parsers`` know.
+
+    Raises:
+        ValueError: naming the option, its value and what it should be.
+    """
+    chosen = {}
+    for option, parse in parsers.items():
+        if option in options:
+            try:
+                chosen[option] = parse(options[option])
+            except ValueError as error:
+                raise ValueError(f"{option}={options[option]!r} is not {error}") from error
+    return chosen
