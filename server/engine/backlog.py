@@ -76,20 +76,22 @@ class Backlog:
                 requests += batch
         return requests
 
-    def take(self, *, wait: bool) -> Decision[Req]:
-        """The next batch.
+    @property
+    def closed(self) -> bool:
+        """Whether no more requests come."""
+        return self._closed
 
-        Args:
-            wait: until there is one or the backlog is closed, instead of returning an empty one.
-        """
+    def take(self, timeout_s: float | None) -> Decision[Req]:
+        """The next batch, or an empty one if there is none in time or the backlog is closed."""
+        waited = False
         with self._changed:
             while True:
                 decision = self._scheduler.next(time.monotonic())
                 for model in {request.model for request in decision.batch + decision.expired}:
                     self._show(model, self._scheduler.load(model))
-                if decision.batch or decision.expired or self._closed or not wait:
+                if decision.batch or decision.expired or self._closed or waited:
                     return decision
-                self._changed.wait()
+                waited = not self._changed.wait(timeout_s)
 
     def served(self, model: str, tokens: int, seconds: float) -> None:
         """Learn how long the device takes."""

@@ -18,6 +18,8 @@ from server.metrics import BatchFigures, Metrics
 
 logger = logging.getLogger(__name__)
 
+IDLE_S = 5.0
+
 Outcome = Answer | ServerError
 
 
@@ -55,10 +57,11 @@ class Worker:
     ) -> None:
         self._models = models
         self._backlog = backlog
-        self._settle = settle
+        self._tell = settle
         self._metrics = metrics
+        self._device = next(iter(models.values())).runner.device
         self._idle_since = 0.0
-        self.in_hand: Sequence[Req] = ()
+        self.in_hand: set[Req] = set()
         self.busy_since: float | None = None
 
     def run(self) -> None:
@@ -68,27 +71,34 @@ class Worker:
             Exception: if the device can compute no more.
         """
         running: Running | None = None
+        swept = True
         while True:
-            decision = self._backlog.take(wait=running is None)
+            decision = self._backlog.take(0 if running else None if swept else IDLE_S)
             self._settle([(request, _late(request)) for request in decision.expired])
             started = self._start(decision.batch) if decision.batch else None
+            swept = swept and not decision.batch
             if running is not None:
                 self._finish(running)
             elif not (decision.batch or decision.expired):
-                return
+                if self._backlog.closed:
+                    return
+                # Sizes differ from hour to hour: what one needed must not be held for ever.
+                release_unused(self._device)
+                swept = True
             running = started
             if running is not None and running.result.done:
                 self._finish(running)
                 running = None
             if running is None:
                 self.busy_since = None
+                self.in_hand.clear()
 
     def _start(self, requests: Sequence[Req]) -> Running | None:
-        self.in_hand = requests
+        self.in_hand.update(requests)
         self.busy_since = began = time.monotonic()
         runner = self._models[requests[0].model].runner
         try:
-            with PeakMeter(runner.device) as meter:
+            with PeakMeter(self._device) as meter:
                 result = runner.start([request.image.patches for request in requests])
         except Exception as error:
             self._recover(requests, error)
@@ -113,7 +123,6 @@ class Worker:
                 for request, logits in zip(requests, scores, strict=True)
             ]
         )
-        self.in_hand = ()
 
     def _recover(self, requests: Sequence[Req], error: Exception) -> None:
         """Run the requests of a batch that failed in smaller ones, so that only those fail which
@@ -133,7 +142,7 @@ class Worker:
         if crowded:
             # The traceback holds the tensors of the pass that failed.
             error.__traceback__ = None
-            release_unused(self._models[model].runner.device)
+            release_unused(self._device)
         if len(requests) == 1:
             self._settle([(requests[0], _fault(error, crowded))])
             return
@@ -144,13 +153,17 @@ class Worker:
             if wanted and (again := self._start(wanted)):
                 self._finish(again)
 
+    def _settle(self, outcomes: Sequence[tuple[Req, Outcome]]) -> None:
+        self.in_hand.difference_update(request for request, _ in outcomes)
+        self._tell(outcomes)
+
     def _observe(self, running: Running, seconds: float) -> None:
         model = running.requests[0].model
         self._backlog.served(model, running.tokens, seconds)
         self._metrics.observe_batch(
             BatchFigures(
                 model=model,
-                device=str(self._models[model].runner.device),
+                device=str(self._device),
                 images=len(running.requests),
                 tokens=running.tokens,
                 largest=max((request.image.size for request in running.requests), key=_area),

@@ -14,10 +14,11 @@ from model.batch import PackedBatch
 from model.checkpoint import CheckpointError
 from server import request_id
 from server.config import ServerConfig
-from server.engine import loading
+from server.engine import loading, worker
 from server.engine.engine import Engine, State
 from server.engine.memory import MemoryModel
 from server.engine.request import Answer, Image
+from server.engine.runner import Pass
 from server.engine.scheduler import Budget
 from server.errors import (
     ImageTooLarge,
@@ -505,3 +506,73 @@ def test_a_model_that_fails_to_load_leaves_the_others(monkeypatch, tiny, spec):
             await engine.probe(5)
 
     asyncio.run(run())
+
+
+def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
+    released = []
+    monkeypatch.setattr(worker, "IDLE_S", 0.05)
+    monkeypatch.setattr(worker, "release_unused", released.append)
+
+    async def run():
+        async with running(spec) as engine:
+            await asyncio.sleep(0.15)
+            assert not released
+            await submit(engine, image(0))[0]
+            await asyncio.sleep(0.3)
+            assert released == [torch.device("cpu")]
+            await submit(engine, image(0))[0]
+            await asyncio.sleep(0.3)
+            assert len(released) == 2
+
+    asyncio.run(run())
+
+
+def test_a_batch_on_the_device_is_told_when_a_later_one_breaks_it(monkeypatch, tiny, spec):
+    """On a GPU one batch is launched while another computes: both are in hand."""
+
+    class Later(Pass):
+        done = False
+
+        def scores(self):
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    async def run():
+        engine = Engine([spec], ServerConfig(max_batch_tokens=5), Metrics())
+        engine.start()
+        while engine.state is State.LOADING:
+            await asyncio.sleep(0.001)
+        runner = engine.loaded("tiny").runner
+        monkeypatch.setattr(runner, "start", lambda images: Later(torch.zeros(len(images), 7)))
+        futures = submit(engine, image(0), image(1), image(2))
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ModelFailure] * 3
+        assert not engine.health().ok
+        await engine.stop(1)
+
+    asyncio.run(run())
+
+
+def test_a_gpu_is_given_the_next_batch_before_it_has_finished_the_last(monkeypatch, tiny, spec):
+    log = []
+
+    class Later(Pass):
+        done = False
+
+        def __init__(self, images):
+            self.number = sum(entry.startswith("start") for entry in log)
+            self.images = images
+            log.append(f"start {self.number}")
+
+        def scores(self):
+            log.append(f"end {self.number}")
+            return torch.zeros(len(self.images), 7)
+
+    async def run():
+        async with running(spec, max_batch_tokens=5) as engine:
+            runner = engine.loaded("tiny").runner
+            monkeypatch.setattr(runner, "start", Later)
+            answers = await asyncio.gather(*submit(engine, image(0), image(1), image(2)))
+            assert [answer.batch.images for answer in answers] == [1, 1, 1]
+
+    asyncio.run(run())
+    assert log == ["start 0", "start 1", "end 0", "start 2", "end 1", "end 2"]
