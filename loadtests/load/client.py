@@ -13,6 +13,7 @@ from loadtests.load.mix import Request
 # What an answer may take beyond the request's own timeout until it counts as missing.
 GRACE_S = 10.0
 PIECES = 10
+KEEP_ALIVE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def session(url: str) -> aiohttp.ClientSession:
 
     They are given up long before the server would, so that none is closed while it is used.
     """
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=1)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
     timeout = aiohttp.ClientTimeout(total=120)
     return aiohttp.ClientSession(url, connector=connector, timeout=timeout)
 
@@ -55,7 +56,7 @@ async def classify(
         for index, data in enumerate(request.data):
             body.add_field("file", data, filename=str(index))
     else:
-        (data,) = body = request.data
+        (data,) = request.data
         body = data
         if request.upload_s or request.declared_bytes:
             headers["Content-Length"] = str(request.declared_bytes or len(data))

@@ -43,7 +43,9 @@ def bomb() -> bytes:
     """A PNG whose header claims 200 megapixels, of which there are none."""
     header = b"IHDR" + struct.pack(">IIBBBBB", BOMB_SIZE[1], BOMB_SIZE[0], 8, 2, 0, 0, 0)
     checked = header + struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + checked + struct.pack(">I", 9999) + b"IDAT"
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + checked + struct.pack(">I", 9999) + b"IDAT"
+    )
 
 
 def strip() -> bytes:

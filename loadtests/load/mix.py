@@ -7,7 +7,26 @@ from types import MappingProxyType
 
 from loadtests.load import images
 
-SIDES = (96, 128, 160, 192, 224, 288, 320, 384, 448, 512, 576, 640, 768, 896, 1024, 1120, 1184, 1248)
+SIDES = (
+    96,
+    128,
+    160,
+    192,
+    224,
+    288,
+    320,
+    384,
+    448,
+    512,
+    576,
+    640,
+    768,
+    896,
+    1024,
+    1120,
+    1184,
+    1248,
+)
 RATIOS = (1, 1, 3 / 4, 1 / 3)
 RESOLUTIONS = (128, 224, 512)
 PIXELS_OF_A_FORM = 800_000
