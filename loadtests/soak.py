@@ -55,7 +55,7 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> Report
                 sender.send,
                 lambda: mix.draw(WORK),
                 CAPACITY_CLIENTS,
-                min(CAPACITY_S, options.seconds),
+                min(CAPACITY_S, options.seconds / 2),
             )
             report.add_faults(outcomes)
             work = sum(KINDS[kind] for kind in WORK) / sum(KINDS.values())

@@ -39,6 +39,7 @@ def no_image(num_bytes: int, seed: int) -> bytes:
     return b"no image" + random.Random(seed).randbytes(num_bytes)  # noqa: S311
 
 
+@cache
 def bomb() -> bytes:
     """A PNG whose header claims 200 megapixels, of which there are none."""
     header = b"IHDR" + struct.pack(">IIBBBBB", BOMB_SIZE[1], BOMB_SIZE[0], 8, 2, 0, 0, 0)
@@ -48,6 +49,7 @@ def bomb() -> bytes:
     )
 
 
+@cache
 def strip() -> bytes:
     """A whole PNG of 1 × 1,000,000 pixels."""
     return _encode(Image.new("RGB", (STRIP_WIDTH, 1), "teal"), "PNG")

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 
 from loadtests.load import images
@@ -132,7 +133,9 @@ class Mix:
         chosen = (choice.randrange(len(self.pool)),)
         match kind:
             case "slow":
-                return self._good(kind, chosen, upload_s=choice.uniform(0.5, 2))
+                return self._good(
+                    kind, chosen, upload_s=choice.uniform(0.05, 0.2) * self.timeout_ms / 1000
+                )
             case "short deadline":
                 # The head and the body may already be late when the server gets to read them.
                 allowed = ANSWERED | {(408, "upload-timeout")}
@@ -185,6 +188,7 @@ class Mix:
         return Request(kind, (), (data,), NATIVE, wait, allowed=too_large)
 
 
+@cache
 def _pool(seed: int) -> tuple[Picture, ...]:
     choice = random.Random(seed)  # noqa: S311
     pool = []
