@@ -43,8 +43,7 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> Report
     mix = Mix(options.seed, options.timeout_ms)
     report = Report(options.rate)
     async with asyncio.timeout(options.seconds + BESIDES_S), session(url) as connections:
-        sender = Sender(connections, await _classes(connections), mix)
-        await sender.learn()
+        sender = await Sender.of(connections, mix)
         # One at a time, so that nothing but what they are decides about them.
         report.add_faults([await sender.send(mix.make(kind)) for kind in BAD])
         # Afterwards all threads that the server may have are there.
@@ -75,12 +74,6 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> Report
             report.add_usage(before, after)
         report.failures += await _aftermath(connections, sender, mix)
     return report
-
-
-async def _classes(connections: aiohttp.ClientSession) -> int:
-    async with connections.get("/v1/models") as answer:
-        models = (await answer.json())["models"]
-    return int(models[0]["classes"])
 
 
 async def _at_rest(pid: int | None, before: Usage | None) -> Usage | None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -19,29 +19,41 @@ class Sender:
 
     Args:
         connections: to the server.
-        classes: of its model.
+        classes: of its default model.
         mix: whose pool the requests are of.
+        references: the right scores of its pictures.
     """
 
-    def __init__(self, connections: aiohttp.ClientSession, classes: int, mix: Mix) -> None:
+    def __init__(
+        self,
+        connections: aiohttp.ClientSession,
+        classes: int,
+        mix: Mix,
+        references: Sequence[Scores],
+    ) -> None:
         self._connections = connections
         self._classes = classes
         self._mix = mix
+        self._references = references
         self._count = 0
-        self.references: list[Scores] = []
 
-    async def learn(self) -> None:
-        """Take the scores that every picture gets alone for the right ones.
+    @classmethod
+    async def of(cls, connections: aiohttp.ClientSession, mix: Mix) -> Self:
+        """One that takes for right what every picture gets from the server alone.
 
         Raises:
             RuntimeError: if one is refused.
+            aiohttp.ClientError, OSError: if the server cannot be reached.
         """
-        for index in range(len(self._mix.pool)):
-            request = self._mix.single(index)
-            answer = await classify(self._connections, request, self._classes, "reference")
+        async with connections.get("/v1/models") as models:
+            classes = int((await models.json())["models"][0]["classes"])
+        references: list[Scores] = []
+        for index in range(len(mix.pool)):
+            answer = await classify(connections, mix.single(index), classes, "reference")
             if answer is None or answer.status != 200:
                 raise RuntimeError(f"a picture that is to be a reference was refused: {answer}")
-            self.references += checks.scores(answer)
+            references += checks.scores(answer)
+        return cls(connections, classes, mix, references)
 
     async def send(self, request: Request, start: float | None = None, due_s: float = 0) -> Outcome:
         """How a request ends that was due ``due_s`` after ``start``, by default now."""
@@ -55,7 +67,7 @@ class Sender:
             if answer is not None:
                 status, slug = answer.status, checks.slug(answer)
                 seconds = time.monotonic() - sent
-                fault = checks.fault(request, name, answer, seconds, self.references)
+                fault = checks.fault(request, name, answer, seconds, self._references)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = f"no answer: {error!r}"
         except (KeyError, TypeError, ValueError, AttributeError) as error:

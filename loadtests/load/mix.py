@@ -30,7 +30,7 @@ SIDES = (
 )
 RATIOS = (1, 1, 3 / 4, 1 / 3)
 RESOLUTIONS = (128, 224, 512)
-PIXELS_OF_A_FORM = 800_000
+SMALL = 384
 NATIVE = "resolution=native&fit=contain"
 
 OVERLOADED = frozenset({(429, "queue-full"), (504, "request-timeout")})
@@ -105,18 +105,23 @@ class Mix:
     Args:
         seed: of everything.
         timeout_ms: how long a client waits that has no short deadline.
+
+    Attributes:
+        pool: the good pictures.
+        small: indices of those that several of go in one request.
     """
 
     seed: int
     timeout_ms: int = 10_000
     pool: tuple[Picture, ...] = field(init=False)
+    small: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311, it must repeat
         self.pool = _pool(self.seed)
         self._bomb, self._strip = images.bomb(), images.strip()
-        small = [i for i, p in enumerate(self.pool) if p.query == NATIVE and p.side**2 <= 150_000]
-        self._small = tuple(small)
+        small = [i for i, p in enumerate(self.pool) if p.query == NATIVE and p.side <= SMALL]
+        self.small = tuple(small)
 
     def draw(self, kinds: tuple[str, ...] = tuple(KINDS)) -> Request:
         """The next request, of one of these kinds."""
@@ -128,7 +133,7 @@ class Mix:
             return self._bad(kind)
         choice = self._random
         if kind == "multipart":
-            chosen = tuple(choice.sample(self._small, choice.randint(2, 4)))
+            chosen = tuple(choice.sample(self.small, choice.randint(2, 4)))
             return self._good(kind, chosen, form=True)
         chosen = (choice.randrange(len(self.pool)),)
         match kind:
@@ -162,7 +167,7 @@ class Mix:
 
     def _bad(self, kind: str) -> Request:
         seed = self._random.randrange(10)
-        picture = self.pool[self._random.choice(self._small)].data
+        picture = self.pool[self._random.choice(self.small)].data
         wait = self.timeout_ms
         match kind:
             case "too slow":
