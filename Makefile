@@ -3,13 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check lock clean
+.PHONY: serve test check compare lock clean
 
 serve: $(STAMP)
 	$(BIN)/vimserve serve $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/pytest $(ARGS)
+
+# Vim against DeiT on this machine: a report with plots in loadtests/results/.
+compare: $(STAMP)
+	$(BIN)/python -m loadtests.compare $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ import torch
 
 from model.batch import PackedBatch
 from model.catalog import load_model, names, resolve
-from model.memory import PeakMeter
+from model.memory import PeakMeter, release_unused
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0
@@ -30,12 +30,14 @@ class Measurement:
     """One model at one size.
 
     ``median_ms`` is of a forward pass over the whole batch; ``peak_above_weights_bytes`` is how
-    much higher the resident set rose during it than it stood with the model loaded.
+    much higher the device's memory (on a CPU the resident set) rose during the first pass than it
+    stood with the model loaded. ``tokens`` is the length of one image's sequence.
     """
 
     model: str
     size: int
     batch: int
+    tokens: int
     runs: int
     median_ms: float
     fastest_ms: float
@@ -43,28 +45,48 @@ class Measurement:
     peak_above_weights_bytes: int
 
 
-def measure(model: str, weights: str | None, size: int, batch: int, threads: int) -> Measurement:
-    """Load, warm up and time one configuration; meant for a process of its own."""
+def measure(
+    model: str,
+    weights: str | None,
+    size: int,
+    batch: int,
+    threads: int,
+    device: str = "cpu",
+    least_runs: int = LEAST_RUNS,
+) -> Measurement:
+    """Load, warm up and time one configuration; meant for a process of its own.
+
+    On a GPU the model computes in bfloat16, launched kernel by kernel.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    where, on_cpu = torch.device(device), device == "cpu"
     config = resolve(model).config
-    module = load_model(model, weights=weights)
+    module = load_model(model, weights, where, torch.float32 if on_cpu else torch.bfloat16)
     module.warm_up()
     side = -(-size // config.stride) * config.stride
-    images = [torch.randn(3, side, side) for _ in range(batch)]
-    with PeakMeter(torch.device("cpu")) as meter:
-        packed = PackedBatch.from_images(images, config.patch_size, config.stride)
-        module(packed)
-    times: list[float] = []
-    while len(times) < LEAST_RUNS or sum(times) < LEAST_SECONDS:
+    images = [torch.randint(256, (3, side, side), dtype=torch.uint8) for _ in range(batch)]
+    packed = PackedBatch.from_images(images, config.patch_size, config.stride).to(where)
+
+    def run() -> float:
         start = time.perf_counter()
         module(packed)
-        times.append(time.perf_counter() - start)
+        if not on_cpu:
+            torch.cuda.synchronize(where)
+        return time.perf_counter() - start
+
+    release_unused(where)
+    with PeakMeter(where) as meter:
+        run()
+    times: list[float] = []
+    while len(times) < least_runs or sum(times) < LEAST_SECONDS:
+        times.append(run())
     median = statistics.median(times)
     return Measurement(
         model=model,
         size=side,
         batch=batch,
+        tokens=module.num_tokens(packed.grids[0]),
         runs=len(times),
         median_ms=1e3 * median,
         fastest_ms=1e3 * min(times),
