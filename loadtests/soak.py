@@ -25,7 +25,7 @@ from loadtests.load.mix import BAD, KINDS, WORK, Mix
 from loadtests.load.process import Usage, usage
 from loadtests.load.report import Report
 from loadtests.load.server import serving
-from loadtests.load.watch import Sample, scrape, watch
+from loadtests.load.watch import Sample, scrape, values, watch
 
 CAPACITY_S, CAPACITY_CLIENTS = 5.0, 16
 REST_S = 15.0
@@ -105,11 +105,10 @@ async def _aftermath(connections: aiohttp.ClientSession, sender: Sender, mix: Mi
         if outcome.status != 200 or outcome.fault:
             failures.append(f"a good request after the load: {outcome.fault or outcome.end}")
         metrics = await scrape(connections)
-        failures += [
-            f"{name} is {metrics[name]} after the load"
-            for name in ("vimserve_inflight", "vimserve_queue_depth", "vimserve_queue_tokens")
-            if any(metrics.get(name, []))
-        ]
+        for name in ("vimserve_inflight", "vimserve_queue_depth", "vimserve_queue_tokens"):
+            left = sum(values(metrics, name))
+            if left:
+                failures.append(f"{name} is {left:g} after the load")
     except (aiohttp.ClientError, OSError) as error:
         failures.append(f"the server cannot be reached after the load: {error!r}")
     return failures
