@@ -72,24 +72,27 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> Report
         after = await _at_rest(pid, before)
         if before and after:
             report.add_usage(before, after)
+        elif pid is not None:
+            report.failures.append(f"process {pid} has ended")
         report.failures += await _aftermath(connections, sender, mix)
     return report
 
 
 async def _at_rest(pid: int | None, before: Usage | None) -> Usage | None:
-    """What the process holds once idle connections are closed, ``REST_S`` later at most."""
+    """What the process holds once idle connections are closed, ``REST_S`` later at most; None if
+    it has ended.
+    """
     if pid is None:
         return None
     end = time.monotonic() + REST_S
     await asyncio.sleep(2 * KEEP_ALIVE_S)
-    now = usage(pid)
-    while (
-        before is not None
-        and now.file_descriptors > before.file_descriptors
-        and time.monotonic() < end
-    ):
-        await asyncio.sleep(0.5)
+    try:
         now = usage(pid)
+        while before and now.file_descriptors > before.file_descriptors and time.monotonic() < end:
+            await asyncio.sleep(0.5)
+            now = usage(pid)
+    except OSError:
+        return None
     return now
 
 

@@ -22,6 +22,8 @@ def usage(pid: int) -> Usage:
     folder = Path("/proc", str(pid))
     lines = (folder / "status").read_text().splitlines()
     status = dict(line.split(":", 1) for line in lines)
+    if "VmRSS" not in status:
+        raise ProcessLookupError(f"process {pid} has ended")
     return Usage(
         resident_bytes=int(status["VmRSS"].split()[0]) * 1024,
         file_descriptors=len(list((folder / "fd").iterdir())),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -264,3 +265,16 @@ def test_nobody_listens(capsys):
 def test_a_server_that_does_not_start(capsys):
     assert soak.main(["--seconds", "1", "--", "--model", "resnet"]) == 1
     assert "the server did not become ready: vimserve: " in capsys.readouterr().err
+
+
+def test_a_server_that_dies(stub, capsys, monkeypatch):
+    """Its process goes, its port does not answer."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+
+        async def die(stub, request, images):
+            process.kill()
+            request.transport.abort()
+
+        replace_with(die)(stub)
+        assert stub.soak("--pid", str(process.pid)) == 1
+    assert f"process {process.pid} has ended" in capsys.readouterr().out
