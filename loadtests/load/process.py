@@ -1,0 +1,31 @@
+"""What Linux tells of a process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process holds."""
+
+    resident_bytes: int
+    file_descriptors: int
+    threads: int
+
+
+def usage(pid: int) -> Usage:
+    """What process ``pid`` holds now.
+
+    Raises:
+        OSError: if there is none, or it is not ours to look at.
+    """
+    folder = Path("/proc", str(pid))
+    lines = (folder / "status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    if "VmRSS" not in status:
+        raise ProcessLookupError(f"process {pid} has ended")
+    return Usage(
+        resident_bytes=int(status["VmRSS"].split()[0]) * 1024,
+        file_descriptors=len(list((folder / "fd").iterdir())),
+        threads=int(status["Threads"]),
+    )
