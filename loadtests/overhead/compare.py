@@ -136,8 +136,8 @@ def check(url: str, path: str, files: Sequence[bytes], scores: Sequence[Sequence
                 error = abs(prediction["score"] / expected[prediction["index"]] - 1)
                 if not error <= TOLERANCE:
                     raise RuntimeError(
-                        f"the server's score of class {prediction['index']} is {error:.2e} of it off "
-                        f"the bare model's, more than {TOLERANCE:g}"
+                        f"the server's score of class {prediction['index']} is {error:.2e} of it "
+                        f"off the bare model's, more than {TOLERANCE:g}"
                     )
     finally:
         connection.close()
