@@ -10,13 +10,13 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+from prometheus_client.samples import Sample as Metric
 
 from loadtests.load.checks import Outcome
 from loadtests.load.client import session
@@ -24,12 +24,14 @@ from loadtests.load.generator import Sender
 from loadtests.load.mix import Mix, Request
 from loadtests.load.process import usage
 from loadtests.load.server import ServerProcess, serving
-from loadtests.load.watch import scrape
+from loadtests.load.watch import scrape, values
 
 HANGING_UP = 1000
 LORIS_CONNECTIONS, LORIS_EVERY_S, LORIS_LIMIT_S = 200, 0.5, 30.0
 UNDER_WAY = 40
 REST_S = 20.0
+UNTIL_THEY_LEAVE_S = 0.5
+REQUESTS = "vimserve_requests_total"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Faults:
         self, server: ServerProcess, connections: aiohttp.ClientSession, sender: Sender, mix: Mix
     ) -> None:
         self._server = server
+        self._address = urlsplit(server.url)
         self._connections = connections
         self._sender = sender
         self._mix = mix
@@ -67,30 +70,39 @@ class Faults:
         return await self._row(sent, came_back, [outcome])
 
     async def hang_up(self) -> Row:
-        """Many clients that leave at once, their images sent."""
-        begun = await self._total("vimserve_batch_images_sum")
-        request = replace(self._good(), kind="gone, waiting", hang_up_s=3.0)
-        start = time.monotonic()
-        sending = [asyncio.create_task(self._sender.send(request)) for _ in range(HANGING_UP)]
-        # So that they leave together, however long they took to come.
-        done, waiting = await asyncio.wait(sending, timeout=1.5)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        left_s = time.monotonic() - start
-        ends = Counter(task.result().end for task in done)
-        failures = [f"{n} x {end}" for end, n in ends.items() if end == "nothing"]
-        rest_s = await self._rest()
-        ran = await self._total("vimserve_batch_images_sum") - begun
-        told = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+        """Many clients that send their images and leave at once."""
+        before = await scrape(self._connections)
+        picture = self._mix.pool[self._mix.small[-1]]
+        head = (
+            f"POST /v1/classify?{picture.query} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
+            f"Content-Length: {len(picture.data)}\r\n\r\n"
+        )
+        clients = await asyncio.gather(*(self._connect() for _ in range(HANGING_UP)))
+        for _, writer in clients:
+            writer.write(head.encode() + picture.data)
+        await asyncio.gather(*(writer.drain() for _, writer in clients))
+        await asyncio.sleep(UNTIL_THEY_LEAVE_S)
+        for _, writer in clients:
+            writer.close()
+        rest_s = await self._rest(before)
+        after = await scrape(self._connections)
+
+        def more(name: str, **labels: str) -> int:
+            return round(sum(values(after, name, **labels)) - sum(values(before, name, **labels)))
+
+        ends = {status: more(REQUESTS, status=status) for status in ("200", "429", "499")}
+        failures = []
         if rest_s is None:
             failures.append(f"requests are still under way {REST_S:g} s later")
+        if sum(ends.values()) != HANGING_UP:
+            failures.append(f"they ended otherwise than as {ends}")
         came_back = (
-            f"{told or 'nothing'}; {len(waiting)} left after {left_s:.1f} s; the device ran "
-            f"{ran:.0f} images; nothing under way {rest_s or REST_S:.1f} s later"
+            f"{ends['499']} dropped, {ends['200']} answered, {ends['429']} refused as too many; "
+            f"the device ran {more('vimserve_batch_images_sum')} images; "
+            f"nothing under way {REST_S if rest_s is None else rest_s:.1f} s later"
         )
-        sent = f"{HANGING_UP} clients, {len(waiting)} of which hang up at once"
-        return await self._row(sent, came_back, [t.result() for t in done], failures)
+        sent = f"{HANGING_UP} clients that hang up {UNTIL_THEY_LEAVE_S:g} s after their images"
+        return await self._row(sent, came_back, [], failures)
 
     async def slow_loris(self) -> Row:
         """Clients whose heads never end."""
@@ -117,8 +129,9 @@ class Faults:
 
     async def terminate(self) -> Row:
         """The signal that ends the server, while it has work."""
+        begun = sum(values(await scrape(self._connections), REQUESTS))
         work = [asyncio.create_task(self._sender.send(self._good())) for _ in range(UNDER_WAY)]
-        while await self._total("vimserve_inflight") < UNDER_WAY - sum(t.done() for t in work):
+        while sum(values(await scrape(self._connections), REQUESTS)) < begun + 1:
             await asyncio.sleep(0.01)
         answered_before = sum(task.done() for task in work)
         start = time.monotonic()
@@ -152,21 +165,22 @@ class Faults:
         survived = f"/healthz {health}, a good request {after.status} in {after.latency_s:.2f} s"
         return Row(sent, came_back, survived, (*failures, *faults))
 
-    async def _total(self, name: str) -> float:
-        return sum((await scrape(self._connections)).get(name, []))
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(self._address.hostname, self._address.port)
 
-    async def _rest(self) -> float | None:
-        """Seconds until no request is under way, None if that takes ``REST_S``."""
+    async def _rest(self, before: Sequence[Metric]) -> float | None:
+        """Seconds until those that hang up have ended, None if that takes ``REST_S``."""
+        wanted = sum(values(before, REQUESTS)) + HANGING_UP
         start = time.monotonic()
         while (seconds := time.monotonic() - start) < REST_S:
-            if not await self._total("vimserve_inflight"):
+            now = await scrape(self._connections)
+            if sum(values(now, REQUESTS)) >= wanted and not sum(values(now, "vimserve_inflight")):
                 return seconds
             await asyncio.sleep(0.05)
         return None
 
     async def _loris(self, start: float, ended: list[float]) -> None:
-        address = urlsplit(self._server.url)
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        reader, writer = await self._connect()
         writer.write(b"POST /v1/classify HTTP/1.1\r\nX-Slow: ")
         end = asyncio.create_task(reader.read())
         while not end.done() and time.monotonic() - start < LORIS_LIMIT_S:

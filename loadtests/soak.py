@@ -25,7 +25,7 @@ from loadtests.load.mix import BAD, KINDS, WORK, Mix
 from loadtests.load.process import Usage, usage
 from loadtests.load.report import Report
 from loadtests.load.server import serving
-from loadtests.load.watch import Sample, scrape, watch
+from loadtests.load.watch import Sample, scrape, values, watch
 
 CAPACITY_S, CAPACITY_CLIENTS = 5.0, 16
 REST_S = 15.0
@@ -72,24 +72,27 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> Report
         after = await _at_rest(pid, before)
         if before and after:
             report.add_usage(before, after)
+        elif pid is not None:
+            report.failures.append(f"process {pid} has ended")
         report.failures += await _aftermath(connections, sender, mix)
     return report
 
 
 async def _at_rest(pid: int | None, before: Usage | None) -> Usage | None:
-    """What the process holds once idle connections are closed, ``REST_S`` later at most."""
+    """What the process holds once idle connections are closed, ``REST_S`` later at most; None if
+    it has ended.
+    """
     if pid is None:
         return None
     end = time.monotonic() + REST_S
     await asyncio.sleep(2 * KEEP_ALIVE_S)
-    now = usage(pid)
-    while (
-        before is not None
-        and now.file_descriptors > before.file_descriptors
-        and time.monotonic() < end
-    ):
-        await asyncio.sleep(0.5)
+    try:
         now = usage(pid)
+        while before and now.file_descriptors > before.file_descriptors and time.monotonic() < end:
+            await asyncio.sleep(0.5)
+            now = usage(pid)
+    except OSError:
+        return None
     return now
 
 
@@ -105,11 +108,10 @@ async def _aftermath(connections: aiohttp.ClientSession, sender: Sender, mix: Mi
         if outcome.status != 200 or outcome.fault:
             failures.append(f"a good request after the load: {outcome.fault or outcome.end}")
         metrics = await scrape(connections)
-        failures += [
-            f"{name} is {metrics[name]} after the load"
-            for name in ("vimserve_inflight", "vimserve_queue_depth", "vimserve_queue_tokens")
-            if any(metrics.get(name, []))
-        ]
+        for name in ("vimserve_inflight", "vimserve_queue_depth", "vimserve_queue_tokens"):
+            left = sum(values(metrics, name))
+            if left:
+                failures.append(f"{name} is {left:g} after the load")
     except (aiohttp.ClientError, OSError) as error:
         failures.append(f"the server cannot be reached after the load: {error!r}")
     return failures

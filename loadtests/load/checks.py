@@ -40,6 +40,11 @@ class Outcome:
     fault: str | None = None
 
     @property
+    def late_s(self) -> float:
+        """How long after its deadline it ended, which the server counts from when it was sent."""
+        return self.latency_s - self.lag_s - self.timeout_s
+
+    @property
     def end(self) -> str:
         """In a word or two."""
         if self.status == 200:

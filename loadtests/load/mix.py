@@ -172,7 +172,7 @@ class Mix:
         match kind:
             case "too slow":
                 late = frozenset({(408, "upload-timeout")})
-                return Request(kind, (), (picture,), NATIVE, 300, allowed=late, upload_s=1)
+                return Request(kind, (), (picture,), NATIVE, 300, allowed=late, upload_s=5)
             case "truncated":
                 # Its header is whole, so that it asks for room in the queue first.
                 allowed = OVERLOADED | {(422, "corrupt-image")}

@@ -1,5 +1,6 @@
 """What Linux tells of a process."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,22 @@ def usage(pid: int) -> Usage:
     folder = Path("/proc", str(pid))
     lines = (folder / "status").read_text().splitlines()
     status = dict(line.split(":", 1) for line in lines)
+    if "VmRSS" not in status:
+        raise ProcessLookupError(f"process {pid} has ended")
     return Usage(
         resident_bytes=int(status["VmRSS"].split()[0]) * 1024,
         file_descriptors=len(list((folder / "fd").iterdir())),
         threads=int(status["Threads"]),
     )
+
+
+def cpu_seconds(pid: int) -> float:
+    """What process ``pid`` has used of the processor in all its threads, the kernel's part too.
+
+    Raises:
+        OSError: if there is none.
+    """
+    # The name before it may hold spaces and brackets.
+    fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    user, system = map(int, fields[11:13])
+    return (user + system) / os.sysconf("SC_CLK_TCK")

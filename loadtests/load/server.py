@@ -26,6 +26,7 @@ class ServerProcess:
 
     def __init__(self, flags: Sequence[str], log: Path) -> None:
         self._log = log
+        self._asked = False
         command = [sys.executable, "-m", "server", "serve", *flags, "--host", "127.0.0.1"]
         command += ["--port", "0", "--log-level", "info"]
         with log.open("wb") as output:
@@ -54,13 +55,14 @@ class ServerProcess:
         return self._log.read_text(errors="replace")
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        self._process.send_signal(signal.SIGTERM)
+        """Ask it to end, once: a second signal would cut short what is under way."""
+        if not self._asked and self._process.poll() is None:
+            self._asked = True
+            self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
         """End it, by force after ``STOP_S``; its exit status, negative for a signal."""
-        if self._process.poll() is None:
-            self.terminate()
+        self.terminate()
         try:
             return self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample as Metric
 
 from loadtests.load.process import usage
 
@@ -33,14 +34,20 @@ class Sample:
     resident_bytes: int | None
 
 
-async def scrape(connections: aiohttp.ClientSession) -> dict[str, list[float]]:
-    """The values of every sample of ``/metrics``, by its name."""
-    values: dict[str, list[float]] = {}
+async def scrape(connections: aiohttp.ClientSession) -> list[Metric]:
+    """What ``/metrics`` says."""
     async with connections.get("/metrics") as answer:
-        for family in text_string_to_metric_families(await answer.text()):
-            for sample in family.samples:
-                values.setdefault(sample.name, []).append(sample.value)
-    return values
+        families = text_string_to_metric_families(await answer.text())
+        return [metric for family in families for metric in family.samples]
+
+
+def values(metrics: Sequence[Metric], name: str, **labels: str) -> list[float]:
+    """Those of this name that have these labels, among others."""
+    return [
+        metric.value
+        for metric in metrics
+        if metric.name == name and labels.items() <= metric.labels.items()
+    ]
 
 
 async def watch(connections: aiohttp.ClientSession, pid: int | None, samples: list[Sample]) -> None:
@@ -55,8 +62,8 @@ async def watch(connections: aiohttp.ClientSession, pid: int | None, samples: li
         samples.append(
             Sample(
                 time.monotonic() - start,
-                max(metrics.get("vimserve_device_busy_seconds_total", [0])),
-                sum(metrics.get("vimserve_queue_depth", [0])),
+                max(values(metrics, "vimserve_device_busy_seconds_total"), default=0),
+                sum(values(metrics, "vimserve_queue_depth")),
                 None if pid is None else usage(pid).resident_bytes,
             )
         )

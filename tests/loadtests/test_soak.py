@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -220,7 +221,7 @@ def test_a_server_that_keeps_something(stub, capsys):
     stub.inflight, stub.ready = 1, 503
     assert stub.soak() == 1
     out = capsys.readouterr().out
-    assert "vimserve_inflight is [1.0] after the load" in out
+    assert "vimserve_inflight is 1 after the load" in out
     assert "/readyz says 503 after the load" in out
 
 
@@ -264,3 +265,16 @@ def test_nobody_listens(capsys):
 def test_a_server_that_does_not_start(capsys):
     assert soak.main(["--seconds", "1", "--", "--model", "resnet"]) == 1
     assert "the server did not become ready: vimserve: " in capsys.readouterr().err
+
+
+def test_a_server_that_dies(stub, capsys, monkeypatch):
+    """Its process goes, its port does not answer."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+
+        async def die(stub, request, images):
+            process.kill()
+            request.transport.abort()
+
+        replace_with(die)(stub)
+        assert stub.soak("--pid", str(process.pid)) == 1
+    assert f"process {process.pid} has ended" in capsys.readouterr().out

@@ -1,0 +1,76 @@
+"""Recorded arrivals of images of mixed sizes."""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+SMALLEST, LARGEST = 96, 1248
+MULTIPLE = 16
+
+# What cameras, thumbnails and other people's crops make common; (height, width).
+COMMON = (
+    (96, 96), (224, 224), (256, 256), (480, 640), (512, 512), (768, 1024), (1024, 1024),
+    (1248, 1248),
+)  # fmt: skip
+SHARE_OF_COMMON = 0.5
+STEEPEST_ASPECT = 2.5
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One image: ``at`` counts mean gaps between arrivals from the first one; sides in pixels."""
+
+    at: float
+    height: int
+    width: int
+
+
+def draw(images: int, seed: int) -> list[Arrival]:
+    """A Poisson process: half of the images in one of a few common sizes, half in any.
+
+    Of the latter, both the longer side and the aspect ratio (1 to 2.5, upright or lying) are
+    uniform in their logarithms; sides are multiples of 16.
+    """
+    choice = random.Random(seed)  # noqa: S311, nobody needs to be unable to guess it
+    arrivals, at = [], 0.0
+    for _ in range(images):
+        height, width = _size(choice)
+        arrivals.append(Arrival(round(at, 4), height, width))
+        at += choice.expovariate(1)
+    return arrivals
+
+
+def write(file: Path, arrivals: Sequence[Arrival], seed: int) -> None:
+    """Record ``arrivals``, an image a line."""
+    lines = ",\n".join(f"  {json.dumps(asdict(arrival))}" for arrival in arrivals)
+    file.write_text(f'{{"seed": {seed}, "arrivals": [\n{lines}\n]}}\n')
+
+
+def read(file: Path) -> list[Arrival]:
+    """The arrivals that ``write`` recorded.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is no trace, is empty or goes back in time.
+    """
+    try:
+        arrivals = [Arrival(**arrival) for arrival in json.loads(file.read_text())["arrivals"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is not a trace: {type(error).__name__}: {error}") from error
+    times = [arrival.at for arrival in arrivals]
+    if not times or times != sorted(times):
+        raise ValueError(f"{file} has no arrivals, or not in the order of time")
+    return arrivals
+
+
+def _size(choice: random.Random) -> tuple[int, int]:
+    if choice.random() < SHARE_OF_COMMON:
+        return choice.choice(COMMON)
+    longer = math.exp(choice.uniform(math.log(SMALLEST), math.log(LARGEST)))
+    shorter = longer / math.exp(choice.uniform(0, math.log(STEEPEST_ASPECT)))
+    sides = [max(SMALLEST, round(side / MULTIPLE) * MULTIPLE) for side in (longer, shorter)]
+    choice.shuffle(sides)
+    return sides[0], sides[1]
