@@ -13,7 +13,7 @@ from server.drain import Drain
 from server.engine.engine import Engine
 from server.gpu_memory import GpuMemory
 from server.handlers import add_error_handlers
-from server.metrics import Metrics
+from server.metrics import DeviceBusy, Metrics
 from server.observe import Observe
 from server.openapi import openapi
 from server.pipeline import Pipeline
@@ -40,6 +40,7 @@ def create_app(
     if config.device.startswith("cuda"):
         metrics.registry.register(GpuMemory(config.device))
     engine = Engine(specs or [resolve(name) for name in config.model], config, metrics, on_failure)
+    metrics.registry.register(DeviceBusy(engine.busy_seconds))
     pipeline = Pipeline(config, engine, metrics)
 
     @asynccontextmanager

@@ -1,5 +1,6 @@
 """What Prometheus scrapes; every application has a registry of its own."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -9,6 +10,8 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from server.engine.scheduler import Load
 from server.schemas import Timing
@@ -35,19 +38,36 @@ class BatchFigures:
 
     Attributes:
         largest: (height, width) of its largest image.
-        seconds: that the device was busy with it.
         peak_bytes: of the device's memory during it, above what the weights hold.
         predicted_bytes: what the memory model said of it.
     """
 
     model: str
-    device: str
     images: int
     tokens: int
     largest: tuple[int, int]
-    seconds: float
     peak_bytes: int
     predicted_bytes: int
+
+
+class DeviceBusy(Collector):
+    """``vimserve_device_busy_seconds_total``, read when Prometheus asks: a batch that takes long
+    counts while it runs.
+    """
+
+    def __init__(self, busy_seconds: Callable[[], dict[str, float]]) -> None:
+        self._busy_seconds = busy_seconds
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The family of metrics."""
+        family = CounterMetricFamily(
+            "vimserve_device_busy_seconds",
+            "Time that the device has run batches",
+            labels=["device"],
+        )
+        for device, seconds in self._busy_seconds().items():
+            family.add_metric([device], seconds)
+        yield family
 
 
 class Metrics:
@@ -118,12 +138,6 @@ class Metrics:
             buckets=BYTES,
             registry=registry,
         )
-        self.device_busy_seconds = Counter(
-            "vimserve_device_busy_seconds",
-            "Time that the device has run batches",
-            ["device"],
-            registry=registry,
-        )
         self.inflight = Gauge(
             "vimserve_inflight", "Requests that are being answered", registry=registry
         )
@@ -151,7 +165,6 @@ class Metrics:
         self.batch_images.labels(model).observe(batch.images)
         self.batch_tokens.labels(model).observe(batch.tokens)
         self.tokens.labels(model).inc(batch.tokens)
-        self.device_busy_seconds.labels(batch.device).inc(batch.seconds)
         self.batch_peak_memory_bytes.labels(model, resolution).observe(batch.peak_bytes)
         self.batch_predicted_memory_bytes.labels(model, resolution).observe(batch.predicted_bytes)
 

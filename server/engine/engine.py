@@ -189,6 +189,10 @@ class Engine:
             )
         return Health(ok=True, detail="alive")
 
+    def busy_seconds(self) -> dict[str, float]:
+        """How long each device has run batches, those included that it runs now."""
+        return {self._config.device: self._worker.busy_s} if self._worker else {}
+
     async def probe(self, timeout_s: float) -> None:
         """A forward pass of the smallest image through every model that is ready.
 

@@ -29,7 +29,6 @@ class Running:
 
     requests: Sequence[Req]
     result: Pass
-    began: float
     peak_bytes: int
 
     @property
@@ -60,9 +59,16 @@ class Worker:
         self._tell = settle
         self._metrics = metrics
         self._device = next(iter(models.values())).runner.device
-        self._idle_since = 0.0
+        self._busy_s = 0.0
+        self._busy_from: float | None = None
         self.in_hand: set[Req] = set()
         self.busy_since: float | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """How long the device has had batches, the present one included."""
+        begun, since = self._busy_s, self._busy_from
+        return begun + (0 if since is None else time.monotonic() - since)
 
     def run(self) -> None:
         """Work until the backlog is closed and empty.
@@ -75,7 +81,9 @@ class Worker:
         while True:
             decision = self._backlog.take(0 if running else None if swept else IDLE_S)
             self._settle([(request, _late(request)) for request in decision.expired])
-            started = self._start(decision.batch) if decision.batch else None
+            # A client may have left since: the backlog learns of it a moment later.
+            wanted = [request for request in decision.batch if request.wanted]
+            started = self._start(wanted) if wanted else None
             swept = swept and not decision.batch
             if running is not None:
                 self._finish(running)
@@ -90,12 +98,13 @@ class Worker:
                 self._finish(running)
                 running = None
             if running is None:
-                self.busy_since = None
+                self.busy_since = self._busy_from = None
                 self.in_hand.clear()
 
     def _start(self, requests: Sequence[Req]) -> Running | None:
         self.in_hand.update(requests)
-        self.busy_since = began = time.monotonic()
+        self.busy_since = time.monotonic()
+        self._busy_from = self._busy_from or self.busy_since
         runner = self._models[requests[0].model].runner
         try:
             with PeakMeter(self._device) as meter:
@@ -103,7 +112,7 @@ class Worker:
         except Exception as error:
             self._recover(requests, error)
             return None
-        return Running(requests, result, began, meter.bytes)
+        return Running(requests, result, meter.bytes)
 
     def _finish(self, running: Running) -> None:
         requests = running.requests
@@ -113,8 +122,8 @@ class Worker:
             self._recover(requests, error)
             return
         now = time.monotonic()
-        seconds = now - max(running.began, self._idle_since)
-        self._idle_since = now
+        seconds = now - (self._busy_from or now)
+        self._busy_s, self._busy_from = self._busy_s + seconds, now
         self._observe(running, seconds)
         batch = Batch(len(requests), running.tokens, seconds, running.peak_bytes)
         self._settle(
@@ -163,11 +172,9 @@ class Worker:
         self._metrics.observe_batch(
             BatchFigures(
                 model=model,
-                device=str(self._device),
                 images=len(running.requests),
                 tokens=running.tokens,
                 largest=max((request.image.size for request in running.requests), key=_area),
-                seconds=seconds,
                 peak_bytes=running.peak_bytes,
                 predicted_bytes=self._models[model].memory.predict(
                     [request.tokens for request in running.requests]
