@@ -6,12 +6,12 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from loadtests.bench import Measurement
+from server import __version__
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,7 +73,7 @@ def describe(device: str, threads: int) -> dict[str, str | int]:
         "dtype": "float32" if device == "cpu" else "bfloat16",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "vimserve": version("vimserve"),
+        "vimserve": __version__,
     }
 
 
