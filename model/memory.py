@@ -21,9 +21,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 class PeakMeter:
     """``with PeakMeter(device) as meter: ...``, then ``meter.bytes``.
 
-    That is the device's peak during the block above what it held at its beginning. On a CPU it is
-    the growth of the process's resident set, whichever thread caused it: what the allocator kept
-    from earlier work and uses again does not count; ``release_unused`` first makes it count. Where
+    That is the device's peak during the block above what it held at its beginning, or above
+    ``held`` bytes. On a CPU it is the growth of the process's resident set, whichever thread caused
+    it: what the allocator kept from earlier work and uses again does not count, unless ``held`` is
+    from before that work or ``release_unused`` comes first. Where
     the kernel does not let the high-water mark be reset, the mark of the whole process stands in
     for the block's, so that the figure is too high rather than too low; without ``/proc``, all
     that can be told is by how much the block raised that mark.
@@ -31,17 +32,17 @@ class PeakMeter:
 
     bytes: int
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, held: int | None = None) -> None:
         self._device = device
+        self._held = held
 
     def __enter__(self) -> Self:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
         else:
             with suppress(OSError):
                 (PROC / "self/clear_refs").write_text("5")
-            self._before = _status().get("VmRSS", _highest_resident())
+        self._before = held_bytes(self._device) if self._held is None else self._held
         return self
 
     def __exit__(
@@ -55,6 +56,13 @@ class PeakMeter:
         else:
             peak = _highest_resident()
         self.bytes = max(0, peak - self._before)
+
+
+def held_bytes(device: torch.device) -> int:
+    """What tensors hold of a GPU, or what is resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status().get("VmRSS", _highest_resident())
 
 
 def release_unused(device: torch.device) -> None:

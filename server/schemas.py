@@ -97,8 +97,8 @@ class BatchInfo(BaseModel):
     images: int
     tokens: int
     peak_memory_bytes: int = Field(
-        description="how far the device's memory rose above what the models hold; on a CPU by how "
-        "much the process grew, which is less where it reuses memory"
+        description="how far the device's memory rose above what the models hold; on a CPU how "
+        "far the process had grown since it was last idle"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model.memory import PeakMeter, release_unused
+from model.memory import PeakMeter, held_bytes, release_unused
 from server.engine.backlog import Backlog
 from server.engine.device import is_broken, is_out_of_memory
 from server.engine.loading import Loaded
@@ -59,6 +59,7 @@ class Worker:
         self._tell = settle
         self._metrics = metrics
         self._device = next(iter(models.values())).runner.device
+        self._held = 0
         self._busy_s = 0.0
         self._busy_from: float | None = None
         self.in_hand: set[Req] = set()
@@ -78,6 +79,7 @@ class Worker:
         """
         running: Running | None = None
         swept = True
+        self._sweep()
         while True:
             decision = self._backlog.take(0 if running else None if swept else IDLE_S)
             self._settle([(request, _late(request)) for request in decision.expired])
@@ -91,7 +93,7 @@ class Worker:
                 if self._backlog.closed:
                     return
                 # Sizes differ from hour to hour: what one needed must not be held for ever.
-                release_unused(self._device)
+                self._sweep()
                 swept = True
             running = started
             if running is not None and running.result.done:
@@ -107,7 +109,7 @@ class Worker:
         self._busy_from = self._busy_from or self.busy_since
         runner = self._models[requests[0].model].runner
         try:
-            with PeakMeter(self._device) as meter:
+            with PeakMeter(self._device, self._held) as meter:
                 result = runner.start([request.image.patches for request in requests])
         except Exception as error:
             self._recover(requests, error)
@@ -161,6 +163,10 @@ class Worker:
             wanted = [request for request in part if request.wanted]
             if wanted and (again := self._start(wanted)):
                 self._finish(again)
+
+    def _sweep(self) -> None:
+        release_unused(self._device)
+        self._held = held_bytes(self._device)
 
     def _settle(self, outcomes: Sequence[tuple[Req, Outcome]]) -> None:
         self.in_hand.difference_update(request for request, _ in outcomes)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model import memory
-from model.memory import PeakMeter, free_bytes, release_unused
+from model.memory import PeakMeter, free_bytes, held_bytes, release_unused
 
 CPU = torch.device("cpu")
 MB = 1 << 20
@@ -150,3 +150,16 @@ def test_nothing_is_free_beyond_a_limit(machine, monkeypatch):
 def test_free_on_this_machine():
     release_unused(CPU)
     assert 10 * MB < free_bytes(CPU) < 1 << 50
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="for Linux")
+def test_memory_that_was_kept_counts_above_what_was_held_before():
+    peaks = []
+    for _ in range(5):  # the kernel may take idle pages back at any moment
+        held = held_bytes(CPU)
+        kept = bytearray(b"x") * (50 * MB)
+        with PeakMeter(CPU, held) as meter:
+            pass
+        peaks.append(meter.bytes)
+        del kept
+    assert any(48 * MB < peak < 60 * MB for peak in peaks), peaks

@@ -516,13 +516,13 @@ def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
     async def run():
         async with running(spec) as engine:
             await asyncio.sleep(0.15)
-            assert not released
+            assert len(released) == 1
             await submit(engine, image(0))[0]
             await asyncio.sleep(0.3)
-            assert released == [torch.device("cpu")]
+            assert released == [torch.device("cpu")] * 2
             await submit(engine, image(0))[0]
             await asyncio.sleep(0.3)
-            assert len(released) == 2
+            assert len(released) == 3
 
     asyncio.run(run())
 
@@ -576,3 +576,32 @@ def test_a_gpu_is_given_the_next_batch_before_it_has_finished_the_last(monkeypat
 
     asyncio.run(run())
     assert log == ["start 0", "start 1", "end 0", "start 2", "end 1", "end 2"]
+
+
+def test_a_fault_of_the_scheduler_is_not_hidden(monkeypatch, tiny, spec, caplog):
+    """The loop cannot go on, so nobody may wait for it and /healthz must say so."""
+
+    async def run():
+        engine = Engine([spec], ServerConfig(), Metrics())
+        engine.start()
+        while engine.state is State.LOADING:
+            await asyncio.sleep(0.001)
+        scheduler = engine._backlog._scheduler
+        faults = iter([ZeroDivisionError("a bug")])
+
+        def broken(now, real=scheduler.next):
+            if fault := next(faults, None):
+                raise fault
+            return real(now)
+
+        monkeypatch.setattr(scheduler, "next", broken)
+        (answer,) = await asyncio.gather(*submit(engine, image(0)), return_exceptions=True)
+        assert isinstance(answer, ModelFailure)
+        assert not engine.health().ok
+        assert "a bug" in engine.health().detail
+        with pytest.raises(NotReady):
+            submit(engine, image(1))
+        await engine.stop(1)
+
+    asyncio.run(run())
+    assert "a bug" in caplog.text
