@@ -22,7 +22,7 @@ from loadtests.comparison import plots, report
 from loadtests.comparison.drive import drive
 from loadtests.comparison.results import Results, describe
 from loadtests.load.server import serving
-from loadtests.load.weights import random_weights
+from loadtests.load.weights import served_as
 
 MODELS = ("vim-tiny", "deit-tiny", "deit-tiny-eager")
 SIZES = (224, 512, 768, 1024, 1248)
@@ -71,7 +71,7 @@ def run(plan: Plan, results: Results, folder: Path) -> None:
         urls = {}
         for model in plan.models:
             progress.set_description(f"starting {model}")
-            argument = model if plan.published else random_weights(model, weights)
+            argument = model if plan.published else served_as(model, weights)
             flags = ["--model", argument, "--device", plan.device, "--threads", str(plan.threads)]
             flags += ["--max-resolution", str(max(plan.sizes)), "--request-timeout", "600"]
             urls[model] = stack.enter_context(serving(flags)).url

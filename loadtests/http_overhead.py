@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
+from loadtests.load.weights import random_weights
 from loadtests.overhead.compare import Comparison, compare
-from model.catalog import load_model, names
+from model.catalog import names
 
 MODELS = ("demo", "vim-tiny")
 SIZES = (224, 1248)
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     comparisons = []
     with tempfile.TemporaryDirectory() as folder:
         for model in options.model or MODELS:
-            weights = None if model == "demo" else _random_weights(model, Path(folder))
+            weights = None if model == "demo" else random_weights(model, Path(folder))
             for size in options.size or SIZES:
                 connections = options.connections or (MANY if size < MANY_BELOW_PIXELS else FEW)
                 try:
@@ -103,13 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write every pair to this file")
     return parser
-
-
-def _random_weights(model: str, folder: Path) -> Path:
-    file = folder / f"{model}.pth"
-    torch.manual_seed(0)
-    torch.save(load_model(model, weights="random").state_dict(), file)
-    return file
 
 
 def _print(comparison: Comparison) -> None:

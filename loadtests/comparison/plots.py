@@ -13,6 +13,7 @@ from loadtests.comparison.results import Results, Served
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 STYLES: list[dict[str, Any]] = [
     {"color": "#0b3c6f", "linestyle": "-", "marker": "o"},
@@ -103,4 +104,6 @@ def _scales(axes: Axes, sizes: Sequence[int]) -> None:
     axes.set_xticks(sizes, [str(size) for size in sizes], rotation=0)
     axes.set_xlabel("side of the image, pixels")
     axes.grid(which="both", color="#dddddd", linewidth=0.6)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}")

@@ -2,19 +2,27 @@
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from model.catalog import load_model, resolve
 
 
-def random_weights(name: str, folder: Path) -> str:
-    """What ``--model`` calls a model of the catalog with random weights, kept in ``folder``.
+def random_weights(name: str, folder: Path) -> Path:
+    """A file in ``folder`` with random weights for a model of the catalog.
 
-    Times and memory do not depend on the weights' values. The demo model comes with its own.
+    Times and memory do not depend on the weights' values.
     """
+    file = folder / f"{name}.safetensors"
+    torch.manual_seed(0)
+    save_file(load_model(name, weights="random").state_dict(), file)
+    return file
+
+
+def served_as(name: str, folder: Path) -> str:
+    """What ``--model`` calls the model with such weights; the demo model comes with its own."""
     if name == "demo":
         return name
     attention = resolve(name).attention
-    file = folder / f"{name}.safetensors"
-    save_file(load_model(name, weights="random").state_dict(), file)
-    return f"{name}={file}" + ("" if attention == "none" else f"?attention={attention}")
+    option = "" if attention == "none" else f"?attention={attention}"
+    return f"{name}={random_weights(name, folder)}{option}"

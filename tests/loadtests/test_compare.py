@@ -34,7 +34,7 @@ def measured(monkeypatch):
     monkeypatch.setattr(compare, "drive", drive)
     monkeypatch.setattr(compare, "_bare", bare)
     monkeypatch.setattr(compare, "serving", serving)
-    monkeypatch.setattr(compare, "random_weights", lambda model, folder: model)
+    monkeypatch.setattr(compare, "served_as", lambda model, folder: model)
     return state
 
 
