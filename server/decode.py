@@ -3,11 +3,11 @@
 import io
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
+from PIL.ImageFile import ImageFile
 
 from server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 
@@ -44,55 +44,68 @@ class Picture:
     size: tuple[int, int]
 
 
-def decode(
-    data: bytes, max_pixels: int, needed_size: Callable[[int, int], tuple[int, int]]
-) -> Picture:
-    """Decode the first frame of a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
+class Header:
+    """A file of which no pixel has been decoded yet.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits;
-    colour profiles are ignored, as the published evaluations do.
+    Attributes:
+        size: (height, width) of the image, upright.
+    """
 
-    Args:
-        data: the file.
-        max_pixels: limit of height × width, enforced before any pixel is decoded.
-        needed_size: from the upright (height, width) to the least size that is of use; it may
-            refuse the picture by raising a ``ServerError``. A JPEG is decoded at the smallest of
-            its scales (1/2, 1/4, 1/8) that is no smaller.
+    def __init__(self, image: ImageFile, data: bytes) -> None:
+        self._image = image
+        self._data = data
+        self._orientation = _orientation(image)
+        # Pillow already reports (and turns) a TIFF upright.
+        self._turned = image.format != "TIFF" and self._orientation in _UPRIGHT
+        self._sideways = self._turned and self._orientation in _SIDEWAYS
+        size = image.height, image.width
+        self.size = (size[1], size[0]) if self._sideways else size
+
+    def decode(self, needed: tuple[int, int]) -> Picture:
+        """Decode the first frame, once.
+
+        EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits;
+        colour profiles are ignored, as the published evaluations do.
+
+        Args:
+            needed: the least (height, width), upright, that is of use. A JPEG is decoded at the
+                smallest of its scales (1/2, 1/4, 1/8) that is no smaller.
+
+        Raises:
+            UnsupportedImage: pixels that have no obvious RGB meaning.
+            CorruptImage: truncated or damaged.
+        """
+        needed_h, needed_w = needed[::-1] if self._sideways else needed
+        with self._image as image:
+            try:
+                image.draft(None, (needed_w, needed_h))
+                image.load()
+                upright = image.transpose(_UPRIGHT[self._orientation]) if self._turned else image
+                return Picture(_to_rgb(upright), self.size)
+            except UnsupportedImage:
+                raise
+            except Exception as error:  # decoders raise whatever damaged bytes lead them to
+                raise _corrupt(image.format, self._data, error) from error
+
+
+def read_header(data: bytes, max_pixels: int) -> Header:
+    """Look at a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
 
     Raises:
         EmptyBody: no bytes.
-        UnsupportedImage: another format, or pixels that have no obvious RGB meaning.
-        ImageTooLarge: more than ``max_pixels``.
+        UnsupportedImage: another format.
+        ImageTooLarge: height × width is more than ``max_pixels``.
         CorruptImage: truncated or damaged.
     """
     if not data:
         raise EmptyBody("the image has no bytes", limit=1, value=0)
-    with _open(data, max_pixels) as image:
-        height, width = image.height, image.width
-        if height * width > max_pixels:
-            raise _too_large(height * width, max_pixels)
-        orientation = _orientation(image)
-        # Pillow already reports (and turns) a TIFF upright.
-        if orientation in _SIDEWAYS and image.format != "TIFF":
-            height, width = width, height
-        needed_h, needed_w = needed_size(height, width)
-        if orientation in _SIDEWAYS:
-            needed_h, needed_w = needed_w, needed_h
-        try:
-            image.draft(None, (needed_w, needed_h))
-            image.load()
-            if orientation in _UPRIGHT and image.format != "TIFF":
-                upright = image.transpose(_UPRIGHT[orientation])
-            else:
-                upright = image
-            return Picture(_to_rgb(upright), (height, width))
-        except UnsupportedImage:
-            raise
-        except Exception as error:  # decoders raise whatever damaged bytes lead them to
-            raise _corrupt(image.format, data, error) from error
+    image = _open(data, max_pixels)
+    if image.height * image.width > max_pixels:
+        raise _too_large(image.height * image.width, max_pixels)
+    return Header(image, data)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> ImageFile:
     # Process-wide in Pillow, whose WebP reader allocates the canvas as soon as it opens a file.
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:

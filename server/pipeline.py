@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from model.catalog import ModelSpec
 from model.transform import Transform
@@ -17,7 +18,7 @@ from server.errors import ServerError
 from server.metrics import Metrics
 from server.options import Options
 from server.postprocess import top_k
-from server.prepare import Limits, classes_wanted, prepare, transform_for
+from server.prepare import Limits, Measured, classes_wanted, measure, transform_for
 from server.schemas import (
     BatchInfo,
     ClassifyResponse,
@@ -27,6 +28,9 @@ from server.schemas import (
     Timing,
 )
 from server.uploads import Upload
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,13 @@ class Pipeline:
         self.config = config
         self.engine = engine
         self.metrics = metrics
+        self._readers = ThreadPoolExecutor(1, "header")
         self._decoders = ThreadPoolExecutor(config.decode_threads, "decode")
         self._postprocessors = ThreadPoolExecutor(config.postprocess_threads, "postprocess")
 
     def close(self) -> None:
         """End the threads."""
-        for pool in (self._decoders, self._postprocessors):
+        for pool in (self._readers, self._decoders, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def plan(self, spec: ModelSpec, query: InputQuery, options: Options) -> Task:
@@ -113,24 +118,34 @@ class Pipeline:
 
     async def _prepare_all(self, task: Task, uploads: Sequence[Upload], room: Room) -> list[Image]:
         limits = Limits(self.config.max_pixels, self.config.max_resolution)
+        model = task.model
 
-        def admit(height: int, width: int, tokens: int) -> None:
-            task.model.check_fits(height, width, tokens)
-            room.take(tokens)
+        def look(upload: Upload) -> Measured:
+            return measure(upload.data, model.runner, task.transform, limits)
 
-        def prepare_one(upload: Upload) -> Image:
-            try:
-                return prepare(upload.data, task.model.runner, task.transform, limits, admit)
-            except ServerError as error:
-                error.file = upload.name
-                raise
+        # The headers have a thread of their own: a request that must be refused shall not wait
+        # for the pixels of those that came before it.
+        measured = await _each(self._readers, look, uploads, uploads)
+        for one in measured:
+            model.check_fits(*one.size, one.tokens)
+            room.take(one.tokens)
+        return await _each(self._decoders, Measured.prepare, measured, uploads)
 
-        loop = asyncio.get_running_loop()
-        outcomes = await asyncio.gather(
-            *(loop.run_in_executor(self._decoders, prepare_one, upload) for upload in uploads),
-            return_exceptions=True,
-        )
-        return [_value(outcome) for outcome in outcomes]
+
+async def _each(
+    pool: ThreadPoolExecutor,
+    function: Callable[[A], B],
+    arguments: Sequence[A],
+    uploads: Sequence[Upload],
+) -> list[B]:
+    """The results for all arguments, or the error of the first that has one, with its file."""
+    loop = asyncio.get_running_loop()
+    jobs = (loop.run_in_executor(pool, function, argument) for argument in arguments)
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    for outcome, upload in zip(outcomes, uploads, strict=True):
+        if isinstance(outcome, ServerError):
+            outcome.file = upload.name
+    return [_value(outcome) for outcome in outcomes]
 
 
 async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
@@ -142,7 +157,7 @@ async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
             answer.cancel()
 
 
-def _value(outcome: Image | BaseException) -> Image:
+def _value(outcome: B | BaseException) -> B:
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome

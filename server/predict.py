@@ -12,7 +12,7 @@ from server.config import Config
 from server.engine.runner import Runner
 from server.errors import ServerError
 from server.postprocess import top_k as best
-from server.prepare import Limits, classes_wanted, prepare, transform_for
+from server.prepare import Limits, classes_wanted, measure, transform_for
 
 
 def predict(
@@ -60,7 +60,7 @@ def _predict_one(
     for file in files:
         try:
             data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-            prepared[file] = prepare(data, runner, transform, limits, _admit_all)
+            prepared[file] = measure(data, runner, transform, limits).prepare()
         except OSError as error:
             print(f"vimserve: {file}: {error.strerror}", file=sys.stderr)
         except ServerError as error:
@@ -72,10 +72,6 @@ def _predict_one(
             for prediction in best(scores, spec.labels, k):
                 print(f"  {prediction.score:7.2%}  {prediction.label}")
     return len(prepared) == len(set(files))
-
-
-def _admit_all(_height: int, _width: int, _tokens: int) -> None:
-    """The command line has no queue and no budget."""
 
 
 def list_models() -> int:

@@ -1,12 +1,11 @@
 """What a request asks for, checked, and an upload turned into the model's input."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from model.catalog import ModelSpec
 from model.transform import Fit, Transform
-from server.decode import decode
+from server.decode import Header, read_header
 from server.engine.request import Image
 from server.engine.runner import Runner
 from server.errors import ImageTooLarge, InvalidParameter
@@ -71,38 +70,43 @@ def classes_wanted(top_k: int | None, classes: int) -> int:
     return top_k
 
 
-def prepare(
-    data: bytes,
-    runner: Runner,
-    transform: Transform,
-    limits: Limits,
-    admit: Callable[[int, int, int], None],
-) -> Image:
-    """Decode, resize and cut into patches.
+@dataclass(frozen=True)
+class Measured:
+    """An upload of which it is known what it will cost, but no pixel.
 
-    Args:
-        data: the upload.
-        runner: whose input it becomes.
-        transform: what becomes of it.
-        limits: of its sizes.
-        admit: given the input's height, width and tokens before any pixel is decoded; it may
-            refuse them by raising a ``ServerError``.
-
-    Raises:
-        ImageTooLarge: beyond one of ``limits``; nothing is decoded then.
-        BadRequest: as ``decode``.
+    Attributes:
+        size: (height, width) of the model's input.
+        tokens: length of its sequence.
     """
 
-    def needed_size(height: int, width: int) -> tuple[int, int]:
-        out_h, out_w = transform.output_size(height, width)
-        _check_side(out_h, out_w, runner, limits)
-        admit(out_h, out_w, runner.tokens(out_h, out_w))
-        return transform.decode_size(height, width)
+    size: tuple[int, int]
+    tokens: int
+    _header: Header
+    _runner: Runner
+    _transform: Transform
 
-    picture = decode(data, limits.pixels, needed_size)
-    pixels = transform(picture.image, picture.size)
-    height, width = pixels.shape[1:]
-    return Image((height, width), runner.pack(pixels), runner.tokens(height, width))
+    def prepare(self) -> Image:
+        """Decode, resize and cut into patches.
+
+        Raises:
+            BadRequest: as ``Header.decode``.
+        """
+        picture = self._header.decode(self._transform.decode_size(*self._header.size))
+        pixels = self._transform(picture.image, picture.size)
+        return Image(self.size, self._runner.pack(pixels), self.tokens)
+
+
+def measure(data: bytes, runner: Runner, transform: Transform, limits: Limits) -> Measured:
+    """What the upload ``data`` becomes as an input of the model.
+
+    Raises:
+        ImageTooLarge: beyond one of ``limits``.
+        BadRequest: as ``read_header``.
+    """
+    header = read_header(data, limits.pixels)
+    size = transform.output_size(*header.size)
+    _check_side(*size, runner, limits)
+    return Measured(size, runner.tokens(*size), header, runner, transform)
 
 
 def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None:

@@ -103,8 +103,6 @@ class Backlog:
         """Hold room for an image; see ``Room.take``."""
         with self._changed:
             self._check_open()
-            if room.left:
-                raise NotReady("nobody waits for this request any more")
             others = self._load(room.model) - room.tokens
             total = others + room.tokens + tokens
             # A request that meets an empty queue is taken however large it is.
@@ -124,7 +122,6 @@ class Backlog:
         with self._changed:
             self._reserved[room.model] -= room.tokens
             room.tokens = 0
-            room.left = True
 
     def _load(self, model: str) -> int:
         return self._scheduler.load(model).tokens + self._reserved[model]
@@ -149,7 +146,6 @@ class Room:
     def __init__(self, backlog: Backlog, model: str) -> None:
         self.model = model
         self.tokens = 0
-        self.left = False
         self._backlog = backlog
 
     def take(self, tokens: int) -> None:
@@ -157,7 +153,7 @@ class Room:
 
         Raises:
             QueueFull: if there is none.
-            NotReady: if the server stops or the request has ended meanwhile.
+            NotReady: if the server stops.
         """
         self._backlog.reserve(self, tokens)
 
