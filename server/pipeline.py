@@ -1,9 +1,12 @@
 """A request's way from bytes to predictions: decode, queue, inference, postprocess."""
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +31,8 @@ from server.schemas import (
     Timing,
 )
 from server.uploads import Upload
+
+DECODE_NICENESS = 10
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -55,7 +60,7 @@ class Pipeline:
         self.engine = engine
         self.metrics = metrics
         self._readers = ThreadPoolExecutor(1, "header")
-        self._decoders = ThreadPoolExecutor(config.decode_threads, "decode")
+        self._decoders = ThreadPoolExecutor(config.decode_threads, "decode", _yield_to_others)
         self._postprocessors = ThreadPoolExecutor(config.postprocess_threads, "postprocess")
 
     def close(self) -> None:
@@ -146,6 +151,16 @@ async def _each(
         if isinstance(outcome, ServerError):
             outcome.file = upload.name
     return [_value(outcome) for outcome in outcomes]
+
+
+def _yield_to_others() -> None:
+    """Let this thread take what the device's threads leave of the processor.
+
+    They wait for one another many times in a forward pass, so that a moment lost by one is lost by
+    all; and while the device works there is time enough to decode what comes next.
+    """
+    with suppress(OSError, AttributeError):  # threads have no priority of their own but on Linux
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), DECODE_NICENESS)
 
 
 async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
