@@ -208,3 +208,17 @@ def test_alive_but_not_ready_while_the_model_loads(tiny, live, spec, monkeypatch
         assert refused.headers["retry-after"]
         assert (refused.json()["limit"], refused.json()["value"]) == ("ready", "loading")
         loading.set()
+
+
+def test_a_full_queue_refuses_before_any_pixel_is_decoded(held, tiny, picture, encode, wait_until):
+    """A truncated image tells: whoever decodes it answers 422."""
+    good = encode(picture(64, 64))
+    client, app, first, pool = held(good, max_queue_tokens=20)
+    second = pool.submit(client.post, "/v1/classify", content=good)
+    wait_until(lambda: depth(app) == 1)
+    answer = client.post("/v1/classify", content=good[:-500])
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) >= 1
+    tiny.gate.set()
+    assert first.result().status_code == second.result().status_code == 200
+    assert client.post("/v1/classify", content=good[:-500]).status_code == 422
