@@ -48,13 +48,18 @@ def packed(pixels):
     return Image(tuple(pixels.shape[1:]), batch, len(batch.patches) + 1)
 
 
-@asynccontextmanager
-async def running(*specs, drain_s=10, **settings):
+async def started(*specs, **settings):
     engine = Engine(specs, ServerConfig(**settings), Metrics())
     engine.start()
     while engine.state is State.LOADING:
         await asyncio.sleep(0.001)
     assert engine.failure is None
+    return engine
+
+
+@asynccontextmanager
+async def running(*specs, drain_s=10, **settings):
+    engine = await started(*specs, **settings)
     yield engine
     await engine.stop(drain_s)
     assert not engine.alive
@@ -69,6 +74,15 @@ def submit(engine, *images, model="tiny", timeout_s=FAR, priority=5):
 
 async def reach_device(model):
     await asyncio.to_thread(model.wait_for_batch)
+
+
+async def hold(engine, model):
+    """Keep the device busy with a first image until the model's gate opens."""
+    forget_warm_up(model)
+    model.gate.clear()
+    futures = submit(engine, image(0))
+    await reach_device(model)
+    return futures
 
 
 def images_of(batch):
@@ -107,10 +121,7 @@ def test_what_waits_together_rides_together_whatever_its_size(tiny, spec):
 def test_batches_keep_to_the_budget(tiny, spec):
     async def run():
         async with running(spec, max_batch_tokens=16) as engine:
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            first = submit(engine, image(0))
-            await reach_device(tiny)
+            first = await hold(engine, tiny)
             rest = submit(engine, *(image(i) for i in range(1, 8)))
             tiny.gate.set()
             await asyncio.gather(*first, *rest)
@@ -182,10 +193,7 @@ def test_nobody_is_run_again_who_has_left(tiny, spec):
 
 def test_a_broken_device_ends_the_engine_and_everybody_is_told(tiny, spec, caplog):
     async def run():
-        engine = Engine([spec], ServerConfig(), Metrics())
-        engine.start()
-        while engine.state is State.LOADING:
-            await asyncio.sleep(0.001)
+        engine = await started(spec)
         forget_warm_up(tiny)
         tiny.gate.clear()
         tiny.failures = [torch.AcceleratorError("CUDA error: an illegal memory access")]
@@ -222,10 +230,7 @@ def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec)
 def test_a_full_queue_refuses_all_of_a_request(tiny, spec):
     async def run():
         async with running(spec, max_queue_tokens=14) as engine:
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            running_now = submit(engine, image(0))
-            await reach_device(tiny)
+            running_now = await hold(engine, tiny)
             waiting = submit(engine, image(1), image(2))
             with pytest.raises(QueueFull) as caught:
                 submit(engine, image(3))
@@ -249,10 +254,7 @@ def test_an_empty_queue_takes_what_is_larger_than_its_bound(tiny, spec):
 def test_expired_and_cancelled_requests_never_reach_the_device(tiny, spec):
     async def run():
         async with running(spec) as engine:
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            first = submit(engine, image(0))
-            await reach_device(tiny)
+            first = await hold(engine, tiny)
             expired = submit(engine, image(1), timeout_s=0)
             cancelled = submit(engine, image(2))
             kept = submit(engine, image(3))
@@ -270,10 +272,7 @@ def test_expired_and_cancelled_requests_never_reach_the_device(tiny, spec):
 def test_stopping_answers_what_waits_and_refuses_the_rest(tiny, spec):
     async def run():
         async with running(spec) as engine:
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            futures = submit(engine, image(0))
-            await reach_device(tiny)
+            futures = await hold(engine, tiny)
             futures += submit(engine, image(1), image(2))
             stopping = asyncio.create_task(engine.stop(10))
             await asyncio.sleep(0)
@@ -378,10 +377,7 @@ def test_retry_after_is_the_time_that_the_queue_takes(tiny, spec):
     async def run():
         async with running(spec, max_queue_tokens=100) as engine:
             engine._backlog.served("tiny", tokens=10, seconds=1)
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            futures = submit(engine, image(0))
-            await reach_device(tiny)
+            futures = await hold(engine, tiny)
             futures += submit(engine, *[image(1)] * 20)
             with pytest.raises(QueueFull) as caught:
                 submit(engine, image(2))
@@ -395,10 +391,7 @@ def test_retry_after_is_the_time_that_the_queue_takes(tiny, spec):
 def test_better_priorities_go_first(tiny, spec):
     async def run():
         async with running(spec, max_batch_tokens=5) as engine:
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            futures = submit(engine, image(0))
-            await reach_device(tiny)
+            futures = await hold(engine, tiny)
             later, sooner = image(1), image(2)
             futures += submit(engine, later) + submit(engine, sooner, priority=1)
             tiny.gate.set()
@@ -413,10 +406,7 @@ def test_better_priorities_go_first(tiny, spec):
 def test_a_stuck_worker_is_no_healthy_one(tiny, spec):
     async def run():
         async with running(spec, stuck_timeout=0.05) as engine:
-            forget_warm_up(tiny)
-            tiny.gate.clear()
-            futures = submit(engine, image(0))
-            await reach_device(tiny)
+            futures = await hold(engine, tiny)
             assert engine.health().ok
             await asyncio.sleep(0.1)
             health = engine.health()
@@ -434,14 +424,8 @@ def test_a_stuck_worker_is_no_healthy_one(tiny, spec):
 
 def test_stopping_waits_no_longer_than_it_may(tiny, spec):
     async def run():
-        engine = Engine([spec], ServerConfig(), Metrics())
-        engine.start()
-        while engine.state is State.LOADING:
-            await asyncio.sleep(0.001)
-        forget_warm_up(tiny)
-        tiny.gate.clear()
-        futures = submit(engine, image(0))
-        await reach_device(tiny)
+        engine = await started(spec)
+        futures = await hold(engine, tiny)
         futures += submit(engine, image(1))
         await engine.stop(0.05)
         answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -535,10 +519,7 @@ def test_a_batch_on_the_device_is_told_when_a_later_one_breaks_it(monkeypatch, t
             raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     async def run():
-        engine = Engine([spec], ServerConfig(max_batch_tokens=5), Metrics())
-        engine.start()
-        while engine.state is State.LOADING:
-            await asyncio.sleep(0.001)
+        engine = await started(spec, max_batch_tokens=5)
         runner = engine.loaded("tiny").runner
         monkeypatch.setattr(runner, "start", lambda images: Later(torch.zeros(len(images), 7)))
         futures = submit(engine, image(0), image(1), image(2))
@@ -580,10 +561,7 @@ def test_a_fault_of_the_scheduler_is_not_hidden(monkeypatch, tiny, spec, caplog)
     """The loop cannot go on, so nobody may wait for it and /healthz must say so."""
 
     async def run():
-        engine = Engine([spec], ServerConfig(), Metrics())
-        engine.start()
-        while engine.state is State.LOADING:
-            await asyncio.sleep(0.001)
+        engine = await started(spec)
         scheduler = engine._backlog._scheduler
         faults = iter([ZeroDivisionError("a bug")])
 
