@@ -405,13 +405,13 @@ def test_better_priorities_go_first(tiny, spec):
 
 def test_a_stuck_worker_is_no_healthy_one(tiny, spec):
     async def run():
-        async with running(spec, stuck_timeout=0.05) as engine:
+        async with running(spec, stuck_timeout=1) as engine:
             futures = await hold(engine, tiny)
             assert engine.health().ok
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(1.1)
             health = engine.health()
             assert not health.ok
-            assert "limit 0.05 s" in health.detail
+            assert "limit 1 s" in health.detail
             with pytest.raises(TimeoutError):
                 await engine.probe(0.05)
             tiny.gate.set()
