@@ -31,7 +31,7 @@ CLIENTS = (1, 4)
 RESULTS = Path(__file__).parent / "results"
 # A served measurement lasts until so many answers are likely, or so long.
 ANSWERS = 12
-LONGEST_S = 90.0
+LONGEST_S = 60.0
 
 
 @dataclass(frozen=True)
