@@ -92,6 +92,16 @@ def ints(_context, address):
     return types.CPointer(types.int32)(address), codegen
 
 
+@intrinsic
+def octets(_context, address):
+    """A tensor argument's address as a pointer to uint8."""
+
+    def codegen(_context, builder, _signature, args):
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.CPointer(types.uint8)(address), codegen
+
+
 @njit(inline="always")
 def next_task(arguments):
     """The next task number, or -1 when all are taken."""

@@ -25,13 +25,21 @@ from kernels import triton_config
 from kernels.add_norm.triton import add_norm
 from kernels.conv1d.triton import conv1d
 from kernels.selective_scan.triton import selective_scan
+from kernels.upsample_argmax.triton import upsample_argmax
 
 TABLE = Path(__file__).parents[2] / "kernels" / "registers.md"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)
 WIDTHS = (192, 384, 768)  # Vim-Ti, Vim-S, Vim-B
+CLASSES = 150  # ADE20K
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32"}
+SHORT = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.int32: "i32",
+    torch.uint8: "u8",
+}
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,11 @@ class Case:
     dtype: torch.dtype
     D: int
     S: int = 16
+    probability: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kernel} {SHORT[self.dtype]} D={self.D}"
+        ending = " probability" if self.probability else ""
+        return f"{self.kernel} {SHORT[self.dtype]} D={self.D}{ending}"
 
 
 CASES = [
@@ -52,7 +62,14 @@ CASES = [
     for kernel in ("_walk_outputs", "_walk_states", "_convolve", "_add_norm")
     for dtype in DTYPES
     for D in WIDTHS
-] + [Case("_carry", torch.float32, D) for D in WIDTHS]
+]
+CASES += [Case("_carry", torch.float32, D) for D in WIDTHS]
+# Whatever the model's width: what counts is the number of classes.
+CASES += [
+    Case("_upsample_argmax", dtype, WIDTHS[0], probability=probability)
+    for dtype in DTYPES
+    for probability in (False, True)
+]
 
 
 @dataclass(frozen=True)
@@ -187,6 +204,9 @@ def _launches(case: Case) -> Iterator[tuple[Any, dict[str, Any]]]:
         if case.kernel == "_add_norm":
             hidden = torch.empty(T, D, dtype=case.dtype)
             add_norm(hidden, torch.empty(T, D), torch.empty(D, dtype=case.dtype))
+        elif case.kernel == "_upsample_argmax":
+            scores = torch.empty(312, 312, CLASSES, dtype=case.dtype).permute(2, 0, 1)
+            upsample_argmax(scores, (1248, 1248), probability=case.probability)
         elif case.kernel == "_convolve":
             taps, bias = torch.empty(K, E, 4, dtype=case.dtype), weights["dt_bias"]
             conv1d(xz[:, :E], taps, bias, cu_seqlens, (False, True))

@@ -14,7 +14,11 @@ HERE = "tests/kernels/interpreted"
 RUNS = {
     "sequential scan": [f"{HERE}/check_selective_scan.py", "-k", "not chunked"],
     "chunked scan": [f"{HERE}/check_selective_scan.py", "-k", "chunked"],
-    "convolution and norm": [f"{HERE}/check_conv1d.py", f"{HERE}/check_add_norm.py"],
+    "convolution, norm and arg max": [
+        f"{HERE}/check_conv1d.py",
+        f"{HERE}/check_add_norm.py",
+        f"{HERE}/check_upsample_argmax.py",
+    ],
     "published outputs": [
         "tests/model/test_golden.py",
         "-k",
