@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,16 +15,26 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor
 
 from model import config as configs
-from model.checkpoint import CheckpointError, infer_vim_config, load_strictly, read_state_dict
-from model.config import Attention, DeiTConfig, ModelConfig
-from model.families import build, family_of, recognise
+from model.checkpoint import (
+    CheckpointError,
+    infer_upernet_config,
+    infer_vim_config,
+    load_strictly,
+    read_state_dict,
+)
+from model.config import DeiTConfig, ModelConfig, UPerNetConfig
+from model.families import Model, Task, build, family_of, recognise
 from model.options import Parser, number, one_of, parse_options
 from model.packed import PackedModel
+from model.palette import Palette, make_palette, read_palette
 from model.transform import Fit, Transform
+from model.upernet import UPerNetSegmenter
 
 HERE = Path(__file__).parent
 IMAGENET_LABELS = HERE / "labels" / "imagenet1k.json"
+ADE20K_LABELS = HERE / "labels" / "ade20k150.json"
 DEMO = HERE / "demo" / "demo.safetensors"
+DEMO_SEG = HERE / "demo" / "segmentation" / "demo-seg.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,31 +67,62 @@ class HubFile:
             ) from error
 
 
+class Unpublished:
+    """The weights of an architecture for which nobody has published any."""
+
+    cached = False
+
+    def __str__(self) -> str:
+        return "nowhere"
+
+    def fetch(self) -> Path:
+        """Never succeeds.
+
+        Raises:
+            CheckpointError: always.
+        """
+        raise CheckpointError(
+            "no weights are published for this model: pass a file of your own as NAME=FILE"
+        )
+
+
+Source = HubFile | Unpublished | Path
+
+
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything about a model but its weights' values."""
+    """Everything about a model but its weights' values.
+
+    ``palette`` has a colour for each class of a model that segments.
+    """
 
     name: str
     config: ModelConfig
     labels: tuple[str, ...]
     transform: Transform
-    source: HubFile | Path
-    task: str = "classify"
+    source: Source
+    palette: Palette | None = None
 
     @property
     def family(self) -> str:
-        """``vim`` or ``deit``."""
+        """``vim``, ``deit``, ``vim-upernet`` or ``deit-upernet``."""
         return family_of(self.config).name
+
+    @property
+    def task(self) -> Task:
+        """``classify`` or ``segment``."""
+        return family_of(self.config).task
 
     @property
     def attention(self) -> str:
         """``fused``, ``eager`` or, where there is none, ``none``."""
-        return self.config.attention if isinstance(self.config, DeiTConfig) else "none"
+        config = self.config.backbone if isinstance(self.config, UPerNetConfig) else self.config
+        return config.attention if isinstance(config, DeiTConfig) else "none"
 
     @property
     def available(self) -> bool:
         """Whether the weights are on this machine."""
-        return self.source.cached if isinstance(self.source, HubFile) else self.source.is_file()
+        return self.source.is_file() if isinstance(self.source, Path) else self.source.cached
 
     @property
     def parameters(self) -> int:
@@ -112,31 +154,55 @@ _DEIT = {
     "deit-base": (configs.DEIT_BASE, "timm/deit_base_patch16_224.fb_in1k"),
     "deit-base-384": (configs.DEIT_BASE_384, "timm/deit_base_patch16_384.fb_in1k"),
 }
-_PUBLISHED: dict[str, tuple[ModelConfig, HubFile]] = {
-    **{name: (config, HubFile(repo, file)) for name, (config, repo, file) in _VIM.items()},
-    **{
-        name if attention == "fused" else f"{name}-{attention}": (
-            dataclasses.replace(config, attention=attention),
-            HubFile(repo, "model.safetensors"),
-        )
-        for name, (config, repo) in _DEIT.items()
-        for attention in get_args(Attention)
-    },
+# The paper's segmentation system, and the same on DeiT, trained at 512 pixels; no weights of either
+# are published.
+_UPERNET = {
+    "vim-tiny-upernet": configs.VIM_TINY_UPERNET,
+    "vim-small-upernet": configs.VIM_SMALL_UPERNET,
+    "deit-tiny-upernet": configs.DEIT_TINY_UPERNET,
+    "deit-small-upernet": configs.DEIT_SMALL_UPERNET,
 }
 
 
+def _with_eager(models: dict[str, tuple[ModelConfig, Source]]) -> Iterator[tuple[str, Any]]:
+    """Every model, and those with attention once more with the other kind of it."""
+    for name, (config, source) in models.items():
+        yield name, (config, source)
+        backbone = config.backbone if isinstance(config, UPerNetConfig) else config
+        if isinstance(backbone, DeiTConfig):
+            eager = dataclasses.replace(backbone, attention="eager")
+            other = (
+                dataclasses.replace(config, backbone=eager)
+                if isinstance(config, UPerNetConfig)
+                else eager
+            )
+            yield f"{name}-eager", (other, source)
+
+
+_CATALOG: dict[str, tuple[ModelConfig, Source]] = dict(
+    _with_eager(
+        {name: (config, HubFile(repo, file)) for name, (config, repo, file) in _VIM.items()}
+        | {
+            name: (config, HubFile(repo, "model.safetensors"))
+            for name, (config, repo) in _DEIT.items()
+        }
+        | {name: (config, Unpublished()) for name, config in _UPERNET.items()}
+    )
+)
+
+
 def names() -> tuple[str, ...]:
-    """The models of the catalog, the embedded demo first."""
-    return ("demo", *_PUBLISHED)
+    """The models of the catalog, the embedded demos first."""
+    return (*_DEMOS, *_CATALOG)
 
 
 def resolve(argument: str) -> ModelSpec:
     """What ``NAME``, ``NAME=FILE`` or ``NAME=FILE?option=value&…`` stands for.
 
     A file's architecture is read off its tensors. Options: ``stride``, ``bidirectional`` and
-    ``pooling`` of a Vim, ``attention`` and ``heads`` of a DeiT say what they leave open;
-    ``labels`` is a JSON or text file of class names; ``resolution``, ``fit`` and ``crop_ratio`` are
-    the preprocessing.
+    ``pooling`` of a Vim, ``attention`` and ``heads`` of a DeiT, ``out_indices`` of a UPerNet say
+    what they leave open; ``labels`` is a JSON or text file of class names, ``palette`` a JSON file
+    of their colours; ``resolution``, ``fit`` and ``crop_ratio`` are the preprocessing.
 
     Raises:
         ValueError: for an unknown name or option.
@@ -146,32 +212,26 @@ def resolve(argument: str) -> ModelSpec:
     if file:
         path, _, options = file.partition("?")
         return _resolve_file(name, Path(path), dict(parse_qsl(options, keep_blank_values=True)))
-    if name == "demo":
-        return _demo()
-    if name not in _PUBLISHED:
+    if name in _DEMOS:
+        return _DEMOS[name]()
+    if name not in _CATALOG:
         raise ValueError(
             f"unknown model {name!r}: the catalog has {', '.join(names())}; "
             "a checkpoint of your own is NAME=FILE"
         )
-    config, source = _PUBLISHED[name]
-    return ModelSpec(
-        name=name,
-        config=config,
-        labels=read_labels(IMAGENET_LABELS, config.num_classes),
-        transform=_transform(config),
-        source=source,
-    )
+    config, source = _CATALOG[name]
+    return _spec(name, config, source, _published_labels(config))
 
 
 def load(
     spec: ModelSpec, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> PackedModel:
+) -> Model:
     """The model with its weights, in evaluation mode.
 
     Raises:
         CheckpointError: if the weights cannot be had or do not fit the configuration.
     """
-    path = spec.source.fetch() if isinstance(spec.source, HubFile) else spec.source
+    path = spec.source if isinstance(spec.source, Path) else spec.source.fetch()
     return _load(spec.config, read_state_dict(path), path, device, dtype)
 
 
@@ -180,7 +240,7 @@ def load_model(
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> PackedModel:
+) -> Model:
     """A model of the catalog with its published weights, those of a file, or ``"random"`` ones.
 
     Raises:
@@ -193,6 +253,32 @@ def load_model(
     return load(
         spec if weights is None else dataclasses.replace(spec, source=Path(weights)), device, dtype
     )
+
+
+def load_classifier(name: str, weights: str | Path | None = None) -> PackedModel:
+    """As ``load_model``, for measurements of class scores.
+
+    Raises:
+        ValueError: for an unknown name, or a model that does something else.
+        CheckpointError: as ``load_model``.
+    """
+    model = load_model(name, weights)
+    if not isinstance(model, PackedModel):
+        raise ValueError(f"{name!r} does not classify")
+    return model
+
+
+def load_segmenter(name: str, weights: str | Path | None = None) -> UPerNetSegmenter:
+    """As ``load_model``, for measurements of class maps.
+
+    Raises:
+        ValueError: for an unknown name, or a model that does something else.
+        CheckpointError: as ``load_model``.
+    """
+    model = load_model(name, weights)
+    if not isinstance(model, UPerNetSegmenter):
+        raise ValueError(f"{name!r} does not segment")
+    return model
 
 
 def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
@@ -220,7 +306,7 @@ def _load(
     path: Path,
     device: str | torch.device,
     dtype: torch.dtype,
-) -> PackedModel:
+) -> Model:
     with torch.device("meta"):
         model = build(config)
     try:
@@ -233,19 +319,58 @@ def _load(
 @functools.cache
 def _demo() -> ModelSpec:
     config = infer_vim_config(read_state_dict(DEMO))
+    return _spec("demo", config, DEMO, DEMO.with_name("labels.json"), resolution=256, fit="contain")
+
+
+@functools.cache
+def _demo_seg() -> ModelSpec:
+    config = infer_upernet_config(read_state_dict(DEMO_SEG), infer_vim_config)
+    return _spec("demo-seg", config, DEMO_SEG, DEMO_SEG.with_name("labels.json"))
+
+
+_DEMOS = {"demo": _demo, "demo-seg": _demo_seg}
+
+
+def _spec(
+    name: str,
+    config: ModelConfig,
+    source: Source,
+    labels: Path | None,
+    palette: Path | None = None,
+    **preprocessing: Any,
+) -> ModelSpec:
+    classes = config.num_classes
+    colors = None
+    if isinstance(config, UPerNetConfig):
+        palette = palette or (ADE20K_LABELS if labels == ADE20K_LABELS else None)
+        colors = read_palette(palette, classes) if palette else make_palette(classes)
     return ModelSpec(
-        name="demo",
+        name=name,
         config=config,
-        labels=read_labels(DEMO.with_name("labels.json"), config.num_classes),
-        transform=_transform(config, resolution=256, fit="contain"),
-        source=DEMO,
+        labels=read_labels(labels, classes)
+        if labels
+        else tuple(f"class {i}" for i in range(classes)),
+        transform=_transform(config, **preprocessing),
+        source=source,
+        palette=colors,
     )
+
+
+def _published_labels(config: ModelConfig) -> Path | None:
+    """Those of the data set that has so many classes."""
+    file = ADE20K_LABELS if isinstance(config, UPerNetConfig) else IMAGENET_LABELS
+    known = {ADE20K_LABELS: 150, IMAGENET_LABELS: 1000}
+    return file if known[file] == config.num_classes else None
 
 
 def _transform(config: ModelConfig, **changes: Any) -> Transform:
     defaults = Transform(
         resolution=config.trained_size[0], multiple=config.stride, minimum=config.patch_size
     )
+    if isinstance(config, UPerNetConfig):  # every pixel gets a class, at the image's own size
+        defaults = dataclasses.replace(defaults, resolution=None, fit="contain")
+        if changes.get("fit") == "crop":
+            raise ValueError("fit=crop would leave pixels without a class: segmentation contains")
     return dataclasses.replace(defaults, **changes)
 
 
@@ -260,7 +385,8 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
     try:
         state = read_state_dict(path)
         family = recognise(state)
-        known = [*family.options, *_PREPROCESSING, "labels"]
+        files = ["labels", "palette"] if family.task == "segment" else ["labels"]
+        known = [*family.options, *_PREPROCESSING, *files]
         for option in options:
             if option not in known:
                 raise ValueError(f"unknown option {option!r} of model {name!r}: {', '.join(known)}")
@@ -268,11 +394,8 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
     except CheckpointError as error:
         prefix = "" if str(error).startswith(str(path)) else f"{path}: "
         raise CheckpointError(f"{prefix}{error}") from error
-    if "labels" in options:
-        labels = read_labels(Path(options["labels"]), config.num_classes)
-    elif config.num_classes == 1000:
-        labels = read_labels(IMAGENET_LABELS, config.num_classes)
-    else:
-        labels = tuple(f"class {i}" for i in range(config.num_classes))
-    transform = _transform(config, **parse_options(options, _PREPROCESSING))
-    return ModelSpec(name=name, config=config, labels=labels, transform=transform, source=path)
+    labels, palette = (
+        Path(options[option]) if option in options else None for option in ("labels", "palette")
+    )
+    preprocessing = parse_options(options, _PREPROCESSING)
+    return _spec(name, config, path, labels or _published_labels(config), palette, **preprocessing)

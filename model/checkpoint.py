@@ -6,6 +6,7 @@ import math
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from model.config import Attention, Bidirectional, DeiTConfig, Pooling, VimConfig
+from model.config import (
+    FEATURES,
+    Attention,
+    BackboneConfig,
+    Bidirectional,
+    DeiTConfig,
+    Pooling,
+    UPerNetConfig,
+    VimConfig,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +40,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of a published ``.pth``, mapped, not copied.
 
     A ``.pth`` may hold the state dict itself or hold it under ``model`` or ``state_dict``, beside
-    an ``argparse.Namespace`` of training arguments; no other class is ever unpickled.
+    an ``argparse.Namespace`` of training arguments; no other class is ever unpickled. The
+    ``auxiliary_head`` of a segmentation checkpoint, of use in training alone, is left out.
 
     Raises:
         CheckpointError: if the file is missing, damaged, holds foreign classes or no tensors.
@@ -39,7 +50,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _served(safetensors.torch.load_file(path))
         with torch.serialization.safe_globals([argparse.Namespace]):
             # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
             content = torch.load(
@@ -63,7 +74,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 break
     if not isinstance(content, dict) or not content or not _all_tensors(content):
         raise CheckpointError(f"{path}: holds no state dict, nor one under 'model' or 'state_dict'")
-    return content
+    return _served(content)
 
 
 def infer_vim_config(
@@ -171,6 +182,57 @@ def infer_deit_config(
         raise CheckpointError(f"not a DeiT that can be served: {error}") from error
 
 
+def infer_upernet_config(
+    state: dict[str, Tensor],
+    infer_backbone: Callable[..., BackboneConfig],
+    *,
+    out_indices: tuple[int, ...] | None = None,
+    **options: Any,
+) -> UPerNetConfig:
+    """The architecture that a segmentation state dict with MMSegmentation's names belongs to.
+
+    Shapes leave open what the backbone's leave open, and which blocks the features come from: by
+    default those that end its quarters, as in all published sizes.
+
+    Args:
+        state: the tensors.
+        infer_backbone: what does the same for the tensors below ``backbone.``.
+        out_indices: the blocks, the first from 0.
+        options: for ``infer_backbone``.
+
+    Raises:
+        CheckpointError: if the tensors are not a UPerNet's.
+    """
+    try:
+        bottleneck, classifier = (
+            state[f"decode_head.{name}.weight"] for name in ("bottleneck.conv", "conv_seg")
+        )
+    except KeyError as error:
+        raise CheckpointError(f"not a UPerNet checkpoint: it has no tensor {error}") from error
+    backbone = infer_backbone(
+        # The classifier that it has not got has no classes.
+        {**backbone_tensors(state), "head.weight": classifier.new_empty(0, 0)},
+        **options,
+    )
+    quarter = backbone.depth / FEATURES
+    ends = tuple(round(quarter * (i + 1)) - 1 for i in range(FEATURES))
+    try:
+        return UPerNetConfig(
+            backbone=backbone,
+            out_indices=out_indices or ends,
+            channels=len(bottleneck),
+            num_classes=len(classifier),
+        )
+    except ValueError as error:
+        raise CheckpointError(f"not a UPerNet that can be served: {error}") from error
+
+
+def backbone_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors below ``backbone.``, by their names there."""
+    prefix = "backbone."
+    return {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
+
+
 def load_strictly(module: nn.Module, state: dict[str, Tensor]) -> None:
     """Give a module on the meta device the tensors of a state dict, without copying them.
 
@@ -196,6 +258,10 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor]) -> None:
     if problems:
         raise CheckpointError("another architecture: " + "; ".join(problems))
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def _served(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: state[name] for name in state if not name.startswith("auxiliary_head.")}
 
 
 def _all_tensors(content: dict[Any, Any]) -> bool:

@@ -1,11 +1,13 @@
 """Architectures as plain data; one line per published variant."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 Bidirectional = Literal["ssm+conv", "ssm", "layer", "none"]
 Pooling = Literal["middle", "head", "double", "mean", "max", "last"]
 Attention = Literal["fused", "eager"]
+FEATURES = 4  # that a UPerNet reads
+MOST_CLASSES = 256  # of a pixel
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,9 +41,9 @@ class VimConfig:
     pixel_std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "patch_size", "stride", "states", "num_classes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("width", "depth", "patch_size", "stride", "states"):
+            _check_least(self, name, 1)
+        _check_least(self, "num_classes", 0)
         if self.width % 16:
             raise ValueError(f"width must be a multiple of 16, not {self.width}")
         if self.states % 8:
@@ -82,9 +84,7 @@ class VimConfig:
     @property
     def trained_size(self) -> tuple[int, int]:
         """Height and width in pixels of the images that ``grid`` belongs to."""
-        rows, cols = self.grid
-        extra = self.patch_size - self.stride
-        return rows * self.stride + extra, cols * self.stride + extra
+        return _image_size(self, self.grid)
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ class DeiTConfig:
     pixel_std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "mlp_ratio", "patch_size", "num_classes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("width", "depth", "heads", "mlp_ratio", "patch_size"):
+            _check_least(self, name, 1)
+        _check_least(self, "num_classes", 0)
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of the heads ({self.heads})")
         if min(self.grid) < 1:
@@ -134,11 +134,92 @@ class DeiTConfig:
     @property
     def trained_size(self) -> tuple[int, int]:
         """Height and width in pixels of the images that ``grid`` belongs to."""
-        rows, cols = self.grid
-        return rows * self.patch_size, cols * self.patch_size
+        return _image_size(self, self.grid)
 
 
-ModelConfig = VimConfig | DeiTConfig
+BackboneConfig = VimConfig | DeiTConfig
+
+
+@dataclass(frozen=True)
+class UPerNetConfig:
+    """A UPerNet (arXiv 1807.10221) on a Vim or DeiT: four features, one head, a class per pixel.
+
+    ``out_indices`` are the blocks that the features come from, ``channels`` is the width of the
+    head. The backbone's classifier and a Vim's class token are left out, whatever it is given with.
+
+    Raises:
+        ValueError: for a value outside the supported range; the message names it.
+    """
+
+    backbone: BackboneConfig
+    out_indices: tuple[int, ...] = (5, 11, 17, 23)
+    channels: int = 192
+    num_classes: int = 150
+
+    def __post_init__(self) -> None:
+        blocks = self.backbone.depth
+        if len(self.out_indices) != FEATURES or list(self.out_indices) != sorted(
+            {*self.out_indices} & {*range(blocks)}
+        ):
+            raise ValueError(
+                f"out_indices must be {FEATURES} of the {blocks} blocks in order, "
+                f"not {self.out_indices}"
+            )
+        _check_least(self, "channels", 1)
+        _check_least(self, "num_classes", 1)
+        if self.num_classes > MOST_CLASSES:
+            raise ValueError(
+                f"num_classes must be at most {MOST_CLASSES}, because a mask has one byte for "
+                f"each pixel, not {self.num_classes}"
+            )
+        without: dict[str, Any] = {"num_classes": 0}
+        if isinstance(self.backbone, VimConfig):
+            without["pooling"] = "mean"
+        object.__setattr__(self, "backbone", replace(self.backbone, **without))
+
+    @property
+    def patch_size(self) -> int:
+        """Of the backbone."""
+        return self.backbone.patch_size
+
+    @property
+    def stride(self) -> int:
+        """Of the backbone."""
+        return self.backbone.stride
+
+    @property
+    def pixel_mean(self) -> tuple[float, float, float]:
+        """Of the backbone."""
+        return self.backbone.pixel_mean
+
+    @property
+    def pixel_std(self) -> tuple[float, float, float]:
+        """Of the backbone."""
+        return self.backbone.pixel_std
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """Of the backbone."""
+        return self.backbone.trained_size
+
+    def image_size(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Height and width in pixels of an image with this grid of patches."""
+        return _image_size(self, grid)
+
+
+ModelConfig = VimConfig | DeiTConfig | UPerNetConfig
+
+
+def _image_size(config: ModelConfig, grid: tuple[int, int]) -> tuple[int, int]:
+    rows, cols = grid
+    extra = config.patch_size - config.stride
+    return rows * config.stride + extra, cols * config.stride + extra
+
+
+def _check_least(config: ModelConfig, name: str, least: int) -> None:
+    if getattr(config, name) < least:
+        raise ValueError(f"{name} must be at least {least}, not {getattr(config, name)}")
+
 
 VIM_TINY = VimConfig(width=192)
 VIM_SMALL = VimConfig(width=384)
@@ -149,3 +230,11 @@ DEIT_TINY = DeiTConfig(width=192, heads=3)
 DEIT_SMALL = DeiTConfig(width=384, heads=6)
 DEIT_BASE = DeiTConfig(width=768, heads=12)
 DEIT_BASE_384 = DeiTConfig(width=768, heads=12, grid=(24, 24))
+VIM_TINY_UPERNET = UPerNetConfig(VimConfig(width=192, grid=(32, 32)), channels=192)
+VIM_SMALL_UPERNET = UPerNetConfig(VimConfig(width=384, grid=(32, 32)), channels=384)
+DEIT_TINY_UPERNET = UPerNetConfig(
+    DeiTConfig(width=192, heads=3, grid=(32, 32)), (2, 5, 8, 11), channels=192
+)
+DEIT_SMALL_UPERNET = UPerNetConfig(
+    DeiTConfig(width=384, heads=6, grid=(32, 32)), (2, 5, 8, 11), channels=384
+)

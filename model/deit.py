@@ -101,7 +101,8 @@ class DeiT(PackedModel):
         self.cls_token = nn.Parameter(normal(1, 1, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, NORM_EPS)
-        self.head = Linear(config.width, config.num_classes)
+        D, classes = config.width, config.num_classes
+        self.head = Linear(D, classes) if classes else nn.Identity()
 
     @torch.inference_mode()
     def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:

@@ -2,16 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, infer_deit_config, infer_vim_config
-from model.config import Attention, Bidirectional, DeiTConfig, ModelConfig, Pooling, VimConfig
+from model.checkpoint import (
+    CheckpointError,
+    infer_deit_config,
+    infer_upernet_config,
+    infer_vim_config,
+)
+from model.config import (
+    Attention,
+    Bidirectional,
+    DeiTConfig,
+    ModelConfig,
+    Pooling,
+    UPerNetConfig,
+    VimConfig,
+)
 from model.deit import DeiT
-from model.options import Parser, number, one_of
+from model.options import Parser, number, numbers, one_of
 from model.packed import PackedModel
+from model.upernet import UPerNetSegmenter
 from model.vim import Vim
+
+Task = Literal["classify", "segment"]
+Model = PackedModel | UPerNetSegmenter
 
 
 @dataclass(frozen=True)
@@ -20,48 +38,67 @@ class Family:
 
     Attributes:
         name: as users read it.
+        task: what its models answer.
         tensor: a name that only its checkpoints have.
-        config_type: what describes a model.
-        model_type: built from a ``config_type``.
-        infer: state dict and options to a ``config_type``.
+        describes: whether a configuration is one of its models.
+        build: configuration to a model with random weights.
+        infer: state dict and options to a configuration.
         options: what a user may say about a file because its tensors leave it open.
     """
 
     name: str
+    task: Task
     tensor: str
-    config_type: type[ModelConfig]
-    model_type: Callable[[Any], PackedModel]
-    infer: Callable[..., ModelConfig]
+    describes: Callable[[ModelConfig], bool]
+    build: Callable[[Any], Model]
+    infer: Callable[..., Any]
     options: dict[str, Parser]
 
 
-FAMILIES = (
-    Family(
-        name="vim",
-        tensor="layers.0.mixer.A_log",
-        config_type=VimConfig,
-        model_type=Vim,
-        infer=infer_vim_config,
-        options={
-            "stride": number(int),
-            "bidirectional": one_of(get_args(Bidirectional)),
-            "pooling": one_of(get_args(Pooling)),
-        },
-    ),
-    Family(
-        name="deit",
-        tensor="blocks.0.attn.qkv.weight",
-        config_type=DeiTConfig,
-        model_type=DeiT,
-        infer=infer_deit_config,
-        options={"attention": one_of(get_args(Attention)), "heads": number(int)},
-    ),
+def _on(backbone: Family) -> Family:
+    """The family of UPerNets on backbones of a family."""
+    options = {name: parser for name, parser in backbone.options.items() if name != "pooling"}
+    return Family(
+        name=f"{backbone.name}-upernet",
+        task="segment",
+        tensor=f"backbone.{backbone.tensor}",
+        describes=lambda config: (
+            isinstance(config, UPerNetConfig) and backbone.describes(config.backbone)
+        ),
+        build=UPerNetSegmenter.of,
+        infer=partial(infer_upernet_config, infer_backbone=backbone.infer),
+        options=options | {"out_indices": numbers},
+    )
+
+
+_VIM = Family(
+    name="vim",
+    task="classify",
+    tensor="layers.0.mixer.A_log",
+    describes=lambda config: isinstance(config, VimConfig),
+    build=Vim,
+    infer=infer_vim_config,
+    options={
+        "stride": number(int),
+        "bidirectional": one_of(get_args(Bidirectional)),
+        "pooling": one_of(get_args(Pooling)),
+    },
 )
+_DEIT = Family(
+    name="deit",
+    task="classify",
+    tensor="blocks.0.attn.qkv.weight",
+    describes=lambda config: isinstance(config, DeiTConfig),
+    build=DeiT,
+    infer=infer_deit_config,
+    options={"attention": one_of(get_args(Attention)), "heads": number(int)},
+)
+FAMILIES = (_VIM, _DEIT, _on(_VIM), _on(_DEIT))
 
 
 def family_of(config: ModelConfig) -> Family:
     """The family that a configuration belongs to."""
-    return next(family for family in FAMILIES if isinstance(config, family.config_type))
+    return next(family for family in FAMILIES if family.describes(config))
 
 
 def recognise(state: dict[str, Tensor]) -> Family:
@@ -73,10 +110,10 @@ def recognise(state: dict[str, Tensor]) -> Family:
     for family in FAMILIES:
         if family.tensor in state:
             return family
-    needed = " nor ".join(f"{family.tensor} ({family.name})" for family in FAMILIES)
-    raise CheckpointError(f"neither a Vim nor a DeiT checkpoint: it has no tensor {needed}")
+    needed = ", ".join(f"{family.tensor} ({family.name})" for family in FAMILIES)
+    raise CheckpointError(f"no checkpoint of a known family: it has none of the tensors {needed}")
 
 
-def build(config: ModelConfig) -> PackedModel:
+def build(config: ModelConfig) -> Model:
     """A model with random weights."""
-    return family_of(config).model_type(config)
+    return family_of(config).build(config)

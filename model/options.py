@@ -29,6 +29,14 @@ def number(kind: Callable[[str], float]) -> Parser:
     return parse
 
 
+def numbers(value: str) -> tuple[int, ...]:
+    """A parser of whole numbers with commas between them."""
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise ValueError("whole numbers with commas between them") from None
+
+
 def parse_options(options: Mapping[str, str], parsers: Mapping[str, Parser]) -> dict[str, Any]:
     """The values of those ``options`` that ``parsers`` know.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.batch import PackedBatch
-from model.config import ModelConfig
+from model.config import BackboneConfig
 from model.embed import Embedding, PatchProjection
 from model.layout import Layout
 
@@ -16,7 +16,7 @@ from model.layout import Layout
 class PatchEmbedding(nn.Module):
     """The published names of the patch projection's weight ``[D, 3, P, P]`` and bias ``[D]``."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, config.width, config.patch_size, stride=config.stride)
 
@@ -31,7 +31,7 @@ class PackedModel(nn.Module, abc.ABC):
 
     antialias: ClassVar[bool] = False  # of resized position embeddings
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
         rows, cols = config.grid

@@ -26,6 +26,9 @@ class Transform:
             multiples of ``multiple``.
         multiple: the model's patch stride.
         minimum: the smallest side that the model takes, its patch size.
+        shorter: the shorter side in pixels under ``contain``, if there is no ``resolution``.
+        at_most: what the longer side is limited to in pixels under ``contain``, if there is no
+            ``resolution``.
 
     Raises:
         ValueError: for a value outside the supported range; the message names it.
@@ -36,6 +39,8 @@ class Transform:
     crop_ratio: float = 0.875
     multiple: int = 16
     minimum: int = 16
+    shorter: int | None = None
+    at_most: int | None = None
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < 1:
@@ -61,7 +66,12 @@ class Transform:
                 (height, width) if self.resolution is None else (self.resolution, self.resolution)
             )
             return self._round_down(side_h), self._round_down(side_w)
-        scale = 1.0 if self.resolution is None else self.resolution / max(height, width)
+        longer, shorter = max(height, width), min(height, width)
+        scale = 1.0 if self.shorter is None else self.shorter / shorter
+        if self.at_most is not None:
+            scale = min(scale, self.at_most / longer)
+        if self.resolution is not None:
+            scale = self.resolution / longer
         return self._round(height * scale), self._round(width * scale)
 
     def decode_size(self, height: int, width: int) -> tuple[int, int]:

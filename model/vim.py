@@ -63,7 +63,7 @@ class Vim(PackedModel):
             Block(config, reverse=in_turns and i % 2 == 1) for i in range(config.depth)
         )
         self.norm_f = Norm(D)
-        self.head = nn.Linear(D, config.num_classes)
+        self.head = nn.Linear(D, config.num_classes) if config.num_classes else nn.Identity()
 
     @torch.inference_mode()
     def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:

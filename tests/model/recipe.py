@@ -11,7 +11,9 @@ from torch import Tensor, nn
 def make_weights(module: nn.Module) -> dict[str, Tensor]:
     """A state dict whose every tensor is drawn from a generator seeded by its name."""
     return {
-        name: torch.from_numpy(_draw(name, tuple(tensor.shape)).astype(np.float32))
+        name: tensor
+        if name.endswith("num_batches_tracked")
+        else torch.from_numpy(_draw(name, tuple(tensor.shape)).astype(np.float32))
         for name, tensor in module.state_dict().items()
     }
 
@@ -25,6 +27,8 @@ def make_images(batch: int, height: int, width: int) -> list[Tensor]:
 def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     noise = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     parent, _, leaf = name.rpartition(".")
+    if ".bn." in name or parent == "backbone.fpn1.1":
+        return np.abs(1 + 0.1 * noise) if leaf in ("weight", "running_var") else 0.02 * noise
     parent = parent.rpartition(".")[2]
     if leaf in ("A_log", "A_b_log"):
         return np.log(np.arange(1, shape[-1] + 1)) + 0.1 * noise

@@ -180,7 +180,10 @@ def scaled_deit(path: Path) -> None:
         (truncated, "damaged"),
         (foreign, "refused: .* argparse.HelpFormatter, which could run code"),
         (lambda path: torch.save([torch.zeros(2)], path), "holds no state dict"),
-        (other_tensors, "neither a Vim nor a DeiT checkpoint: it has no tensor layers.0.mixer"),
+        (
+            other_tensors,
+            "no checkpoint of a known family: it has none of the tensors layers.0.mixer",
+        ),
         (rotary, "RoPE"),
         (one_missing, "missing tensors: layers.1.mixer.out_proj.weight"),
         (one_unknown, "unknown tensors: layers.0.mixer.gate"),
