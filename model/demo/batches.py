@@ -84,9 +84,11 @@ class Batches(IterableDataset[Batch]):
             yield Batch(pixels.permute(0, 3, 1, 2), torch.from_numpy(labels), coverage)
 
 
-def random_size(rng: np.random.Generator, progress: float) -> tuple[int, int]:
+def random_size(
+    rng: np.random.Generator, progress: float, stages: Sequence[Stage] = STAGES
+) -> tuple[int, int]:
     """Height and width for a batch at this point of the training."""
-    sides, weights = next((stage[1], stage[2]) for stage in STAGES if progress < stage[0])
+    sides, weights = next((stage[1], stage[2]) for stage in stages if progress < stage[0])
     side = int(rng.choice(sides, p=np.array(weights) / sum(weights)))
     ratio = 1.0 if rng.random() < 0.65 else rng.uniform(0.5, 2) ** 0.5
     height, width = (max(4, round(n / PATCH)) * PATCH for n in (side * ratio, side / ratio))

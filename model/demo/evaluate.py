@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from model.batch import PackedBatch
-from model.catalog import load_model
+from model.catalog import load_classifier
 from model.demo.backgrounds import Pixels, color
 from model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, load_icons
 from model.demo.scenes import Placement, Scene, make_scene, over, place
@@ -96,7 +96,7 @@ def accuracy(
 
 def evaluate(weights: Path, count: int) -> dict[str, dict[str, dict[str, float]]]:
     """Accuracy for every kind of test and every side in pixels."""
-    model = load_model("demo", weights=weights)
+    model = load_classifier("demo", weights=weights)
     seen, unseen = load_icons(TRAINING_SETS), load_icons(HELD_OUT_SETS)
     examples = [make_scene(np.random.default_rng((SEED, n)), seen, (128, 128)) for n in range(4000)]
     baseline = NearestMean(examples)

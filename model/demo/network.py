@@ -139,10 +139,7 @@ class Network(nn.Module):
         middle = rows * cols // 2
         own = self.pos_embed[:, middle : middle + 1]
         table = torch.cat((self.pos_embed[:, :middle], self.pos_embed[:, middle + 1 :]), dim=1)
-        table = table.transpose(1, 2).unflatten(2, (rows, cols))
-        if grid != (rows, cols):
-            table = F.interpolate(table, grid, mode="bicubic", align_corners=False)
-        table = table.flatten(2).transpose(1, 2)
+        table = resized_positions(table, (rows, cols), grid)
         middle = grid[0] * grid[1] // 2
         return torch.cat((table[:, :middle], own, table[:, middle:]), dim=1)
 
@@ -154,3 +151,12 @@ def _step_projection(rank: int, inner: int) -> nn.Linear:
     steps = torch.exp(torch.rand(inner) * math.log(30) + math.log(0.01))
     projection.bias.data = steps + torch.log(-torch.expm1(-steps))
     return projection
+
+
+def resized_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Position embeddings ``[1, T, D]`` of one grid of patches for another."""
+    if old == new:
+        return table
+    table = table.transpose(1, 2).unflatten(2, old)
+    table = F.interpolate(table, new, mode="bicubic", align_corners=False)
+    return table.flatten(2).transpose(1, 2)

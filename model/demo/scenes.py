@@ -54,22 +54,29 @@ def make_scene(
     icon = icons[int(rng.integers(len(icons)))]
     canvas = Image.fromarray(background(rng, size).clip(0, 255).astype(np.uint8))
     if rng.random() < 0.3 * difficulty:
-        _distract(rng, canvas, largest=0.25)
+        distract(rng, canvas, largest=0.25)
     layer = place(icon, random_placement(rng, icon, size, difficulty), size)
     mask = np.asarray(layer.getchannel("a")) > 127
     if rng.random() < 0.7 * difficulty:
-        layer = _recolored(rng, layer)
+        layer = recolored(rng, layer)
     canvas = over(canvas, layer)
     if rng.random() < 0.1 * difficulty:
-        _distract(rng, canvas, largest=0.1)
-    return Scene(_degraded(rng, canvas, difficulty), mask, icon.label)
+        distract(rng, canvas, largest=0.1)
+    return Scene(degraded(rng, canvas, difficulty), mask, icon.label)
 
 
 def random_placement(
-    rng: np.random.Generator, icon: Icon, size: tuple[int, int], difficulty: float = 1.0
+    rng: np.random.Generator,
+    icon: Icon,
+    size: tuple[int, int],
+    difficulty: float = 1.0,
+    scale: float = 1.0,
 ) -> Placement:
-    """Somewhere in the frame, at most 95 % of its shorter side, at the hardest at least 25 %."""
-    side = rng.uniform(0.65 - 0.4 * difficulty, 0.95) * min(size)
+    """Somewhere in the frame, at most 95 % of its shorter side, at the hardest at least 25 %.
+
+    ``scale`` makes both smaller.
+    """
+    side = rng.uniform(0.65 - 0.4 * difficulty, 0.95) * min(size) * scale
     width, height = (side * n / max(icon.picture.size) for n in icon.picture.size)
     degrees = rng.normal(0, 14) * difficulty
     if rng.random() < 0.08 * difficulty:
@@ -115,7 +122,7 @@ def over(canvas: Image.Image, layer: Image.Image) -> Image.Image:
     return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
 
 
-def _recolored(rng: np.random.Generator, layer: Image.Image) -> Image.Image:
+def recolored(rng: np.random.Generator, layer: Image.Image) -> Image.Image:
     """Other hues, contrast and brightness; premultiplied colours never exceed the alpha."""
     matrix = np.eye(3, dtype=np.float32)
     if rng.random() < 0.7:
@@ -138,7 +145,7 @@ def _hue_rotation(radians: float) -> np.ndarray[Any, np.dtype[np.float32]]:
     return matrix.astype(np.float32)
 
 
-def _distract(rng: np.random.Generator, canvas: Image.Image, largest: float) -> None:
+def distract(rng: np.random.Generator, canvas: Image.Image, largest: float) -> None:
     """Draw a few plain shapes, in place."""
     draw = ImageDraw.Draw(canvas)
     for _ in range(rng.integers(1, 5)):
@@ -158,7 +165,7 @@ def _distract(rng: np.random.Generator, canvas: Image.Image, largest: float) -> 
             draw.line(ends, fill, max(1, int(side / 8)))
 
 
-def _degraded(rng: np.random.Generator, image: Image.Image, difficulty: float) -> Image.Image:
+def degraded(rng: np.random.Generator, image: Image.Image, difficulty: float) -> Image.Image:
     """Now and then: brightness, contrast, grey, blur, noise, JPEG artefacts."""
     if rng.random() < 0.4 * difficulty:
         image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4))

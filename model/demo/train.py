@@ -5,26 +5,33 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
 from model.config import VimConfig
 from model.demo.batches import Batch, Batches, normalize
 from model.demo.icons import LABELS, TRAINING_SETS, load_icons
 from model.demo.network import Network
+from model.demo.training import (
+    all_go_on,
+    clock,
+    join,
+    save,
+    schedule,
+    share_gradients,
+    start,
+    update_average,
+)
 
 HERE = Path(__file__).parent
 CONFIG = VimConfig(width=96, depth=8, states=8, num_classes=len(LABELS), grid=(14, 14))
-PEAK_RATE, WARM_UP, DECAY = 4e-3, 0.03, 0.05
+PEAK_RATE, DECAY = 4e-3, 0.05
 AVERAGING = 0.998
 PREFETCH = 6
 
@@ -32,9 +39,9 @@ PREFETCH = 6
 def train(
     rank: int,
     processes: int,
+    output: Path,
     minutes: float,
     budget_tokens: int,
-    output: Path,
     seed: int,
     start_from: Path | None = None,
 ) -> None:
@@ -43,9 +50,7 @@ def train(
     One of ``processes`` that average their gradients, each on one core: at this size, threads
     would mostly wait for each other. The first weights are random, or those of ``start_from``.
     """
-    torch.set_num_threads(1)
-    rendezvous = f"file://{output.resolve().with_suffix('.rendezvous')}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes)
+    join(rank, processes, output)
     torch.manual_seed(seed)
     icons = load_icons(TRAINING_SETS)
     progress = multiprocessing.Value("d", 0.0)
@@ -60,24 +65,24 @@ def train(
     # answers, so this head is not kept.
     patch_head = nn.Linear(CONFIG.width, len(LABELS) + 1)
     optimizers = _optimizers(network, patch_head)
-    start = report = time.monotonic()
+    begin = report = time.monotonic()
     images_seen, step, loss_sum, right, shown = 0, 0, 0.0, 0, 0
-    for step, elapsed in enumerate(_clock(start, 60 * minutes), start=1):
+    for step, elapsed in enumerate(clock(begin, 60 * minutes), start=1):
         progress.value = elapsed
-        if not _all_go_on(elapsed < 1):
+        if not all_go_on(elapsed < 1):
             break
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _schedule(elapsed)
+                group["lr"] = group["peak"] * schedule(elapsed)
         batch: Batch = next(batches)
         logits, loss, of_patches = _losses(network, patch_head, batch)
         (loss + of_patches).backward()
-        _share_gradients(network, patch_head)
+        share_gradients(network, patch_head)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        _average(average, network, min(AVERAGING, step / (step + 10)))
+        update_average(average, network, min(AVERAGING, step / (step + 10)))
         images_seen += len(batch.labels)
         loss_sum += float(loss.detach()) * len(batch.labels)
         right += int((logits.argmax(1) == batch.labels).sum())
@@ -91,21 +96,13 @@ def train(
         return
     save(average, output)
     facts = {
-        "minutes": round((time.monotonic() - start) / 60, 1),
+        "minutes": round((time.monotonic() - begin) / 60, 1),
         "steps": step,
         "images": images_seen * processes,
         "parameters": sum(p.numel() for p in network.parameters()),
         "config": asdict(CONFIG),
     }
     output.with_suffix(".training.json").write_text(json.dumps(facts, indent=1) + "\n")
-
-
-def save(network: Network, output: Path) -> None:
-    """Write the weights under their published names."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    partial = output.with_suffix(".partial")
-    save_file(state, partial, metadata={"format": "pt"})
-    partial.replace(output)
 
 
 def _losses(network: Network, patch_head: nn.Linear, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,39 +121,6 @@ def _losses(network: Network, patch_head: nn.Linear, batch: Batch) -> tuple[Tens
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
     of_patches = F.cross_entropy(patches.flatten(0, 1), shown.flatten(), label_smoothing=0.05)
     return logits, loss, of_patches
-
-
-def _share_gradients(*modules: nn.Module) -> None:
-    """Average the gradients over the processes, in one message."""
-    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
-    message = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(message)
-    message /= dist.get_world_size()
-    for gradient, part in zip(
-        gradients, message.split([g.numel() for g in gradients]), strict=True
-    ):
-        gradient.copy_(part.view_as(gradient))
-
-
-def _all_go_on(go_on: bool) -> bool:
-    """Whether time is left in every process."""
-    vote = torch.tensor(float(go_on))
-    dist.all_reduce(vote, op=dist.ReduceOp.MIN)
-    return bool(vote)
-
-
-def _clock(start: float, seconds: float) -> Iterator[float]:
-    """The share of the time that is over."""
-    while True:
-        yield min(1.0, (time.monotonic() - start) / seconds)
-
-
-def _schedule(elapsed: float) -> float:
-    """Warm up, then down a cosine to nothing."""
-    if elapsed < WARM_UP:
-        return elapsed / WARM_UP
-    angle = torch.pi * (elapsed - WARM_UP) / (1 - WARM_UP)
-    return 0.5 + 0.5 * float(torch.cos(torch.tensor(angle)))
 
 
 def _optimizers(network: Network, patch_head: nn.Linear) -> tuple[torch.optim.Optimizer, ...]:
@@ -181,11 +145,6 @@ def _optimizers(network: Network, patch_head: nn.Linear) -> tuple[torch.optim.Op
     return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
-@torch.no_grad()
-def _average(average: Network, network: Network, keep: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
-
-
 def _log(step: int, images: int, elapsed: float, loss: float, accuracy: float) -> None:
     print(
         f"{elapsed:6.1%}  step {step}  images {images}  loss {loss:.3f}  accuracy {accuracy:.3f}",
@@ -205,11 +164,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="weights to go on from (random ones)")
     given = parser.parse_args()
-    given.output.resolve().with_suffix(".rendezvous").unlink(missing_ok=True)
     load_icons(TRAINING_SETS)  # drawn once, by one process
-    arguments = (given.processes, given.minutes, given.tokens, given.output, given.seed)
-    spawn(train, (*arguments, given.start_from), nprocs=given.processes)
-    given.output.resolve().with_suffix(".rendezvous").unlink(missing_ok=True)
+    arguments = (given.minutes, given.tokens, given.seed, given.start_from)
+    start(train, given.processes, given.output, *arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""Draw sample scenes from icons that training never saw.
+
+``python -m model.demo.segmentation.samples``
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from model.demo.icons import HELD_OUT_SETS, load_icons
+from model.demo.segmentation.scenes import by_class, make_scene
+
+HERE = Path(__file__).parent / "samples"
+SIZE = (1248, 1248)
+DIFFICULTY = 0.4
+# File name, seed, and the objects that the segmenter finds in it.
+SAMPLES = (
+    ("scene-1.jpg", 24, {"pizza", "boat", "guitar", "tree"}),
+    ("scene-2.jpg", 5, {"boat", "cat", "umbrella", "flower"}),
+    ("scene-3.jpg", 9, {"apple", "bus", "pizza", "umbrella"}),
+)
+
+
+def main() -> None:
+    """Write all samples."""
+    HERE.mkdir(exist_ok=True)
+    icons = by_class(load_icons(HELD_OUT_SETS))
+    for name, seed, _ in SAMPLES:
+        scene = make_scene(np.random.default_rng(seed), icons, SIZE, DIFFICULTY)
+        scene.image.save(HERE / name, quality=82, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
