@@ -3,13 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from server import __version__
 from server.config import Config, ServerConfig
-
-if TYPE_CHECKING:
-    from model.transform import Fit  # torch comes with it, and --help shall be quick
 
 DESCRIPTION = "Vision Mamba inference for images of any size, over HTTP or from the command line."
 
@@ -58,8 +56,34 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, ServerConfig, "answer images over HTTP")
     ServerConfig.add_flags(serve)
-    predict = add("predict", _predict, Config, "classify image files without a server")
+    predict = add("predict", _predict, Config, "classify or segment image files without a server")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or - for stdin")
+    predict.add_argument(
+        "--task",
+        choices=("classify", "segment"),
+        default="classify",
+        help="name the image, or each of its pixels (default: classify)",
+    )
+    predict.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="segment: where the mask goes"
+    )
+    predict.add_argument(
+        "--format",
+        choices=("png", "overlay"),
+        default="png",
+        dest="form",
+        help="segment: a PNG whose pixel values are classes, or a JPEG of the image in their "
+        "colours (default: png)",
+    )
+    predict.add_argument(
+        "--mode",
+        choices=("whole", "slide"),
+        default="whole",
+        help="segment: the image in one piece, or in overlapping windows (default: whole)",
+    )
+    predict.add_argument(
+        "--window", type=int, metavar="N", help="segment: side of a window (default: 512)"
+    )
     predict.add_argument("--top-k", type=int, metavar="N", help="classes to name (default: 5)")
     predict.add_argument(
         "--resolution",
@@ -83,12 +107,10 @@ def _serve(config: ServerConfig) -> int:
     return serve(config)
 
 
-def _predict(
-    config: Config, images: list[str], top_k: int | None, resolution: str | None, fit: "Fit | None"
-) -> int:
-    from server.predict import predict
+def _predict(config: Config, images: list[str], **flags: Any) -> int:
+    from server.predict import Request, predict
 
-    return predict(config, images, top_k, resolution, fit)
+    return predict(config, Request(images, **flags))
 
 
 def _models(_config: Config) -> int:

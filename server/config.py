@@ -16,7 +16,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VIMSERVE_", frozen=True, extra="forbid")
 
     model: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("demo",),
+        default=("demo", "demo-seg"),
         min_length=1,
         description="a name from `vimserve models`, or NAME=FILE for a checkpoint of your own; "
         "repeat for several (in the variable: commas), the first is the default",

@@ -4,6 +4,7 @@ ServerError
 ├── BadRequest (4xx: the request must change)
 │   ├── InvalidParameter      422  a query parameter or header outside its range
 │   ├── UnknownModel          404
+│   ├── WrongTask             409  a model that does something else
 │   ├── EmptyBody             422  nothing to look at
 │   ├── MissingFile           422  multipart without a `file` field
 │   ├── MalformedMultipart    400
@@ -108,6 +109,13 @@ class UnknownModel(BadRequest):
 
     status = HTTPStatus.NOT_FOUND
     slug = "unknown-model"
+
+
+class WrongTask(BadRequest):
+    """The model does something else than what is asked."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "wrong-task"
 
 
 class EmptyBody(BadRequest):

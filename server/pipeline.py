@@ -1,4 +1,4 @@
-"""A request's way from bytes to predictions: decode, queue, inference, postprocess."""
+"""A request's way from bytes to results: decode, queue, inference, postprocess."""
 
 import asyncio
 import os
@@ -8,48 +8,39 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import chain, islice
+from typing import Generic, TypeVar
 
-from model.catalog import ModelSpec
-from model.transform import Transform
 from server.config import ServerConfig
 from server.engine.backlog import Room
 from server.engine.engine import Engine
-from server.engine.loading import Loaded
-from server.engine.request import Answer, Image
+from server.engine.request import Answer
 from server.errors import ServerError
 from server.metrics import Metrics
-from server.options import Options
-from server.postprocess import top_k
-from server.prepare import Limits, Measured, classes_wanted, measure, transform_for
-from server.schemas import (
-    BatchInfo,
-    ClassifyResponse,
-    ClassifyResult,
-    InputQuery,
-    ModelInput,
-    Timing,
-)
+from server.prepare import Limits, Measured, measure
+from server.schemas import BatchInfo, Timing
+from server.task import Task
 from server.uploads import Upload
 
 DECODE_NICENESS = 10
 
 A = TypeVar("A")
 B = TypeVar("B")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a request asks for, checked before its body is read.
+class Outcome(Generic[R]):
+    """What became of a request's uploads, in their order.
 
     Attributes:
-        options: how long, and how urgently, it is wanted.
+        measured: what the model saw of each.
     """
 
-    model: Loaded
-    transform: Transform
-    top_k: int
-    options: Options
+    results: list[R]
+    measured: Sequence[Measured]
+    timing: Timing
+    batch: BatchInfo
 
 
 class Pipeline:
@@ -68,39 +59,28 @@ class Pipeline:
         for pool in (self._readers, self._decoders, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def plan(self, spec: ModelSpec, query: InputQuery, options: Options) -> Task:
-        """What ``query`` and ``options`` ask of the model.
-
-        Raises:
-            InvalidParameter, NotReady.
-        """
-        return Task(
-            top_k=classes_wanted(query.top_k, len(spec.labels)),
-            transform=transform_for(spec, query.resolution, query.fit, self.config.max_resolution),
-            model=self.engine.loaded(spec.name),
-            options=options,
-        )
-
-    async def classify(self, task: Task, uploads: Sequence[Upload]) -> ClassifyResponse:
-        """Predictions for every upload.
+    async def run(self, task: Task[R], uploads: Sequence[Upload]) -> Outcome[R]:
+        """The results for every upload.
 
         Raises:
             ServerError: that of the first upload which cannot be answered.
         """
-        spec = task.model.runner.spec
+        name = task.model.runner.spec.name
         began = time.monotonic()
-        with self.engine.room(spec.name) as room:
-            images = await self._prepare_all(task, uploads, room)
+        with self.engine.room(name) as room:
+            measured = await self._measure(task, uploads, room)
+            images = await _each(self._decoders, Measured.prepare, measured, uploads)
             submitted = time.monotonic()
-            waiting = self.engine.submit(room, images, task.options)
-        answers = await _all(waiting)
+            waiting = self.engine.submit(room, list(chain(*images)), task.options)
+        answers = iter(await _all(waiting))
         answered = time.monotonic()
+        of_uploads = [list(islice(answers, len(views))) for views in images]
         results = await asyncio.get_running_loop().run_in_executor(
-            self._postprocessors, _results, task, uploads, images, answers
+            self._postprocessors, _conclude, task, uploads, measured, of_uploads
         )
         done = time.monotonic()
 
-        batches = {answer.batch for answer in answers}
+        batches = {answer.batch for answers in of_uploads for answer in answers}
         inference_s = sum(batch.inference_s for batch in batches)
         timing = Timing(
             decode=_ms(submitted - began),
@@ -109,32 +89,31 @@ class Pipeline:
             postprocess=_ms(done - answered),
             total=_ms(done - task.options.arrived),
         )
-        self.metrics.observe_stages(spec.name, timing)
-        return ClassifyResponse(
-            model=spec.name,
-            results=results,
-            timing_ms=timing,
-            batch=BatchInfo(
-                images=sum(batch.images for batch in batches),
-                tokens=sum(batch.tokens for batch in batches),
-                peak_memory_bytes=max(batch.peak_bytes for batch in batches),
-            ),
+        self.metrics.observe_stages(name, timing)
+        batch = BatchInfo(
+            images=sum(batch.images for batch in batches),
+            tokens=sum(batch.tokens for batch in batches),
+            peak_memory_bytes=max(batch.peak_bytes for batch in batches),
         )
+        return Outcome(results, measured, timing, batch)
 
-    async def _prepare_all(self, task: Task, uploads: Sequence[Upload], room: Room) -> list[Image]:
+    async def _measure(
+        self, task: Task[R], uploads: Sequence[Upload], room: Room
+    ) -> list[Measured]:
         limits = Limits(self.config.max_pixels, self.config.max_resolution)
         model = task.model
 
         def look(upload: Upload) -> Measured:
-            return measure(upload.data, model.runner, task.transform, limits)
+            return measure(upload.data, model.runner, task.transform, limits, task.views)
 
         # The headers have a thread of their own: a request that must be refused shall not wait
         # for the pixels of those that came before it.
         measured = await _each(self._readers, look, uploads, uploads)
         for one in measured:
-            model.check_fits(*one.size, one.tokens)
+            for view, tokens in zip(one.views, one.lengths, strict=True):
+                model.check_fits(view.height, view.width, tokens)
             room.take(one.tokens)
-        return await _each(self._decoders, Measured.prepare, measured, uploads)
+        return measured
 
 
 async def _each(
@@ -182,15 +161,17 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _results(
-    task: Task, uploads: Sequence[Upload], images: Sequence[Image], answers: Sequence[Answer]
-) -> list[ClassifyResult]:
-    labels = task.model.runner.spec.labels
-    return [
-        ClassifyResult(
-            file=upload.name,
-            predictions=top_k(answer.logits, labels, task.top_k),
-            input=ModelInput(height=image.size[0], width=image.size[1], tokens=image.tokens),
-        )
-        for upload, image, answer in zip(uploads, images, answers, strict=True)
-    ]
+def _conclude(
+    task: Task[R],
+    uploads: Sequence[Upload],
+    measured: Sequence[Measured],
+    answers: Sequence[Sequence[Answer]],
+) -> list[R]:
+    results = []
+    for upload, one, of_upload in zip(uploads, measured, answers, strict=True):
+        try:
+            results.append(task.conclude(upload, one, of_upload))
+        except ServerError as error:
+            error.file = upload.name
+            raise
+    return results

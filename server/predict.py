@@ -1,28 +1,51 @@
 """``vimserve predict`` and ``vimserve models``: answers without a server."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from model.catalog import HubFile, ModelSpec, names, resolve
-from model.transform import Fit
+from model.families import Task
+from model.transform import Fit, Transform
+from server.classify import classes_wanted
 from server.config import Config
 from server.engine.runner import Runner
 from server.errors import ServerError
 from server.postprocess import top_k as best
-from server.prepare import Limits, classes_wanted, measure, transform_for
+from server.prepare import Limits, Measured, Views, measure, transform_for, whole
+from server.schemas import MaskFormat, SegmentInput
+from server.segment import class_map, classes_of, look, to_picture
 
 
-def predict(
-    config: Config,
-    files: Sequence[str],
-    top_k: int | None,
-    resolution: str | None,
-    fit: Fit | None,
-) -> int:
-    """Print the likeliest classes of every file; all of them ride in one batch.
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of the images.
+
+    ``output`` and ``form`` are for the task ``segment``, ``top_k`` and ``fit`` for ``classify``.
+    """
+
+    files: Sequence[str]
+    task: Task
+    resolution: str | None
+    top_k: int | None = None
+    fit: Fit | None = None
+    mode: str = "whole"
+    window: int | None = None
+    output: Path | None = None
+    form: MaskFormat = "png"
+
+
+# What prints, and perhaps writes, the answer for a file.
+Show = Callable[[Measured, Sequence[Tensor]], None]
+
+
+def predict(config: Config, request: Request) -> int:
+    """Print what the models make of every file; all of them ride in one batch.
 
     Returns:
         0, or 1 if any file could not be read (the others are answered all the same).
@@ -32,46 +55,82 @@ def predict(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    specs = [resolve(name) for name in config.model]
+    able = [spec for spec in specs if spec.task == request.task]
+    if not able:
+        other = ", ".join(f"{spec.name} is there to {spec.task}" for spec in specs)
+        raise ValueError(f"no model to {request.task}: {other}; choose another --model or --task")
+    if request.output and (request.task != "segment" or len(request.files) > 1 or len(able) > 1):
+        raise ValueError("--output is for one model that segments a single image")
     failed = False
-    for name in config.model:
-        spec = resolve(name)
-        if len(config.model) > 1:
+    for spec in able:
+        if len(able) > 1:
             print(f"model {spec.name}")
-        failed |= not _predict_one(config, spec, files, top_k, resolution, fit)
+        failed |= not _predict_one(config, spec, request)
     return int(failed)
 
 
-def _predict_one(
-    config: Config,
-    spec: ModelSpec,
-    files: Sequence[str],
-    top_k: int | None,
-    resolution: str | None,
-    fit: Fit | None,
-) -> bool:
+def _predict_one(config: Config, spec: ModelSpec, request: Request) -> bool:
     limits = Limits(config.max_pixels, config.max_resolution)
     try:
-        k = classes_wanted(top_k, len(spec.labels))
-        transform = transform_for(spec, resolution, fit, config.max_resolution)
+        transform, views, show = _PLANS[request.task](spec, request, config.max_resolution)
     except ServerError as error:
         raise ValueError(error.detail) from error
     runner = Runner(spec, config)
     prepared = {}
-    for file in files:
+    for file in request.files:
         try:
             data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-            prepared[file] = measure(data, runner, transform, limits).prepare()
+            measured = measure(data, runner, transform, limits, views)
+            prepared[file] = measured, measured.prepare()
         except OSError as error:
             print(f"vimserve: {file}: {error.strerror}", file=sys.stderr)
         except ServerError as error:
             print(f"vimserve: {file}: {error.detail}", file=sys.stderr)
     if prepared:
-        logits = runner.run([image.patches for image in prepared.values()])
-        for file, scores in zip(prepared, logits, strict=True):
+        outputs = iter(runner.run(list(chain(*(images for _, images in prepared.values())))))
+        for file, (measured, images) in prepared.items():
             print(file)
-            for prediction in best(scores, spec.labels, k):
-                print(f"  {prediction.score:7.2%}  {prediction.label}")
-    return len(prepared) == len(set(files))
+            finite = [output for output in islice(outputs, len(images)) if output is not None]
+            if len(finite) < len(images):
+                raise ValueError(f"{spec.name} answers with scores that are not numbers")
+            show(measured, finite)
+    return len(prepared) == len(set(request.files))
+
+
+def _classify(
+    spec: ModelSpec, request: Request, max_resolution: int
+) -> tuple[Transform, Views, Show]:
+    k = classes_wanted(request.top_k, len(spec.labels))
+
+    def show(_measured: Measured, outputs: Sequence[Tensor]) -> None:
+        for prediction in best(outputs[0], spec.labels, k):
+            print(f"  {prediction.score:7.2%}  {prediction.label}")
+
+    return transform_for(spec, request.resolution, request.fit, max_resolution), whole, show
+
+
+def _segment(
+    spec: ModelSpec, request: Request, max_resolution: int
+) -> tuple[Transform, Views, Show]:
+    for flag, value in (("--top-k", request.top_k), ("--fit", request.fit)):
+        if value is not None:
+            raise ValueError(f"{flag} is for --task classify")
+    seen = SegmentInput.model_validate(
+        {"resolution": request.resolution, "mode": request.mode, "window": request.window}
+    )
+
+    def show(measured: Measured, outputs: Sequence[Tensor]) -> None:
+        classes = class_map(spec, measured, outputs)
+        for one in classes_of(classes, spec.labels):
+            print(f"  {one.fraction:7.2%}  {one.label}")
+        if request.output:
+            request.output.write_bytes(to_picture(spec, request.form, measured, classes))
+
+    return *look(spec, seen, max_resolution), show
+
+
+_PLANS = {"classify": _classify, "segment": _segment}
 
 
 def list_models() -> int:

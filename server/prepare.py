@@ -1,16 +1,21 @@
-"""What a request asks for, checked, and an upload turned into the model's input."""
+"""An upload turned into what the engine takes."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import PIL.Image
+
 from model.catalog import ModelSpec
+from model.slide import Window
 from model.transform import Fit, Transform
 from server.decode import Header, read_header
 from server.engine.request import Image
 from server.engine.runner import Runner
 from server.errors import ImageTooLarge, InvalidParameter
 
-DEFAULT_TOP_K = 5
+# The parts of an input of some (height, width) that the model sees one by one.
+Views = Callable[[tuple[int, int]], Sequence[Window]]
 
 
 @dataclass(frozen=True)
@@ -52,22 +57,9 @@ def transform_for(
     return spec.transform.with_request(number, fit)
 
 
-def classes_wanted(top_k: int | None, classes: int) -> int:
-    """How many classes to return; the default adapts, an explicit number must be possible.
-
-    Raises:
-        InvalidParameter: with the number of classes.
-    """
-    if top_k is None:
-        return min(DEFAULT_TOP_K, classes)
-    if not 1 <= top_k <= classes:
-        raise InvalidParameter(
-            f"top_k must be from 1 to {classes}, the number of classes, not {top_k}",
-            parameter="top_k",
-            limit=classes if top_k > classes else 1,
-            value=top_k,
-        )
-    return top_k
+def whole(size: tuple[int, int]) -> Sequence[Window]:
+    """The one view of an input that the model sees in one piece."""
+    return [Window(0, 0, *size)]
 
 
 @dataclass(frozen=True)
@@ -75,28 +67,53 @@ class Measured:
     """An upload of which it is known what it will cost, but no pixel.
 
     Attributes:
+        upload_size: (height, width) of the image, upright.
         size: (height, width) of the model's input.
-        tokens: length of its sequence.
+        views: the parts of it that the model sees one by one.
+        lengths: tokens of each view.
     """
 
+    upload_size: tuple[int, int]
     size: tuple[int, int]
-    tokens: int
+    views: Sequence[Window]
+    lengths: Sequence[int]
     _header: Header
     _runner: Runner
     _transform: Transform
 
-    def prepare(self) -> Image:
-        """Decode, resize and cut into patches.
+    @property
+    def tokens(self) -> int:
+        """Of all views."""
+        return sum(self.lengths)
+
+    def decode(self) -> PIL.Image.Image:
+        """The upload in its own size, RGB and upright.
 
         Raises:
             BadRequest: as ``Header.decode``.
         """
-        picture = self._header.decode(self._transform.decode_size(*self._header.size))
+        return self._header.decode(self.upload_size).image
+
+    def prepare(self) -> list[Image]:
+        """Decode, resize and cut every view into patches.
+
+        A model that segments is asked for a map of the upload if it sees the input in one piece.
+
+        Raises:
+            BadRequest: as ``Header.decode``.
+        """
+        picture = self._header.decode(self._transform.decode_size(*self.upload_size))
         pixels = self._transform(picture.image, picture.size)
-        return Image(self.size, self._runner.pack(pixels), self.tokens)
+        map_size = self.upload_size if len(self.views) == 1 else None
+        return [
+            Image((view.height, view.width), self._runner.pack(view.of(pixels)), tokens, map_size)
+            for view, tokens in zip(self.views, self.lengths, strict=True)
+        ]
 
 
-def measure(data: bytes, runner: Runner, transform: Transform, limits: Limits) -> Measured:
+def measure(
+    data: bytes, runner: Runner, transform: Transform, limits: Limits, views: Views = whole
+) -> Measured:
     """What the upload ``data`` becomes as an input of the model.
 
     Raises:
@@ -106,7 +123,9 @@ def measure(data: bytes, runner: Runner, transform: Transform, limits: Limits) -
     header = read_header(data, limits.pixels)
     size = transform.output_size(*header.size)
     _check_side(*size, runner, limits)
-    return Measured(size, runner.tokens(*size), header, runner, transform)
+    parts = views(size)
+    lengths = [runner.tokens(part.height, part.width) for part in parts]
+    return Measured(header.size, size, parts, lengths, header, runner, transform)
 
 
 def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None:

@@ -7,6 +7,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from model.transform import Fit
 from server.numbers import whole_number
 
+Resolution = Annotated[
+    str | None,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"const": "native"}],
+            "examples": [224, "native"],
+        }
+    ),
+]
+
 
 class InputQuery(BaseModel):
     """What becomes of an image; an unknown name is an error."""
@@ -16,15 +26,7 @@ class InputQuery(BaseModel):
     top_k: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
         default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
     )
-    resolution: Annotated[
-        str | None,
-        WithJsonSchema(
-            {
-                "anyOf": [{"type": "integer", "minimum": 1}, {"const": "native"}],
-                "examples": [224, "native"],
-            }
-        ),
-    ] = Field(
+    resolution: Resolution = Field(
         default=None,
         description="side of the model's input in pixels (with `fit=contain` the longer one), or "
         "`native` for the image's own size; by default what the model was evaluated at",
@@ -44,12 +46,57 @@ class ClassifyQuery(InputQuery):
     )
 
 
+MaskFormat = Literal["png", "overlay"]
+
+
+class SegmentInput(BaseModel):
+    """How a model that segments looks at an image; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resolution: Resolution = Field(
+        default=None,
+        description="longer side of the model's input in pixels, or `native` for the image's own "
+        "size; by default the image's own, less if it exceeds the limit, and with `mode=slide` "
+        "such that the shorter side is as long as a window",
+    )
+    fit: Literal["contain"] = Field(
+        default="contain", description="the whole image: every pixel gets a class"
+    )
+    mode: Literal["whole", "slide"] = Field(
+        default="whole",
+        description="`whole`: the image in one piece; `slide`: overlapping square windows, whose "
+        "class scores are averaged",
+    )
+    window: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
+        default=None,
+        ge=1,
+        description="side of a window in pixels, with `mode=slide`; by default 512",
+        examples=[512],
+    )
+
+
+class SegmentQuery(SegmentInput):
+    """What `POST /v1/segment` may be asked."""
+
+    model: str | None = Field(
+        default=None, description="one of `GET /v1/models`; by default the first that segments"
+    )
+    format: Literal["json", MaskFormat] = Field(
+        default="json",
+        description="`json`: classes and mask of every image; `png`: the mask of the one image, "
+        "its pixel values are the classes; `overlay`: a JPEG of the image tinted with the classes' "
+        "colours, above a legend",
+    )
+
+
 class CompareQuery(InputQuery):
     """What `POST /v1/compare` may be asked."""
 
     models: str | None = Field(
         default=None,
-        description="names of `GET /v1/models`, with commas between them; by default all",
+        description="names of `GET /v1/models`, with commas between them, all for one task; by "
+        "default all for the task of the first",
         examples=["vim-tiny,deit-tiny"],
     )
 
@@ -136,8 +183,74 @@ class ClassifyResponse(BaseModel):
     batch: BatchInfo
 
 
-class ComparedModel(ClassifyResponse):
-    """What one of the models made of the images."""
+class SegmentedClass(BaseModel):
+    """A class and how much of an image it has."""
+
+    index: int
+    label: str
+    pixels: int
+    fraction: float = Field(ge=0, le=1)
+
+
+class SegmentResult(BaseModel):
+    """The answer for one image."""
+
+    file: str | None = Field(default=None, description="name of the upload, in a multipart request")
+    height: int = Field(description="of the image and the mask, in pixels")
+    width: int = Field(description="of the image and the mask, in pixels")
+    classes: list[SegmentedClass] = Field(description="those that the image has, the largest first")
+    mask: str = Field(
+        description="a PNG in base64; its pixel values are the classes, its palette their colours"
+    )
+    input: ModelInput
+    windows: int = Field(description="parts in which the model saw the image")
+
+
+class SegmentResponse(BaseModel):
+    """A class for every pixel of every image of the request, in its order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "demo-seg",
+                "results": [
+                    {
+                        "height": 1248,
+                        "width": 1248,
+                        "classes": [
+                            {
+                                "index": 0,
+                                "label": "background",
+                                "pixels": 1_243_812,
+                                "fraction": 0.7986,
+                            },
+                            {"index": 11, "label": "dog", "pixels": 313_692, "fraction": 0.2014},
+                        ],
+                        "mask": "iVBORw0KGgo…",
+                        "input": {"height": 1248, "width": 1248, "tokens": 6084},
+                        "windows": 1,
+                    }
+                ],
+                "timing_ms": {
+                    "decode": 21.3,
+                    "queue": 0.3,
+                    "inference": 702.4,
+                    "postprocess": 14.8,
+                    "total": 741.0,
+                },
+                "batch": {"images": 1, "tokens": 6084, "peak_memory_bytes": 96_468_992},
+            }
+        }
+    )
+
+    model: str
+    results: list[SegmentResult]
+    timing_ms: Timing
+    batch: BatchInfo
+
+
+class Compared(BaseModel):
+    """What one of the models took for the images."""
 
     memory_bytes: int = Field(
         description="predicted peak above the weights for these images alone, from measurements "
@@ -145,10 +258,18 @@ class ComparedModel(ClassifyResponse):
     )
 
 
+class ComparedClassifier(Compared, ClassifyResponse):
+    """What one of the models made of the images."""
+
+
+class ComparedSegmenter(Compared, SegmentResponse):
+    """What one of the models made of the images."""
+
+
 class CompareResponse(BaseModel):
     """The same images through several models, one model after another."""
 
-    compared: list[ComparedModel]
+    compared: list[ComparedClassifier] | list[ComparedSegmenter]
 
 
 class TransformInfo(BaseModel):
@@ -173,6 +294,10 @@ class ModelInfo(BaseModel):
     attention: str = Field(description="`fused`, `eager`, or `none` in a Vim")
     parameters: int
     classes: int
+    labels: list[str] | None = Field(default=None, description="`segment`: the classes' names")
+    palette: list[tuple[int, int, int]] | None = Field(
+        default=None, description="`segment`: the classes' colours in masks, as red, green, blue"
+    )
     transform: TransformInfo
     max_resolution: int = Field(description="largest `resolution`, in pixels")
     dtype: str

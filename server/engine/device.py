@@ -6,6 +6,7 @@ import torch
 
 from kernels.dispatch import implementation
 from model.buckets import buckets_of
+from model.families import Model
 from model.graphs import GraphedModel
 from model.packed import PackedModel
 from model.vim import Vim
@@ -55,8 +56,10 @@ def is_broken(error: Exception) -> bool:
     return isinstance(error, torch.AcceleratorError)
 
 
-def record_graphs(model: PackedModel, max_tokens: int) -> GraphedModel | None:
+def record_graphs(model: Model, max_tokens: int) -> GraphedModel | None:
     """The model as CUDA graphs for batches up to ``max_tokens``, or None where it has none."""
+    if not isinstance(model, PackedModel):
+        return None  # images of every size pass a head of other shapes
     device = model.patch_embed.proj.weight.device
     if device.type != "cuda" or (isinstance(model, Vim) and not has_kernels(device)):
         return None

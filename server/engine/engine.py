@@ -1,4 +1,4 @@
-"""Images in, class scores out: the engine as the event loop sees it."""
+"""Images in, the models' outputs out: the engine as the event loop sees it."""
 
 import asyncio
 import logging
@@ -10,13 +10,21 @@ from enum import StrEnum
 from functools import partial
 
 from model.catalog import ModelSpec
+from model.families import Task
 from server import request_id
 from server.config import ServerConfig
 from server.engine.backlog import Backlog, Room
 from server.engine.loading import Loaded, Served, load
 from server.engine.request import Answer, Image, Req
 from server.engine.worker import Outcome, Worker
-from server.errors import ModelFailure, ModelUnavailable, NotReady, ServerError, UnknownModel
+from server.errors import (
+    ModelFailure,
+    ModelUnavailable,
+    NotReady,
+    ServerError,
+    UnknownModel,
+    WrongTask,
+)
 from server.metrics import Metrics
 from server.options import Options
 
@@ -41,7 +49,7 @@ class Health:
 
 
 class Engine:
-    """Answers images with class scores; its methods belong to the event loop's thread.
+    """Answers images with what a model makes of them; its methods are for the event loop's thread.
 
     Args:
         specs: the models to serve; the first is the default.
@@ -67,7 +75,6 @@ class Engine:
             )
         self.state = State.LOADING
         self.failure: Exception | None = None
-        self._default = specs[0].name
         self._config = config
         self._metrics = metrics
         self._on_failure = on_failure
@@ -105,13 +112,16 @@ class Engine:
                 logger.error("the worker has not ended within %g s", timeout_s)
                 self._refuse_all(NotReady("the server has stopped"))
 
-    def spec(self, model: str | None) -> ModelSpec:
-        """The model of that name, or the default.
+    def spec(self, model: str | None, task: Task) -> ModelSpec:
+        """The model of that name, or the first for the task.
 
         Raises:
             UnknownModel: with the names that are served.
+            WrongTask: if it does something else, or nothing that is served does that; with the
+                names that do.
         """
-        name = self._default if model is None else model
+        able = [name for name, served in self.models.items() if served.spec.task == task]
+        name = next(iter(able or self.models)) if model is None else model
         if name not in self.models:
             raise UnknownModel(
                 f"no model {name!r} is served; there is {', '.join(self.models)}",
@@ -119,7 +129,16 @@ class Engine:
                 limit=list(self.models),
                 value=name,
             )
-        return self.models[name].spec
+        spec = self.models[name].spec
+        if spec.task != task:
+            raise WrongTask(
+                f"model {name!r} is there to {spec.task}, not to {task}; "
+                f"{', '.join(able) or 'no model that is served'} can",
+                parameter="model",
+                limit=able,
+                value=name,
+            )
+        return spec
 
     def loaded(self, model: str) -> Loaded:
         """The model, for a request that begins now.

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
-import torch
-
 from model.catalog import ModelSpec
 from model.memory import PeakMeter, free_bytes, release_unused
 from server.config import ServerConfig
@@ -155,9 +153,9 @@ def measure(runner: Runner) -> MemoryModel:
         if len(samples) >= LEAST_SAMPLES and time.monotonic() - start > MEASURED_ENOUGH_S:
             break
         side = runner.largest_side(side)
-        image = runner.pack(torch.zeros(3, side, side, dtype=torch.uint8))
+        image = runner.black(side)
         release_unused(runner.device)
         with PeakMeter(runner.device) as meter:
             runner.run([image])
-        samples.append(([runner.tokens(side, side)], meter.bytes))
+        samples.append(([image.tokens], meter.bytes))
     return fit(samples, quadratic=runner.spec.attention == "eager")

@@ -21,19 +21,33 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Class scores before softmax, float32 ``[classes]`` on the CPU."""
+    """What the model made of an image, on the CPU.
 
-    logits: Tensor
+    Attributes:
+        output: class scores before softmax, float32 ``[classes]``; of a model that segments the
+            class map, uint8 ``[H, W]``, or, where none was asked for, the class scores that maps
+            are made of, float32 ``[classes, h, w]``.
+    """
+
+    output: Tensor
     batch: Batch
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image as the engine takes it: a batch of its patches, and the length of its sequence."""
+    """One image as the engine takes it.
+
+    Attributes:
+        size: its (height, width) in pixels.
+        patches: a batch of its patches.
+        tokens: length of its sequence.
+        map_size: (height, width) of the class map that a model which segments shall make.
+    """
 
     size: tuple[int, int]
     patches: PackedBatch
     tokens: int
+    map_size: tuple[int, int] | None = None
 
 
 @dataclass(eq=False)

@@ -1,14 +1,17 @@
-"""A model on its device: images in, class scores out."""
+"""A model on its device: images in, class scores or class maps out."""
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from kernels.upsample_argmax import upsample_argmax
 from model import catalog
 from model.batch import PackedBatch, patch_grid
 from model.catalog import ModelSpec
+from model.upernet import UPerNetSegmenter
 from server.config import Config
 from server.engine.device import record_graphs, usable_device
 from server.engine.request import Image
@@ -30,7 +33,7 @@ class Runner:
         self.dtype: torch.dtype = getattr(torch, config.model_dtype)
         self.spec = spec
         self.module = catalog.load(spec, self.device, self.dtype).eval()
-        self._forward: Callable[[PackedBatch], Tensor] = self.module
+        self._forward: Callable[[PackedBatch], Any] = self.module
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def tokens(self, height: int, width: int) -> int:
@@ -42,36 +45,54 @@ class Runner:
 
     def smallest(self) -> Image:
         """An image, all black, of the least size that the model takes."""
-        side = self.largest_side(1)
+        return self.black(self.largest_side(1))
+
+    def black(self, side: int) -> Image:
+        """A black square, for measurements."""
         pixels = torch.zeros(3, side, side, dtype=torch.uint8)
-        return Image((side, side), self.pack(pixels), self.tokens(side, side))
+        return Image((side, side), self.pack(pixels), self.tokens(side, side), (side, side))
 
     def pack(self, pixels: Tensor) -> PackedBatch:
         """One image, uint8 ``[3, H, W]``, cut into the model's patches; any thread may call it."""
         config = self.spec.config
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
-    def start(self, images: Sequence[PackedBatch]) -> "Pass":
-        """Begin a forward pass over images that ``pack`` made; a GPU is not waited for."""
+    def start(self, images: Sequence[Image]) -> "Pass":
+        """Begin a forward pass; a GPU is not waited for."""
+        patches = [image.patches for image in images]
         with torch.inference_mode():
             if self._copies is None:
-                batch = PackedBatch.cat(images).to(self.device)
-                return Pass(self._forward(batch).float().cpu())
+                batch = PackedBatch.cat(patches).to(self.device)
+                return Pass(*self._compute(batch, images))
             # On a stream of its own the copy of one batch passes while another one computes.
             with torch.cuda.stream(self._copies):
-                batch = PackedBatch.cat(images, pin_memory=True).to(self.device)
+                batch = PackedBatch.cat(patches, pin_memory=True).to(self.device)
             stream = torch.cuda.current_stream(self.device)
             stream.wait_stream(self._copies)
             batch.patches.record_stream(stream)
-            scores = self._forward(batch).float()
-            host = torch.empty(scores.shape, pin_memory=True).copy_(scores, non_blocking=True)
+            outputs, finite = self._compute(batch, images)
             ended = torch.cuda.Event()
+            host = Pass([_to_host(output) for output in outputs], _to_host(finite), ended)
             ended.record(stream)
-            return Pass(host, ended)
+            return host
 
-    def run(self, images: Sequence[PackedBatch]) -> Tensor:
-        """Class scores, float32 ``[N, classes]`` on the CPU, of images that ``pack`` made."""
-        return self.start(images).scores()
+    def run(self, images: Sequence[Image]) -> list[Tensor | None]:
+        """The outputs for ``images``; see ``Pass.outputs``."""
+        return self.start(images).outputs()
+
+    def _compute(self, batch: PackedBatch, images: Sequence[Image]) -> tuple[list[Tensor], Tensor]:
+        """Outputs that together have one for each image, and whether each image's is finite."""
+        if not isinstance(self.module, UPerNetSegmenter):
+            scores = self._forward(batch).float()
+            return [scores], scores.isfinite().all(1)
+        maps: dict[int, Tensor] = {}
+        finite: dict[int, Tensor] = {}
+        for i, scores in self.module.scores(batch):
+            size = images[i].map_size
+            maps[i] = (scores.float() if size is None else upsample_argmax(scores, size)[0])[None]
+            finite[i] = scores.isfinite().all()
+        order = range(len(images))
+        return [maps[i] for i in order], torch.stack([finite[i] for i in order])
 
     def largest_side(self, max_resolution: int) -> int:
         """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
@@ -88,25 +109,45 @@ class Runner:
         for resolution in WARM_UP_RESOLUTIONS:
             side = self.largest_side(min(resolution, max_resolution))
             start = time.monotonic()
-            self.run([self.pack(torch.zeros(3, side, side, dtype=torch.uint8))])
+            self.run([self.black(side)])
             if resolution >= max_resolution or time.monotonic() - start > WARM_UP_ENOUGH_S:
                 return
 
 
 class Pass:
-    """A forward pass on its way: class scores once the device is through."""
+    """A forward pass on its way.
 
-    def __init__(self, scores: Tensor, ended: torch.cuda.Event | None = None) -> None:
-        self._scores = scores
+    Args:
+        outputs: ``[images, …]`` each, on the host; together they have all images of the batch.
+        finite: ``[images]``, whether their scores are.
+        ended: what both wait for.
+    """
+
+    def __init__(
+        self, outputs: Sequence[Tensor], finite: Tensor, ended: torch.cuda.Event | None = None
+    ) -> None:
+        self._outputs = outputs
+        self._finite = finite
         self._ended = ended
 
     @property
     def done(self) -> bool:
-        """Whether ``scores`` returns at once."""
+        """Whether ``outputs`` returns at once."""
         return self._ended is None or self._ended.query()
 
-    def scores(self) -> Tensor:
-        """Float32 ``[N, classes]`` on the CPU; waits for the device."""
+    def outputs(self) -> list[Tensor | None]:
+        """For every image its ``Answer.output``, or None where scores are not finite.
+
+        Waits for the device.
+        """
         if self._ended is not None:
             self._ended.synchronize()
-        return self._scores
+        images = (image for output in self._outputs for image in output)
+        return [
+            output if ok else None for output, ok in zip(images, self._finite.tolist(), strict=True)
+        ]
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 from model.memory import PeakMeter, held_bytes, release_unused
 from server.engine.backlog import Backlog
@@ -110,7 +110,7 @@ class Worker:
         runner = self._models[requests[0].model].runner
         try:
             with PeakMeter(self._device, self._held) as meter:
-                result = runner.start([request.image.patches for request in requests])
+                result = runner.start([request.image for request in requests])
         except Exception as error:
             self._recover(requests, error)
             return None
@@ -119,7 +119,7 @@ class Worker:
     def _finish(self, running: Running) -> None:
         requests = running.requests
         try:
-            scores = running.result.scores()
+            outputs = running.result.outputs()
         except Exception as error:
             self._recover(requests, error)
             return
@@ -130,8 +130,8 @@ class Worker:
         batch = Batch(len(requests), running.tokens, seconds, running.peak_bytes)
         self._settle(
             [
-                (request, _outcome(logits, batch))
-                for request, logits in zip(requests, scores, strict=True)
+                (request, _outcome(output, batch))
+                for request, output in zip(requests, outputs, strict=True)
             ]
         )
 
@@ -193,10 +193,10 @@ def _area(size: tuple[int, int]) -> int:
     return size[0] * size[1]
 
 
-def _outcome(logits: torch.Tensor, batch: Batch) -> Outcome:
-    if torch.isfinite(logits).all():
-        return Answer(logits, batch)
-    return ModelFailure("the model's scores are not finite")
+def _outcome(output: Tensor | None, batch: Batch) -> Outcome:
+    if output is None:
+        return ModelFailure("the model's scores are not finite")
+    return Answer(output, batch)
 
 
 def _fault(error: Exception, crowded: bool) -> ServerError:

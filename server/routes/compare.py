@@ -1,17 +1,26 @@
 """Several models on the same images, side by side."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from model.catalog import ModelSpec
+from server import classify, segment
 from server.engine.engine import Engine
-from server.errors import InvalidParameter, UnknownModel
-from server.pipeline import Pipeline, Task
+from server.engine.loading import Loaded
+from server.errors import InvalidParameter, UnknownModel, WrongTask
+from server.options import Options
+from server.pipeline import Pipeline
 from server.routes.dependencies import RequestOptions, Service, admitted
 from server.routes.documents import IMAGE_BODY, PROBLEMS
-from server.schemas import ComparedModel, CompareQuery, CompareResponse
+from server.schemas import (
+    ComparedClassifier,
+    ComparedSegmenter,
+    CompareQuery,
+    CompareResponse,
+    SegmentInput,
+)
+from server.task import Task
 from server.uploads import Upload
 from server.waiting import finish, receive
 
@@ -34,35 +43,62 @@ async def compare(
 ) -> CompareResponse:
     """Send the same images through several models, one model after another."""
     request.state.task = "compare"
-    names = list(pipeline.engine.models) if query.models is None else query.models.split(",")
-    tasks = [pipeline.plan(_spec(pipeline.engine, name), query, options) for name in names]
-    _check_several(names, pipeline.engine)
+    models = _models(pipeline.engine, query.models)
     config = pipeline.config
+    tasks = [_plan(model, query, options, config.max_resolution) for model in models]
     uploads = await receive(request, options, config.max_body_bytes, config.max_images)
     return await finish(request, _run(pipeline, tasks, uploads), options)
 
 
 async def _run(
-    pipeline: Pipeline, tasks: Sequence[Task], uploads: Sequence[Upload]
+    pipeline: Pipeline, tasks: Sequence[Task[Any]], uploads: Sequence[Upload]
 ) -> CompareResponse:
     compared = []
     for task in tasks:
-        answer = await pipeline.classify(task, uploads)
-        lengths = [result.input.tokens for result in answer.results]
-        memory_bytes = task.model.memory.predict(lengths)
-        compared.append(ComparedModel(**dict(answer), memory_bytes=memory_bytes))
-    return CompareResponse(compared=compared)
+        spec = task.model.runner.spec
+        outcome = await pipeline.run(task, uploads)
+        lengths = [tokens for one in outcome.measured for tokens in one.lengths]
+        kind: Any = ComparedClassifier if spec.task == "classify" else ComparedSegmenter
+        compared.append(
+            kind(
+                model=spec.name,
+                results=outcome.results,
+                timing_ms=outcome.timing,
+                batch=outcome.batch,
+                memory_bytes=task.model.memory.predict(lengths),
+            )
+        )
+    return CompareResponse.model_validate({"compared": compared})
 
 
-def _spec(engine: Engine, name: str) -> ModelSpec:
+def _plan(model: Loaded, query: CompareQuery, options: Options, max_resolution: int) -> Task[Any]:
+    if model.runner.spec.task == "classify":
+        return classify.plan(model, query, options, max_resolution)
+    for name, value, limit in (("top_k", query.top_k, None), ("fit", query.fit, "contain")):
+        if value not in (None, limit):
+            raise InvalidParameter(
+                f"{name}={value} is for models that classify, {model.runner.spec.name!r} segments",
+                parameter=name,
+                limit=limit,
+                value=value,
+            )
+    seen = SegmentInput(resolution=query.resolution)
+    return segment.plan(model, seen, options, max_resolution)
+
+
+def _models(engine: Engine, given: str | None) -> list[Loaded]:
+    """The models to compare, which are there for the same task."""
+    task = next(iter(engine.models.values())).spec.task
+    names = [name for name, served in engine.models.items() if served.spec.task == task]
+    if given is not None:
+        names = given.split(",")
+        first = engine.models.get(names[0])
+        task = first.spec.task if first else task
     try:
-        return engine.spec(name)
-    except UnknownModel as error:
+        models = [engine.loaded(engine.spec(name, task).name) for name in names]
+    except (UnknownModel, WrongTask) as error:
         error.parameter = "models"
         raise
-
-
-def _check_several(names: Sequence[str], engine: Engine) -> None:
     if len(set(names)) < max(len(names), 2):
         raise InvalidParameter(
             f"a comparison needs at least two different models, not {', '.join(names)}",
@@ -70,3 +106,4 @@ def _check_several(names: Sequence[str], engine: Engine) -> None:
             limit=list(engine.models),
             value=",".join(names),
         )
+    return models

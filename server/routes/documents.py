@@ -27,10 +27,18 @@ IMAGE_BODY: dict[str, Any] = {
         },
     }
 }
+MEDIA_TYPES = {"png": "image/png", "overlay": "image/jpeg"}
+MASKS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Classes and masks, or the one image's mask or overlay",
+        "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY),
+    }
+}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The multipart body is malformed"},
     404: {"description": "No such model"},
     408: {"description": "The body did not arrive in time"},
+    409: {"description": "The model is there for another task"},
     413: {"description": "Too many bytes, pixels, tokens or images"},
     415: {"description": "Not an image in a supported format"},
     422: {"description": "A wrong parameter, an empty body, a damaged image"},

@@ -1,13 +1,30 @@
 """The server's own interface, below /v1."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
 
+from model.families import Task as TaskName
+from server import classify as classification
+from server import segment as segmentation
+from server.engine.loading import Loaded
+from server.errors import InvalidParameter
 from server.metrics import resolution_bucket
+from server.pipeline import Outcome, Pipeline
 from server.routes.dependencies import RequestOptions, Service, admitted
-from server.routes.documents import IMAGE_BODY, PROBLEMS
-from server.schemas import ClassifyQuery, ClassifyResponse, ModelInfo, ModelList, TransformInfo
+from server.routes.documents import IMAGE_BODY, MASKS, MEDIA_TYPES, PROBLEMS
+from server.schemas import (
+    ClassifyQuery,
+    ClassifyResponse,
+    ModelInfo,
+    ModelList,
+    SegmentQuery,
+    SegmentResponse,
+    Timing,
+    TransformInfo,
+)
 from server.waiting import finish, receive
 
 router = APIRouter(prefix="/v1")
@@ -29,16 +46,62 @@ async def classify(
 ) -> ClassifyResponse:
     """Name what is in one or more images."""
     request.state.task = "classify"
-    spec = pipeline.engine.spec(query.model)
-    request.state.model = spec.name
-    task = pipeline.plan(spec, query, options)
+    model = _model(request, pipeline, query.model, "classify")
     config = pipeline.config
+    task = classification.plan(model, query, options, config.max_resolution)
     uploads = await receive(request, options, config.max_body_bytes, config.max_images)
-    response = await finish(request, pipeline.classify(task, uploads), options)
-    inputs = [result.input for result in response.results]
-    largest = max(inputs, key=lambda shape: shape.height * shape.width)
-    request.state.resolution = resolution_bucket(largest.height, largest.width)
-    return response
+    outcome = await finish(request, pipeline.run(task, uploads), options)
+    _note_resolution(request, outcome)
+    return ClassifyResponse(
+        model=model.runner.spec.name,
+        results=outcome.results,
+        timing_ms=outcome.timing,
+        batch=outcome.batch,
+    )
+
+
+@router.post(
+    "/segment",
+    tags=["inference"],
+    openapi_extra=IMAGE_BODY,
+    responses=MASKS | PROBLEMS,
+    response_model=SegmentResponse,
+    response_model_exclude_none=True,
+    dependencies=[Depends(admitted)],
+)
+async def segment(
+    request: Request,
+    pipeline: Service,
+    options: RequestOptions,
+    query: Annotated[SegmentQuery, Query()],
+) -> Response:
+    """Name what every pixel of one or more images belongs to."""
+    request.state.task = "segment"
+    model = _model(request, pipeline, query.model, "segment")
+    spec, config = model.runner.spec, pipeline.config
+    task = segmentation.plan(model, query, options, config.max_resolution, query.format)
+    uploads = await receive(request, options, config.max_body_bytes, config.max_images)
+    if query.format != "json" and len(uploads) > 1:
+        raise InvalidParameter(
+            f"format={query.format} answers a single image, not {len(uploads)}; "
+            "format=json answers several",
+            parameter="format",
+            limit="json",
+            value=query.format,
+        )
+    outcome = await finish(request, pipeline.run(task, uploads), options)
+    _note_resolution(request, outcome)
+    headers = {"Server-Timing": server_timing(outcome.timing)}
+    if query.format != "json":
+        return Response(outcome.results[0], 200, headers, MEDIA_TYPES[query.format])
+    body = SegmentResponse(
+        model=spec.name,
+        results=outcome.results,
+        timing_ms=outcome.timing,
+        batch=outcome.batch,
+    )
+    text = body.model_dump_json(exclude_none=True)
+    return Response(text, 200, headers, media_type="application/json")
 
 
 @router.get("/models", tags=["models"], response_model_exclude_none=True)
@@ -56,6 +119,8 @@ async def models(pipeline: Service) -> ModelList:
                 attention=spec.attention,
                 parameters=spec.parameters,
                 classes=len(spec.labels),
+                labels=list(spec.labels) if spec.palette else None,
+                palette=list(spec.palette) if spec.palette else None,
                 transform=TransformInfo(
                     resolution=spec.transform.resolution or "native",
                     fit=spec.transform.fit,
@@ -72,3 +137,19 @@ async def models(pipeline: Service) -> ModelList:
             for spec in (served.spec,)
         ]
     )
+
+
+def _model(request: Request, pipeline: Pipeline, name: str | None, task: TaskName) -> Loaded:
+    spec = pipeline.engine.spec(name, task)
+    request.state.model = spec.name
+    return pipeline.engine.loaded(spec.name)
+
+
+def _note_resolution(request: Request, outcome: Outcome[Any]) -> None:
+    size = max((one.size for one in outcome.measured), key=math.prod)
+    request.state.resolution = resolution_bucket(*size)
+
+
+def server_timing(timing: Timing) -> str:
+    """The stages as the header ``Server-Timing`` has them (W3C Server Timing, section 3)."""
+    return ", ".join(f"{stage};dur={ms}" for stage, ms in timing)

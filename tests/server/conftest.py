@@ -75,7 +75,6 @@ def spec() -> ModelSpec:
 def _spec(name: str = "tiny") -> ModelSpec:
     return ModelSpec(
         name=name,
-        task="classify",
         config=VimConfig(width=64, depth=1, num_classes=CLASSES),
         labels=tuple(f"class {index}" for index in range(CLASSES)),
         transform=Transform(resolution=64),
@@ -116,7 +115,7 @@ def _live(app: FastAPI, path: str = "/readyz") -> Iterator[str]:
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        _wait_until(lambda: httpx2.get(f"{url}{path}").status_code == 200)
+        _wait_until(lambda: httpx2.get(f"{url}{path}").status_code == 200, timeout_s=60)
         yield url
     finally:
         server.should_exit = True
@@ -160,7 +159,7 @@ def held(
         tiny.gate.set()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def live() -> Callable[..., AbstractContextManager[str]]:
     """``with live(app) as url``: uvicorn on a free port of the loopback, ready when entered
     (or as soon as another path answers 200)."""

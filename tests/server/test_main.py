@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
+from PIL import Image
 
 from model.catalog import HubFile
 from model.config import VimConfig
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def catalog_of_one(tiny, spec, monkeypatch):
     monkeypatch.setattr("server.predict.resolve", lambda name: spec)
+    monkeypatch.setenv("VIMSERVE_MODEL", spec.name)
 
 
 def run(*arguments):
@@ -106,6 +108,65 @@ def test_predict_names_what_it_cannot_read_and_answers_the_rest(
 def test_predict_with_a_wrong_parameter(catalog_of_one, flags, message, capsys):
     assert main(["predict", "a.png", *flags]) == 1
     assert message in one_line(capsys.readouterr().err)
+
+
+def test_segment(picture, tmp_path, capsys):
+    file, mask, page = tmp_path / "a.png", tmp_path / "mask.png", tmp_path / "overlay.jpg"
+    picture(60, 90).save(file)
+    assert main(["predict", "--task", "segment", str(file), "-o", str(mask)]) == 0
+    name, *classes = capsys.readouterr().out.splitlines()
+    assert name == str(file)
+    shares = [float(line.split("%")[0]) for line in classes]
+    assert sum(shares) == pytest.approx(100, abs=0.1)
+    assert shares == sorted(shares, reverse=True)
+    with Image.open(mask) as written:
+        assert (written.mode, written.size) == ("P", (90, 60))
+        assert len(written.getcolors()) == len(classes)
+
+    flags = ["--format", "overlay", "--mode", "slide", "--window", "128"]
+    assert main(["predict", "--task", "segment", str(file), "-o", str(page), *flags]) == 0
+    with Image.open(page) as written:
+        assert written.format == "JPEG"
+        assert written.height > 60
+
+
+def test_several_images_are_segmented_without_masks(picture, tmp_path, capsys):
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        picture(40, 40).save(file)
+    assert main(["predict", "--task", "segment", *map(str, files)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "%" not in line] == list(
+        map(str, files)
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["a.png", "b.png", "-o", "m.png"], "--output is for one model that segments a single"),
+        (["a.png", "--top-k", "3"], "--top-k is for --task classify"),
+        (["a.png", "--fit", "crop"], "--fit is for --task classify"),
+        (["a.png", "--window", "256"], "window is for mode=slide"),
+        (["a.png", "--mode", "slide", "--window", "100"], "window must be a multiple of 16"),
+        (["a.png", "--resolution", "9999"], "resolution must be"),
+        (["a.png", "--model", "demo"], "no model to segment: demo is there to classify"),
+    ],
+)
+def test_segment_with_a_wrong_parameter(flags, message, capsys):
+    assert main(["predict", "--task", "segment", *flags]) == 1
+    assert message in one_line(capsys.readouterr().err)
+
+
+def test_a_mask_of_a_classification_is_refused(capsys):
+    assert main(["predict", "a.png", "-o", "m.png"]) == 1
+    assert "--output is for one model that segments" in one_line(capsys.readouterr().err)
+
+
+def test_a_mask_that_cannot_be_written(picture, tmp_path, capsys):
+    picture(40, 40).save(tmp_path / "a.png")
+    missing = tmp_path / "nowhere" / "m.png"
+    assert main(["predict", "--task", "segment", str(tmp_path / "a.png"), "-o", str(missing)]) == 1
+    assert str(missing) in one_line(capsys.readouterr().err)
 
 
 def test_unknown_model(capsys):

@@ -124,12 +124,12 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
     """``refusals[reason](reason)``: a client of a server that has refused for that reason."""
     good = encode(picture(64, 64))
 
-    def post(query="", **request):
+    def post(query="", path="/v1/classify", **request):
         settings = request.pop("settings", {})
 
         def ask():
             client, _ = serve(**settings)
-            client.post(f"/v1/classify{query}", **(request or {"content": good}))
+            client.post(f"{path}{query}", **(request or {"content": good}))
             return client
 
         return ask
@@ -186,7 +186,7 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
 
     def unforeseen():
         client, _ = serve()
-        monkeypatch.setattr("server.pipeline.top_k", lambda *_: 1 / 0)
+        monkeypatch.setattr("server.classify.top_k", lambda *_: 1 / 0)
         client.post("/v1/classify", content=good)
         return client
 
@@ -194,6 +194,7 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
     return {
         "invalid-parameter": post("?top_k=0"),
         "unknown-model": post("?model=x"),
+        "wrong-task": post(path="/v1/segment"),
         "empty-body": post(content=b""),
         "missing-file": post(files={"image": ("a.png", b"x")}),
         "malformed-multipart": post(content=b"x", headers=form),
@@ -231,7 +232,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny, wait_until):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 19
+    assert len(REASONS) == 20
 
 
 def test_scrapes_at_once(client, picture, encode):

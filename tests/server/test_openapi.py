@@ -1,15 +1,30 @@
 """The published interface changes on purpose, or not at all."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from model.catalog import resolve
 from server.app import create_app
 from server.config import ServerConfig
 
 COMMITTED = Path(__file__).with_name("openapi.json")
 REGENERATE = "python -m server.openapi > tests/server/openapi.json"
+
+
+@pytest.fixture(scope="module")
+def client(live):
+    """A server that has models for each task."""
+    demo = resolve("demo")
+    specs = [demo, dataclasses.replace(demo, name="twin"), resolve("demo-seg")]
+    with (
+        live(create_app(ServerConfig(), specs)) as url,
+        httpx2.Client(base_url=url, timeout=20) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
@@ -29,7 +44,19 @@ def test_both_kinds_of_body_are_described(document):
 def test_errors_are_problems(document):
     responses = document["paths"]["/v1/classify"]["post"]["responses"]
     errors = {status: response for status, response in responses.items() if status >= "400"}
-    assert set(errors) == {"400", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
+    assert set(errors) == {
+        "400",
+        "404",
+        "408",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+        "504",
+    }
     for response in errors.values():
         assert list(response["content"]) == ["application/problem+json"]
 

@@ -39,13 +39,13 @@ def planned(serve, monkeypatch, picture, encode):
     """``planned(**headers)``: the options of a request with these headers."""
     client, app = serve(request_timeout=7)
     pipeline = app.state.pipeline
-    classify, seen = pipeline.classify, []
+    run, seen = pipeline.run, []
 
     def watch(task, uploads):
         seen.append(task.options)
-        return classify(task, uploads)
+        return run(task, uploads)
 
-    monkeypatch.setattr(pipeline, "classify", watch)
+    monkeypatch.setattr(pipeline, "run", watch)
 
     def ask(headers):
         answer = client.post("/v1/classify", content=encode(picture(64, 64)), headers=headers)

@@ -147,7 +147,7 @@ def test_graphs_replace_the_module(monkeypatch, cuda, tiny, spec):
     runner.warm_up(64)
     assert not replayed
     runner.record_graphs(99)
-    assert runner.run([runner.smallest().patches]).shape == (1, 7)
+    assert [scores.shape for scores in runner.run([runner.smallest()])] == [(7,)]
     assert len(replayed) == 1
 
 
@@ -155,13 +155,13 @@ def test_a_batch_is_copied_while_another_computes(cuda, tiny, spec):
     runner = Runner(spec, Config(device="cuda", dtype="float32"))
     tiny.check = lambda batch: cuda.append("forward")
     cuda.clear()
-    started = runner.start([runner.smallest().patches])
+    started = runner.start([runner.smallest()])
     assert cuda == [
         "on copies", "copy", "off copies", "main waits for copies", "forward",
         "end recorded on main",
     ]  # fmt: skip
     assert not started.done
-    assert started.scores().shape == (1, 7)
+    assert [scores.shape for scores in started.outputs()] == [(7,)]
     assert cuda[-1] == "host waits"
     assert started.done
 

@@ -101,7 +101,7 @@ def test_what_waits_together_rides_together_whatever_its_size(tiny, spec):
 
     async def run():
         async with running(spec) as engine:
-            alone = [(await submit(engine, one)[0]).logits for one in images]
+            alone = [(await submit(engine, one)[0]).output for one in images]
             forget_warm_up(tiny)
             tiny.gate.clear()
             first = submit(engine, images[0])
@@ -113,7 +113,7 @@ def test_what_waits_together_rides_together_whatever_its_size(tiny, spec):
         assert answers[1].batch.images == 6
         assert answers[1].batch.tokens == sum(one.tokens for one in images[1:])
         for answer, expected in zip(answers, alone, strict=True):
-            torch.testing.assert_close(answer.logits, expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(answer.output, expected, rtol=0, atol=1e-5)
 
     asyncio.run(run())
 
@@ -221,7 +221,7 @@ def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec)
             answer, failed = await asyncio.gather(
                 *submit(engine, good, bad), return_exceptions=True
             )
-            assert answer.logits.isfinite().all()
+            assert answer.output.isfinite().all()
             assert isinstance(failed, ModelFailure)
 
     asyncio.run(run())
@@ -352,9 +352,9 @@ def test_two_models_of_one_name(spec):
 
 def test_unknown_models_are_told_the_known(tiny, spec):
     engine = Engine([spec], ServerConfig(), Metrics())
-    assert engine.spec(None) is engine.spec("tiny") is spec
+    assert engine.spec(None, "classify") is engine.spec("tiny", "classify") is spec
     with pytest.raises(UnknownModel) as caught:
-        engine.spec("other")
+        engine.spec("other", "classify")
     assert caught.value.limit == ["tiny"]
 
 
@@ -515,13 +515,17 @@ def test_a_batch_on_the_device_is_told_when_a_later_one_breaks_it(monkeypatch, t
     class Later(Pass):
         done = False
 
-        def scores(self):
+        def outputs(self):
             raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     async def run():
         engine = await started(spec, max_batch_tokens=5)
         runner = engine.loaded("tiny").runner
-        monkeypatch.setattr(runner, "start", lambda images: Later(torch.zeros(len(images), 7)))
+        monkeypatch.setattr(
+            runner,
+            "start",
+            lambda images: Later([torch.zeros(len(images), 7)], torch.ones(len(images))),
+        )
         futures = submit(engine, image(0), image(1), image(2))
         answers = await asyncio.gather(*futures, return_exceptions=True)
         assert [type(answer) for answer in answers] == [ModelFailure] * 3
@@ -542,9 +546,9 @@ def test_a_gpu_is_given_the_next_batch_before_it_has_finished_the_last(monkeypat
             self.images = images
             log.append(f"start {self.number}")
 
-        def scores(self):
+        def outputs(self):
             log.append(f"end {self.number}")
-            return torch.zeros(len(self.images), 7)
+            return list(torch.zeros(len(self.images), 7))
 
     async def run():
         async with running(spec, max_batch_tokens=5) as engine:

@@ -5,6 +5,7 @@ import dataclasses
 import httpx2
 import pytest
 
+from model.catalog import resolve
 from server.app import create_app
 from server.config import ServerConfig
 
@@ -56,3 +57,43 @@ def test_an_unknown_model(client, picture, encode):
 def test_a_bad_image_is_refused_once(client):
     answer = client.post("/v1/compare", content=b"no image")
     assert answer.status_code == 415
+
+
+@pytest.fixture(scope="module")
+def both_tasks(live):
+    """A classifier, and one segmenter under two names."""
+    segmenter = resolve("demo-seg")
+    specs = [resolve("demo"), segmenter, dataclasses.replace(segmenter, name="twin")]
+    with (
+        live(create_app(ServerConfig(max_resolution=320), specs)) as url,
+        httpx2.Client(base_url=url, timeout=20) as client,
+    ):
+        yield client
+
+
+def test_two_segmenters(both_tasks, picture, encode):
+    data = encode(picture(100, 180))
+    answer = both_tasks.post("/v1/compare?models=demo-seg,twin", content=data).json()
+    alone = both_tasks.post("/v1/segment", content=data).json()
+    assert [model["model"] for model in answer["compared"]] == ["demo-seg", "twin"]
+    for model in answer["compared"]:
+        assert model["results"] == alone["results"]
+        assert model["memory_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "parameter", "limit"),
+    [
+        ("models=demo,twin", 409, "models", ["demo"]),
+        ("models=twin,demo", 409, "models", ["demo-seg", "twin"]),
+        ("models=demo", 422, "models", ["demo", "demo-seg", "twin"]),
+        ("", 422, "models", ["demo", "demo-seg", "twin"]),
+        ("models=demo-seg,twin&top_k=3", 422, "top_k", None),
+        ("models=demo-seg,twin&fit=crop", 422, "fit", "contain"),
+        ("models=demo-seg,twin&resolution=321", 422, "resolution", 320),
+    ],
+)
+def test_what_two_tasks_cannot_share(both_tasks, query, status, parameter, limit, picture, encode):
+    problem = both_tasks.post(f"/v1/compare?{query}", content=encode(picture(32, 32))).json()
+    assert (problem["status"], problem["parameter"]) == (status, parameter)
+    assert problem.get("limit") == limit

@@ -1,0 +1,88 @@
+"""Class maps as pictures."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from model.palette import Color, Palette
+from server.errors import ImageTooLarge
+
+JPEG_SIDE = 65_500  # libjpeg's own bound
+OPACITY = 0.55
+LEAST_WIDTH = 240  # below it a legend could not be read
+MOST_ENTRIES = 30
+PAPER, INK = (255, 255, 255), (20, 20, 20)
+
+
+def to_png(classes: np.ndarray[Any, np.dtype[np.uint8]], palette: Palette) -> bytes:
+    """A PNG whose pixel values are the classes and whose palette has their colours."""
+    buffer = BytesIO()
+    _paletted(classes, palette).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def overlay(
+    picture: Image.Image,
+    classes: np.ndarray[Any, np.dtype[np.uint8]],
+    palette: Palette,
+    legend: Sequence[tuple[str, int]],
+) -> bytes:
+    """A JPEG of the picture tinted with the colours of its classes, above a legend.
+
+    Args:
+        picture: RGB, of the map's height and width.
+        classes: uint8 ``[H, W]``.
+        palette: a colour for each class.
+        legend: texts and classes.
+
+    Raises:
+        ImageTooLarge: beyond what a JPEG can be.
+    """
+    tinted = Image.blend(picture, _paletted(classes, palette).convert("RGB"), OPACITY)
+    entries = [(text, palette[index]) for text, index in legend[:MOST_ENTRIES]]
+    if len(legend) > MOST_ENTRIES:
+        entries.append((f"and {len(legend) - MOST_ENTRIES} more", PAPER))
+    width = max(tinted.width, LEAST_WIDTH)
+    below = _legend(entries, width, text_size=min(max(width // 50, 12), 48))
+    height = tinted.height + below.height
+    if max(width, height) > JPEG_SIDE:
+        raise ImageTooLarge(
+            f"an overlay with its legend would be {height}x{width} pixels, a side may have "
+            f"{JPEG_SIDE}; ask for format=png",
+            parameter="format",
+            limit=JPEG_SIDE,
+            value=max(width, height),
+        )
+    page = Image.new("RGB", (width, height), PAPER)
+    page.paste(tinted, (0, 0))
+    page.paste(below, (0, tinted.height))
+    buffer = BytesIO()
+    page.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _paletted(classes: np.ndarray[Any, np.dtype[np.uint8]], palette: Palette) -> Image.Image:
+    image = Image.fromarray(classes)
+    image.putpalette([part for color in palette for part in color])
+    return image
+
+
+def _legend(entries: Sequence[tuple[str, Color]], width: int, text_size: int) -> Image.Image:
+    """Coloured squares and what they stand for, in as many columns as there is room for."""
+    font = ImageFont.load_default(text_size)
+    gap = text_size // 2
+    longest = max(font.getlength(text) for text, _ in entries)
+    column = int(longest) + text_size + 3 * gap
+    columns = max((width - gap) // column, 1)
+    row = text_size + gap
+    page = Image.new("RGB", (width, -(-len(entries) // columns) * row + gap), PAPER)
+    draw = ImageDraw.Draw(page)
+    for i, (text, color) in enumerate(entries):
+        x, y = gap + i % columns * column, gap + i // columns * row
+        draw.rectangle((x, y, x + text_size, y + text_size), color, outline=INK)
+        middle = (x + text_size + gap, y + text_size / 2)
+        draw.text(middle, text, INK, font, anchor="lm")
+    return page
