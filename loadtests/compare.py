@@ -1,7 +1,8 @@
 """Vim against DeiT on this machine: bare and over HTTP, with a report and plots.
 
-``make compare`` or ``python -m loadtests.compare``. Random weights, unless told otherwise: times
-and memory do not depend on them. Interrupted, it keeps what it has.
+``make compare`` or ``python -m loadtests.compare``; ``--task segment`` compares UPerNets on both.
+Random weights, unless told otherwise: times and memory do not depend on them. Interrupted, it keeps
+what it has.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from tqdm import tqdm
@@ -22,9 +24,13 @@ from loadtests.comparison import plots, report
 from loadtests.comparison.drive import drive
 from loadtests.comparison.results import Results, describe
 from loadtests.load.server import serving
-from loadtests.load.weights import served_as
+from loadtests.load.weights import embedded, served_as
+from model.families import Task
 
-MODELS = ("vim-tiny", "deit-tiny", "deit-tiny-eager")
+MODELS: dict[Task, Sequence[str]] = {
+    "classify": ("vim-tiny", "deit-tiny", "deit-tiny-eager"),
+    "segment": ("vim-tiny-upernet", "deit-tiny-upernet", "deit-tiny-upernet-eager"),
+}
 SIZES = (224, 512, 768, 1024, 1248)
 QUICK_SIZES = (224, 512)
 CLIENTS = (1, 4)
@@ -42,6 +48,7 @@ class Plan:
     passes of a bare model.
     """
 
+    task: Task
     models: Sequence[str]
     sizes: Sequence[int]
     clients: Sequence[int]
@@ -88,7 +95,8 @@ def run(plan: Plan, results: Results, folder: Path) -> None:
                     expected_s = ANSWERS * alone.median_ms / 1000 if alone else 0
                     seconds = min(max(plan.seconds, expected_s), LONGEST_S)
                     prefix = folder / "locust" / f"{model}-{size}-{clients}"
-                    results.served.append(drive(urls[model], model, size, clients, seconds, prefix))
+                    load = (plan.task, model, size, clients, seconds, prefix)
+                    results.served.append(drive(urls[model], *load))
                     progress.update(_served_s(plan, size))
         results.partial = False
 
@@ -96,7 +104,7 @@ def run(plan: Plan, results: Results, folder: Path) -> None:
 def _bare(plan: Plan, model: str, size: int) -> Iterator[Measurement]:
     # A process for each: none finds memory that another left behind.
     context = multiprocessing.get_context("spawn")
-    weights = None if plan.published or model == "demo" else "random"
+    weights = None if plan.published or embedded(model) else "random"
     for batch in plan.batches:
         with context.Pool(1) as pool:
             job = (model, weights, size, batch, plan.threads, plan.device, plan.least_runs)
@@ -123,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the results whatever happens; 1 if an answer was wrong."""
     options = _parse(arguments)
     plan = Plan(
-        models=options.model or MODELS,
+        task=options.task,
+        models=options.model or MODELS[options.task],
         sizes=options.resolutions or (QUICK_SIZES if options.quick else SIZES),
         clients=options.clients or CLIENTS,
         device=options.device,
@@ -133,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         published=options.weights == "published",
     )
     environment = describe(plan.device, plan.threads)
-    results = Results(environment, list(plan.models), list(plan.sizes))
-    folder = options.output or RESULTS / _folder_name(environment)
+    results = Results(environment, plan.task, list(plan.models), list(plan.sizes))
+    folder = options.output or RESULTS / _folder_name(environment, plan.task)
     (folder / "locust").mkdir(parents=True, exist_ok=True)
     try:
         run(plan, results, folder)
@@ -152,17 +161,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(wrong) or results.partial)
 
 
-def _folder_name(environment: dict[str, str | int]) -> str:
+def _folder_name(environment: dict[str, str | int], task: Task) -> str:
     device = re.sub(r"[^a-z0-9]+", "-", str(environment["device"]).lower()).strip("-")
-    return f"{str(environment['date'])[:10]}-{device}"
+    return f"{str(environment['date'])[:10]}-{device}-{task}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.compare", description=__doc__.partition("\n")[0]
     )
+    parser.add_argument("--task", choices=get_args(Task), default="classify")
     parser.add_argument(
-        "--model", action="append", help=f"of the catalog, Vim first, repeatable {MODELS}"
+        "--model", action="append", help="of the catalog and the task, Vim first, repeatable"
     )
     parser.add_argument(
         "--resolutions", type=_sizes, metavar="N,N", help=f"sides in pixels {SIZES}"
@@ -173,7 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
     parser.add_argument("--weights", choices=("random", "published"), default="random")
     parser.add_argument("--quick", action="store_true", help="under three minutes on two cores")
-    parser.add_argument("--output", type=Path, help="folder [loadtests/results/DATE-DEVICE]")
+    parser.add_argument("--output", type=Path, help="folder [loadtests/results/DATE-DEVICE-TASK]")
     return parser.parse_args(arguments)
 
 

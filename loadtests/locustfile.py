@@ -1,16 +1,21 @@
 """Locust users that send pictures to Vim, to DeiT, or to both in turn, and check every answer.
 
 ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 VimUser`` opens Locust's page on
-port 8089; ``--headless -u 4 -t 60s`` does without. A refusal (429, 503, 504) is a failure of its
-own name; an answer that is wrong makes the exit status 1.
+port 8089; ``--headless -u 4 -t 60s`` does without. ``VimSegmentUser`` and its kin ask for masks.
+A refusal (429, 503, 504) is a failure of its own name; an answer that is wrong makes the exit
+status 1.
 """
 
 import argparse
+import base64
 import itertools
-from typing import Any
+from io import BytesIO
+from typing import Any, ClassVar
 
+import numpy as np
 from locust import FastHttpUser, constant_throughput, events, task
 from locust.env import Environment
+from PIL import Image
 
 from loadtests.load.images import sample
 
@@ -18,9 +23,11 @@ REFUSED = (429, 503, 504)
 TOP_K = 5
 # Of the likeliest class's score: with random weights all scores are near one in a thousand.
 SCORE_BOUND = 1e-3
+# What batches of other sizes may round otherwise where two classes are as likely.
+PIXELS_BOUND = 0.01
 
 _wrong: list[str] = []
-_first: dict[tuple[str, int], list[dict[str, Any]]] = {}
+_first: dict[tuple[str, int], dict[str, Any]] = {}
 
 
 @events.init_command_line_parser.add_listener
@@ -29,6 +36,8 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     for flag, default, kind, text in (
         ("--vim-model", "vim-tiny", str, "name of the served Vim"),
         ("--deit-model", "deit-tiny", str, "name of the served DeiT"),
+        ("--vim-segmenter", "vim-tiny-upernet", str, "name of the served Vim that segments"),
+        ("--deit-segmenter", "deit-tiny-upernet", str, "name of the served DeiT that segments"),
         ("--resolution", 224, int, "side of the pictures in pixels"),
         ("--pictures", 8, int, "how many different ones"),
         ("--picture-seed", 0, int, "which ones"),
@@ -46,16 +55,19 @@ def _judge(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = 0
 
 
-class ClassifyUser(FastHttpUser):
-    """Sends the pictures one after another to each of its models in turn."""
+class PictureUser(FastHttpUser):
+    """Sends the pictures one after another to each of its models in turn.
+
+    Attributes:
+        asks: the flags that name its models.
+        path: where the pictures go, less the model.
+    """
 
     abstract = True
     network_timeout = 300.0
     connection_timeout = 30.0
-
-    def models(self, options: argparse.Namespace) -> list[str]:
-        """What it asks."""
-        raise NotImplementedError
+    asks: ClassVar[tuple[str, ...]]
+    path: ClassVar[str]
 
     def wait_time(self) -> float:
         """Until its next request."""
@@ -68,15 +80,15 @@ class ClassifyUser(FastHttpUser):
         side, seed = options.resolution, options.picture_seed
         self._pictures = [sample(side, side, seed + i) for i in range(options.pictures)]
         self._side = side
-        turns = itertools.product(range(options.pictures), self.models(options))
-        self._turns = itertools.cycle(list(turns))
+        models = [getattr(options, flag) for flag in self.asks]
+        self._turns = itertools.cycle(list(itertools.product(range(options.pictures), models)))
 
     @task
-    def classify(self) -> None:
+    def send(self) -> None:
         """Send the next picture and check the answer."""
         index, model = next(self._turns)
         with self.client.post(
-            f"/v1/classify?model={model}&top_k={TOP_K}&resolution=native&fit=contain",
+            f"{self.path}&model={model}",
             data=self._pictures[index],  # type: ignore[arg-type]  # it takes bytes as well
             headers={"Content-Type": "image/jpeg"},
             name=f"{model} {self._side}",
@@ -88,52 +100,103 @@ class ClassifyUser(FastHttpUser):
                 _wrong.append(fault)
                 response.failure(f"wrong: {fault}")
 
+    def fault_of(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
+        """What is wrong with a result; ``first`` is the one that came first for the picture."""
+        raise NotImplementedError
+
     def _fault(self, model: str, index: int, response: Any) -> str | None:
         if response.status_code != 200:
             return f"status {response.status_code}"
         answer = response.json()
         (result,) = answer["results"]
-        scores = [prediction["score"] for prediction in result["predictions"]]
         shape = (result["input"]["height"], result["input"]["width"])
         if answer["model"] != model:
             return f"answered by {answer['model']}"
         if shape != (self._side, self._side):
             return f"the input was {shape}"
+        return self.fault_of(result, _first.setdefault((model, index), result))
+
+
+class ClassifyUser(PictureUser):
+    """Asks what the pictures show."""
+
+    abstract = True
+    path = f"/v1/classify?top_k={TOP_K}&resolution=native&fit=contain"
+
+    def fault_of(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
+        """Scores that are none, or that are not the first result's."""
+        predictions, before = result["predictions"], first["predictions"]
+        scores = [prediction["score"] for prediction in predictions]
         if len(scores) != TOP_K or scores != sorted(scores, reverse=True):
             return "not the likeliest classes in order"
         if not 0 < sum(scores) <= 1 + 1e-5:
             return f"scores add up to {sum(scores)}"
-        first = _first.setdefault((model, index), result["predictions"])
-        bound = SCORE_BOUND * first[0]["score"]
-        for now, then in zip(result["predictions"], first, strict=True):
+        bound = SCORE_BOUND * before[0]["score"]
+        for now, then in zip(predictions, before, strict=True):
             if abs(now["score"] - then["score"]) > bound:
                 return "another answer for the same picture"
-        if first[0]["index"] != result["predictions"][0]["index"] and (
-            first[0]["score"] - first[1]["score"] > bound
+        if before[0]["index"] != predictions[0]["index"] and (
+            before[0]["score"] - before[1]["score"] > bound
         ):
             return "another class for the same picture"
         return None
 
 
+class SegmentUser(PictureUser):
+    """Asks what every pixel belongs to."""
+
+    abstract = True
+    path = "/v1/segment?resolution=native"
+
+    def fault_of(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
+        """A mask that is not its classes', or not the first result's."""
+        mask, before = (_classes_of(one["mask"]) for one in (result, first))
+        if mask.shape != (self._side, self._side):
+            return f"the mask was {mask.shape}"
+        counts = np.bincount(mask.reshape(-1), minlength=256)
+        told = {one["index"]: one["pixels"] for one in result["classes"]}
+        if told != {int(index): int(counts[index]) for index in np.flatnonzero(counts)}:
+            return "the classes are not the mask's"
+        if (mask != before).mean() > PIXELS_BOUND:
+            return "another mask for the same picture"
+        return None
+
+
+def _classes_of(mask: str) -> Any:
+    return np.asarray(Image.open(BytesIO(base64.b64decode(mask))))
+
+
 class VimUser(ClassifyUser):
     """Asks Vim alone."""
 
-    def models(self, options: argparse.Namespace) -> list[str]:
-        """What it asks."""
-        return [options.vim_model]
+    asks = ("vim_model",)
 
 
 class DeiTUser(ClassifyUser):
     """Asks DeiT alone."""
 
-    def models(self, options: argparse.Namespace) -> list[str]:
-        """What it asks."""
-        return [options.deit_model]
+    asks = ("deit_model",)
 
 
 class BothUser(ClassifyUser):
     """Asks one, then the other, with the same picture."""
 
-    def models(self, options: argparse.Namespace) -> list[str]:
-        """What it asks."""
-        return [options.vim_model, options.deit_model]
+    asks = ("vim_model", "deit_model")
+
+
+class VimSegmentUser(SegmentUser):
+    """Asks Vim alone."""
+
+    asks = ("vim_segmenter",)
+
+
+class DeiTSegmentUser(SegmentUser):
+    """Asks DeiT alone."""
+
+    asks = ("deit_segmenter",)
+
+
+class BothSegmentUser(SegmentUser):
+    """Asks one, then the other, with the same picture."""
+
+    asks = ("vim_segmenter", "deit_segmenter")

@@ -24,7 +24,7 @@ import torch
 from loadtests.mixed.policies import POLICIES
 from loadtests.mixed.replay import Replay, cut, replay, warm_up
 from loadtests.mixed.trace import read
-from model.catalog import load_model, names
+from model.catalog import load_classifier, names
 
 TRACE = Path(__file__).parent / "traces" / "mixed_96_1248.json"
 PERCENTILES = (50, 95, 99)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     torch.manual_seed(0)
     weights = None if options.model == "demo" else "random"
-    model = load_model(options.model, weights=weights)
+    model = load_classifier(options.model, weights=weights)
     images = cut(model, trace)
     warm_up(model, images)
     print(

@@ -11,9 +11,12 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.comparison.results import Served
+from model.families import Task
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 STAGES = ("decode", "queue", "inference", "postprocess")
+# The Locust user for a task, and the flag that tells it the model.
+USERS = {"classify": ("VimUser", "--vim-model"), "segment": ("VimSegmentUser", "--vim-segmenter")}
 # Beyond the time of the load: for Locust to start, and for the last answers.
 BESIDES_S = 180
 
@@ -21,7 +24,7 @@ Metrics = dict[str, float]
 
 
 def drive(
-    url: str, model: str, size: int, clients: int, seconds: float, csv_prefix: Path
+    url: str, task: Task, model: str, size: int, clients: int, seconds: float, csv_prefix: Path
 ) -> Served:
     """Load the model for so many seconds; what is under way then is waited for.
 
@@ -29,12 +32,13 @@ def drive(
         RuntimeError: if Locust fails or no answer came.
     """
     before = scrape(url, model)
+    user, flag = USERS[task]
     command = [
         sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--host", url,
         "--headless", "--users", str(clients), "--spawn-rate", str(clients),
         "--run-time", f"{max(round(seconds), 1)}s", "--stop-timeout", str(BESIDES_S - 60),
         "--csv", str(csv_prefix), "--json", "--skip-log", "--loglevel", "ERROR",
-        "--vim-model", model, "--resolution", str(size), "VimUser",
+        flag, model, "--resolution", str(size), user,
     ]  # fmt: skip
     start = time.monotonic()
     done = subprocess.run(  # noqa: S603

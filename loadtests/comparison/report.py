@@ -8,10 +8,12 @@ import numpy as np
 
 from loadtests.bench import Measurement
 from loadtests.comparison.results import Results, Served
+from model.families import Task
 
 PAPER_SIZE = 1248
 PAPER_SPEED = 2.8
 PAPER_MEMORY = 0.868
+TITLES: dict[Task, str] = {"classify": "classification", "segment": "segmentation"}
 
 
 def exponent(measured: Sequence[Measurement]) -> float:
@@ -45,12 +47,16 @@ def memory_saved(results: Results, vim: str, other: str, size: int) -> float | N
 def write(results: Results, folder: Path, plots: Sequence[str]) -> None:
     """``report.md``."""
     vim, *others = results.models
-    lines = ["# Vim against DeiT", ""]
+    lines = [f"# Vim against DeiT: {TITLES[results.task]}", ""]
     if results.partial:
         lines += ["**Partial: the run did not come to its end.**", ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in results.environment.items()]
-    lines += ["", *_claims(results, vim, others), "", "## One image, the bare model", ""]
+    if results.task == "classify":
+        lines += ["", *_claims(results, vim, others)]
+    lines += ["", "## One image, the bare model", ""]
+    if results.task == "segment":
+        lines += ["From pixels to a class for each: backbone, head, upsampling and arg max.", ""]
     lines += [
         "Time: median of repeated forward passes, each model in a process of its own. Memory: peak",
         "of the first pass above the weights (on a CPU the growth of the resident set).",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from loadtests.bench import Measurement
+from model.families import Task
 from server import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,7 @@ class Results:
     """Everything that one comparison saw; ``partial`` until it has come to its end."""
 
     environment: dict[str, str | int]
+    task: Task
     models: list[str]
     sizes: list[int]
     partial: bool = True

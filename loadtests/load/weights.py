@@ -19,9 +19,14 @@ def random_weights(name: str, folder: Path) -> Path:
     return file
 
 
+def embedded(name: str) -> bool:
+    """Whether the model comes with weights of its own."""
+    return isinstance(resolve(name).source, Path)
+
+
 def served_as(name: str, folder: Path) -> str:
-    """What ``--model`` calls the model with such weights; the demo model comes with its own."""
-    if name == "demo":
+    """What ``--model`` calls the model with such weights, or with the embedded ones."""
+    if embedded(name):
         return name
     attention = resolve(name).attention
     option = "" if attention == "none" else f"?attention={attention}"

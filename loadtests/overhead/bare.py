@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from model.batch import PackedBatch
-from model.catalog import load_model
+from model.catalog import load_classifier
 from model.packed import PackedModel
 
 _loaded: list[tuple[PackedModel, list[Tensor]]] = []
@@ -30,7 +30,7 @@ class Looped:
 
 def load(name: str, weights: Path | None, files: Sequence[bytes]) -> None:
     """Load and warm up the model, decode the image ``files``, all of one size."""
-    model = load_model(name, weights=weights)
+    model = load_classifier(name, weights=weights)
     model.warm_up()
     images = [np.array(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
     _loaded[:] = [(model, [torch.from_numpy(image).permute(2, 0, 1) for image in images])]

@@ -18,7 +18,7 @@ def measured(monkeypatch):
     """A function that makes the n-th driven model go wrong."""
     state = SimpleNamespace(count=0, fail_at=None, error=None, wrong=0)
 
-    def drive(url, model, size, clients, seconds, csv_prefix):
+    def drive(url, task, model, size, clients, seconds, csv_prefix):
         state.count += 1
         if state.count == state.fail_at:
             raise state.error

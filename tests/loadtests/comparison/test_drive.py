@@ -1,19 +1,37 @@
 """Locust in a process of its own, against a real server and against a stub that answers wrongly."""
 
+import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from loadtests.comparison.drive import drive
 from loadtests.load.server import serving
 
 METRICS = b"# TYPE vimserve_tokens counter\nvimserve_tokens_total 1\n"
+SIDE = 64
+
+
+def classified(turn):
+    scores = [0.5 + 0.01 * (turn % 7), 0.1, 0.1, 0.1, 0.1]
+    return {"predictions": [{"index": i, "label": "x", "score": s} for i, s in enumerate(scores)]}
+
+
+def segmented(turn):
+    mask = BytesIO()
+    Image.new("P", (SIDE, SIDE), turn % 7).save(mask, "PNG")
+    return {
+        "classes": [{"index": turn % 7, "label": "x", "pixels": SIDE * SIDE, "fraction": 1.0}],
+        "mask": base64.b64encode(mask.getvalue()).decode(),
+    }
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Says the same of every picture but the score, which it makes up anew."""
+    """Never says the same of a picture twice in a row."""
 
     protocol_version = "HTTP/1.1"
     asked = 0
@@ -24,9 +42,8 @@ class Stub(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         Stub.asked += 1
-        scores = [0.5 + 0.01 * (Stub.asked % 7), 0.1, 0.1, 0.1, 0.1]
-        predictions = [{"index": i, "label": "x", "score": s} for i, s in enumerate(scores)]
-        result = {"predictions": predictions, "input": {"height": 64, "width": 64, "tokens": 17}}
+        result = (segmented if "segment" in self.path else classified)(Stub.asked)
+        result["input"] = {"height": SIDE, "width": SIDE, "tokens": 17}
         self.answer(json.dumps({"model": "demo", "results": [result]}).encode())
 
     def answer(self, body):
@@ -52,7 +69,9 @@ def stub():
 
 def test_a_real_server_answers_all_of_it_rightly(tmp_path):
     with serving(["--model", "demo"]) as server:
-        served = drive(server.url, "demo", 64, clients=2, seconds=2, csv_prefix=tmp_path / "x")
+        served = drive(
+            server.url, "classify", "demo", 64, clients=2, seconds=2, csv_prefix=tmp_path / "x"
+        )
     assert served.wrong == served.refused == 0
     assert served.requests >= 5
     assert 0 < served.images_per_s < 2000
@@ -63,11 +82,14 @@ def test_a_real_server_answers_all_of_it_rightly(tmp_path):
     assert (tmp_path / "x_stats.csv").exists()
 
 
-def test_answers_that_differ_are_wrong(stub, tmp_path):
-    served = drive(stub, "demo", 64, clients=1, seconds=1, csv_prefix=tmp_path / "x")
-    assert served.wrong > served.requests / 2
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_answers_that_differ_are_wrong(stub, tmp_path, task):
+    served = drive(stub, task, "demo", SIDE, clients=1, seconds=1, csv_prefix=tmp_path / "x")
+    # The first answer for each of eight pictures has nothing to differ from.
+    assert served.wrong > 0.8 * (served.requests - 8) > 0
 
 
 def test_a_server_that_is_not_there(tmp_path):
+    url = "http://127.0.0.1:9"
     with pytest.raises(OSError, match="refused"):
-        drive("http://127.0.0.1:9", "demo", 64, clients=1, seconds=1, csv_prefix=tmp_path / "x")
+        drive(url, "classify", "demo", SIDE, clients=1, seconds=1, csv_prefix=tmp_path / "x")

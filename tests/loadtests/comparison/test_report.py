@@ -27,7 +27,9 @@ def served(model, size, clients, wrong=0):
 @pytest.fixture
 def results():
     """Vim's time grows with the tokens, DeiT's with their square."""
-    made = Results(describe("cpu", 2), ["vim", "deit", "deit-eager"], list(TOKENS), partial=False)
+    made = Results(
+        describe("cpu", 2), "classify", ["vim", "deit", "deit-eager"], list(TOKENS), partial=False
+    )
     for size, tokens in TOKENS.items():
         made.bare += [
             measured("vim", size, tokens / 6.0, tokens * 20_000),
@@ -59,6 +61,15 @@ def test_the_numbers_in_the_table(results, tmp_path):
     assert "Partial" not in text
 
 
+def test_segmentation_is_not_held_against_the_claim_about_features(results, tmp_path):
+    results.task = "segment"
+    report.write(results, tmp_path, [])
+    text = (tmp_path / "report.md").read_text()
+    assert "# Vim against DeiT: segmentation" in text
+    assert "the paper" not in text.lower()
+    assert f"{(6085**2 / 12_000) / (6085 / 6):.2f}" in text
+
+
 def test_a_wrong_answer_has_no_speed(results, tmp_path):
     results.served = [served("vim", 224, 1, wrong=3)]
     report.write(results, tmp_path, [])
@@ -88,7 +99,9 @@ def test_plots(results, tmp_path):
 
 
 def test_nothing_measured_draws_nothing(tmp_path):
-    assert plots.draw(Results(describe("cpu", 1), ["vim", "deit"], [224]), tmp_path) == []
+    assert (
+        plots.draw(Results(describe("cpu", 1), "classify", ["vim", "deit"], [224]), tmp_path) == []
+    )
 
 
 def test_results_are_kept_as_json(results, tmp_path):
