@@ -41,6 +41,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         ("--resolution", 224, int, "side of the pictures in pixels"),
         ("--pictures", 8, int, "how many different ones"),
         ("--picture-seed", 0, int, "which ones"),
+        ("--api-key", "", str, "of the server, if it wants one; better in the variable"),
         ("--user-rate", 0.0, float, "requests per second of each user; 0: as fast as answers come"),
     ):
         variable = f"VIMSERVE_LOAD_{flag[2:].replace('-', '_').upper()}"
@@ -80,6 +81,9 @@ class PictureUser(FastHttpUser):
         side, seed = options.resolution, options.picture_seed
         self._pictures = [sample(side, side, seed + i) for i in range(options.pictures)]
         self._side = side
+        self._headers = {"Content-Type": "image/jpeg"}
+        if options.api_key:
+            self._headers["Authorization"] = f"Bearer {options.api_key}"
         models = [getattr(options, flag) for flag in self.asks]
         self._turns = itertools.cycle(list(itertools.product(range(options.pictures), models)))
 
@@ -90,7 +94,7 @@ class PictureUser(FastHttpUser):
         with self.client.post(
             f"{self.path}&model={model}",
             data=self._pictures[index],  # type: ignore[arg-type]  # it takes bytes as well
-            headers={"Content-Type": "image/jpeg"},
+            headers=self._headers,
             name=f"{model} {self._side}",
             catch_response=True,
         ) as response:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from model.catalog import ModelSpec, resolve
 from server import __version__
+from server.api_key import RequireKey, read_keys
 from server.config import ServerConfig
 from server.drain import Drain
 from server.engine.engine import Engine
@@ -19,6 +20,7 @@ from server.openapi import openapi
 from server.pipeline import Pipeline
 from server.probe import SharedProbe
 from server.routes import compare, health, native
+from server.routes.health import ALWAYS_OPEN
 
 
 def create_app(
@@ -34,8 +36,9 @@ def create_app(
         on_failure: called when a model cannot be loaded; ``app.state.engine.failure`` says why.
 
     Raises:
-        ValueError, CheckpointError: as ``model.catalog.resolve``.
+        ValueError, CheckpointError: as ``model.catalog.resolve`` and ``server.api_key.read_keys``.
     """
+    keys = read_keys(config)
     metrics, drain = Metrics(), Drain(config.drain_timeout)
     if config.device.startswith("cuda"):
         metrics.registry.register(GpuMemory(config.device))
@@ -59,6 +62,9 @@ def create_app(
     app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
     app.state.drain = drain
     app.state.probe = SharedProbe(engine.probe, config.request_timeout)
+    if keys:
+        open_paths = {*ALWAYS_OPEN, *(["/metrics"] if config.public_metrics else [])}
+        app.add_middleware(RequireKey, keys=keys, metrics=metrics, open_paths=open_paths)
     app.add_middleware(Observe, metrics=metrics, drain=drain)
     add_error_handlers(app, metrics)
     app.include_router(native.router)

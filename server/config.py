@@ -2,9 +2,17 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Positive = Annotated[int, Field(ge=1)]
@@ -62,6 +70,8 @@ class Config(BaseSettings):
     def add_flags(cls, parser: argparse.ArgumentParser) -> None:
         """Give ``parser`` one flag per setting, with its description and default."""
         for name, field in cls.model_fields.items():
+            if SecretStr in get_args(field.annotation):
+                continue  # everyone on the machine can read a command line
             default = field.default
             shown = ", ".join(default) if isinstance(default, tuple) else default
             options: dict[str, Any] = {"metavar": _metavar(name, field.annotation)}
@@ -88,13 +98,7 @@ class Config(BaseSettings):
         try:
             return cls(**flags)
         except ValidationError as error:
-            raise ValueError(
-                "; ".join(
-                    f"{'.'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['msg']}, "
-                    f"not {problem['input']!r}"
-                    for problem in error.errors()
-                )
-            ) from None
+            raise ValueError("; ".join(map(_one_line, error.errors()))) from None
 
 
 class ServerConfig(Config):
@@ -123,6 +127,22 @@ class ServerConfig(Config):
         default=32 * 2**20, description="largest request body, in bytes"
     )
     max_images: Positive = Field(default=32, description="most images in one request")
+    api_key: SecretStr | None = Field(
+        default=None, description="what clients must send as a bearer token; never a flag"
+    )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="file of such keys, one to a line; without any, everyone is answered",
+    )
+    public_metrics: bool = Field(
+        default=False, description="answer /metrics without an API key as well"
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the server's certificate chain, for HTTPS"
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the certificate's private key"
+    )
     request_timeout: float = Field(
         default=60,
         gt=0,
@@ -158,6 +178,25 @@ class ServerConfig(Config):
         default="text", description="a line of text, or an object of JSON, per message"
     )
 
+    @field_validator("api_key", "api_key_file", "tls_certificate", "tls_key", mode="before")
+    @classmethod
+    def _unset(cls, value: Any) -> Any:
+        """An empty variable is none, as Compose passes on what is not set."""
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _tls_has_both(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("--tls-certificate and --tls-key go together")
+        return self
+
+
+def _one_line(problem: Any) -> str:
+    setting = ".".join(map(str, problem["loc"])).replace("_", "-")
+    if not setting:  # of several settings together, whose values may be secret
+        return str(problem["ctx"]["error"])
+    return f"{setting}: {problem['msg']}, not {problem['input']!r}"
+
 
 def _is_cpu(device: str) -> bool:
     return device.partition(":")[0] == "cpu"
@@ -167,4 +206,6 @@ def _metavar(name: str, annotation: Any) -> str:
     for choice in (annotation, *get_args(annotation)):
         if get_origin(choice) is Literal:
             return "{" + ",".join(choice.__args__) + "}"
+        if choice is Path:
+            return "FILE"
     return {"model": "NAME[=FILE]", "host": "ADDRESS", "device": "DEVICE"}.get(name, "N")

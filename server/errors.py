@@ -3,6 +3,7 @@
 ServerError
 ├── BadRequest (4xx: the request must change)
 │   ├── InvalidParameter      422  a query parameter or header outside its range
+│   ├── Unauthorized          401  no API key, or a wrong one
 │   ├── UnknownModel          404
 │   ├── WrongTask             409  a model that does something else
 │   ├── EmptyBody             422  nothing to look at
@@ -102,6 +103,13 @@ class InvalidParameter(BadRequest):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-parameter"
+
+
+class Unauthorized(BadRequest):
+    """The server wants an API key that the request does not have."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    slug = "unauthorized"
 
 
 class UnknownModel(BadRequest):

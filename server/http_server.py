@@ -8,6 +8,7 @@ import socket
 import sys
 import termios
 from http import HTTPStatus
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -152,8 +153,14 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def http_server(app: FastAPI) -> Server:
-    """A server of an application of ours, not yet running."""
+def http_server(
+    app: FastAPI, certificate: Path | None = None, private_key: Path | None = None
+) -> Server:
+    """A server of an application of ours, not yet running; with a certificate, for HTTPS.
+
+    Raises:
+        OSError: if the certificate or its key cannot be used.
+    """
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -162,5 +169,14 @@ def http_server(app: FastAPI) -> Server:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=FAREWELL_S,
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
     )
+    try:
+        config.load()
+    except OSError as error:
+        raise OSError(
+            f"the certificate {certificate} and the key {private_key} cannot be used: "
+            f"{error.strerror or error}"
+        ) from error
     return Server(config, app.state.drain)

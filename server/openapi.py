@@ -7,12 +7,18 @@ from fastapi.openapi.utils import get_openapi
 
 from server import request_id
 from server.errors import PROBLEM_JSON
+from server.routes.health import ALWAYS_OPEN
 from server.schemas import Problem
 
 _REQUEST_ID = {
     "description": "what the client called its request, or the name that the server gave it",
     "schema": {"type": "string"},
     "example": "0b0f5d9c1c2f4f0e8a4e2d6f3f0d6a11",
+}
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, if the server was started with any",
 }
 _TEMPLATE = "#/components/schemas/{model}"
 
@@ -29,8 +35,12 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas["Problem"] = Problem.model_json_schema(ref_template=_TEMPLATE)
     reference = {"schema": {"$ref": _TEMPLATE.format(model="Problem")}}
+    document["components"]["securitySchemes"] = {"key": _KEY}
     for path, methods in document["paths"].items():
         for operation in methods.values():
+            if path not in ALWAYS_OPEN:
+                operation["security"] = [{"key": []}, {}]
+                operation["responses"]["401"] = {"description": "No API key, or a wrong one"}
             for status, response in operation["responses"].items():
                 response["headers"] = {request_id.HEADER: _REQUEST_ID}
                 if status == "422" or (int(status) >= 400 and path.startswith("/v1")):

@@ -34,12 +34,14 @@ def serve(config: ServerConfig) -> int:
         server.should_exit = True
 
     app = create_app(config, specs, on_failure=leave)
-    server = http_server(app)
+    server = http_server(app, config.tls_certificate, config.tls_key)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)  # uvicorn does so too, a moment later
     host, port = listener.getsockname()[:2]
     logger.info("loading %s", ", ".join(spec.name for spec in specs))
-    logger.info("listening on http://%s:%d, try /docs", f"[{host}]" if ":" in host else host, port)
+    scheme = "http" if config.tls_certificate is None else "https"
+    shown = f"[{host}]" if ":" in host else host
+    logger.info("listening on %s://%s:%d, try /docs", scheme, shown, port)
     server.run(sockets=[listener])
     engine = app.state.engine
     if engine.failure is not None:

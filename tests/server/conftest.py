@@ -2,6 +2,7 @@
 
 import io
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -108,14 +109,22 @@ def client() -> Iterator[httpx2.Client]:
 
 
 @contextmanager
-def _live(app: FastAPI, path: str = "/readyz") -> Iterator[str]:
+def _live(
+    app: FastAPI,
+    path: str = "/readyz",
+    certificate: tuple[Path, Path] | None = None,
+    verify: ssl.SSLContext | bool = True,
+) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = http_server(app)
+    server = http_server(app, *(certificate or ()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    scheme = "https" if certificate else "http"
+    url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        _wait_until(lambda: httpx2.get(f"{url}{path}").status_code == 200, timeout_s=60)
+        _wait_until(
+            lambda: httpx2.get(f"{url}{path}", verify=verify).status_code == 200, timeout_s=60
+        )
         yield url
     finally:
         server.should_exit = True
@@ -162,7 +171,7 @@ def held(
 @pytest.fixture(scope="session")
 def live() -> Callable[..., AbstractContextManager[str]]:
     """``with live(app) as url``: uvicorn on a free port of the loopback, ready when entered
-    (or as soon as another path answers 200)."""
+    (or as soon as another path answers 200); with a certificate and its key, over TLS."""
     return _live
 
 

@@ -190,10 +190,16 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
         client.post("/v1/classify", content=good)
         return client
 
+    def locked():
+        client, _ = serve(api_key="correct-horse-battery", public_metrics=True)
+        client.post("/v1/classify", content=good)
+        return client
+
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     return {
         "invalid-parameter": post("?top_k=0"),
         "unknown-model": post("?model=x"),
+        "unauthorized": locked,
         "wrong-task": post(path="/v1/segment"),
         "empty-body": post(content=b""),
         "missing-file": post(files={"image": ("a.png", b"x")}),
@@ -232,7 +238,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny, wait_until):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 20
+    assert len(REASONS) == 21
 
 
 def test_scrapes_at_once(client, picture, encode):

@@ -46,6 +46,7 @@ def test_errors_are_problems(document):
     errors = {status: response for status, response in responses.items() if status >= "400"}
     assert set(errors) == {
         "400",
+        "401",
         "404",
         "408",
         "409",
