@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test check compare lock clean
+.PHONY: serve test check compare docker-test lock clean
 
 serve: $(STAMP)
 	$(BIN)/vimserve serve $(ARGS)
@@ -26,6 +26,10 @@ $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
 	touch $@
+
+# The container image, built and run for real; root, buildah and debootstrap are needed.
+docker-test: $(STAMP)
+	$(BIN)/python -m tests.docker.check_image
 
 # Write the versions that are installed now as the new lock.
 lock: $(STAMP)

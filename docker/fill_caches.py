@@ -1,0 +1,94 @@
+"""Compile what a server would compile at start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
+
+For a CPU, Numba's kernels (for this machine's instruction set: another kind of processor compiles
+them again). For GPUs, Triton's kernels for each architecture (90 is compute capability 9.0), which
+needs none of them: models on PyTorch's meta device make the launches that they make on a GPU, and
+each launch ends after the compiler.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from kernels import dispatch, triton_config
+from model.batch import PackedBatch
+from model.catalog import load_model, resolve
+from model.families import build
+from model.upernet import UPerNetSegmenter
+
+EMBEDDED = ("demo", "demo-seg")
+PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
+DTYPE = torch.bfloat16  # the default on a GPU
+# One image for each schedule of the scan, in pixels and multiprocessors (an H100 has 132).
+SIDES, MULTIPROCESSORS = (224, 1248), 132
+
+
+def fill_numba() -> None:
+    """Run the embedded models on this CPU."""
+    for name in EMBEDDED:
+        load_model(name).warm_up()
+
+
+def fill_triton(architecture: int) -> int:
+    """Compile the launches of the published models for one architecture; the number of kernels."""
+    with compiling_only(architecture) as compiled:
+        for name in PUBLISHED:
+            config = resolve(name).config
+            with torch.device("meta"):
+                model = build(config).to(DTYPE).eval()
+            for side in SIDES:
+                grid = (side // config.stride, side // config.stride)
+                pixels = torch.empty(
+                    grid[0] * grid[1], 3 * config.patch_size**2, dtype=torch.uint8, device="meta"
+                )
+                batch = PackedBatch(pixels, (grid,))
+                (model.segment if isinstance(model, UPerNetSegmenter) else model)(batch)
+    return len(compiled)
+
+
+@contextmanager
+def compiling_only(architecture: int) -> Iterator[set[Any]]:
+    """Within it, launching a kernel compiles it for an architecture, on the host alone.
+
+    Yields the keys of what was compiled.
+    """
+    compiled: set[Any] = set()
+    run = JITFunction.run
+
+    def compile_only(kernel: Any, *args: Any, **options: Any) -> Any:
+        binary = run(kernel, *args, **options | {"warmup": True})
+        compiled.add(binary.hash)
+        return binary
+
+    target = mock.Mock()
+    target.get_current_target.return_value = GPUTarget("cuda", architecture, 32)
+    target.get_current_device.return_value = architecture
+    driver.set_active(target)
+    dispatch.implementation.cache_clear()
+    with (
+        mock.patch.object(JITFunction, "run", compile_only),
+        mock.patch.object(triton_config, "_multiprocessors", return_value=MULTIPROCESSORS),
+        mock.patch.dict(os.environ, {dispatch.VARIABLE: "triton"}),
+    ):
+        yield compiled
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Fill the caches that ``NUMBA_CACHE_DIR`` and ``TRITON_CACHE_DIR`` name."""
+    device, *architectures = arguments
+    fill_numba()
+    if device == "cuda":
+        for architecture in map(int, architectures):
+            print(f"sm_{architecture}: {fill_triton(architecture)} kernels", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
