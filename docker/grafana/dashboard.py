@@ -194,7 +194,7 @@ def dashboard() -> dict[str, Any]:
                 variable("model", "label_values(vimserve_model_info, model)", several=True),
                 variable("resolution", f"label_values({REQUEST}_count, resolution)", several=True),
                 variable("vim", info % 'family=~"vim.*"', several=False, first="vim-tiny"),
-                variable("deit", info % 'family=~"deit.*"', several=False, first="deit-tiny-eager"),
+                variable("deit", info % 'family=~"deit.*"', several=False, first="deit-tiny"),
             ]
         },
         "panels": laid_out(PANELS),
