@@ -45,14 +45,14 @@ class Picture:
 
 
 class Header:
-    """A file of which no pixel has been decoded yet.
+    """A file that is known to be an image; it keeps no pixels.
 
     Attributes:
         size: (height, width) of the image, upright.
     """
 
     def __init__(self, image: ImageFile, data: bytes) -> None:
-        self._image = image
+        self._opened: ImageFile | None = image
         self._data = data
         self._orientation = _orientation(image)
         # Pillow already reports (and turns) a TIFF upright.
@@ -62,7 +62,7 @@ class Header:
         self.size = (size[1], size[0]) if self._sideways else size
 
     def decode(self, needed: tuple[int, int]) -> Picture:
-        """Decode the first frame, once.
+        """Decode the first frame; another call decodes the file anew.
 
         EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits;
         colour profiles are ignored, as the published evaluations do.
@@ -76,7 +76,9 @@ class Header:
             CorruptImage: truncated or damaged.
         """
         needed_h, needed_w = needed[::-1] if self._sideways else needed
-        with self._image as image:
+        # Whoever holds the header, as long as a request waits, shall not hold the pixels.
+        opened, self._opened = self._opened, None
+        with opened or Image.open(io.BytesIO(self._data), formats=FORMATS) as image:
             try:
                 image.draft(None, (needed_w, needed_h))
                 image.load()

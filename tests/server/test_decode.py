@@ -1,4 +1,5 @@
 import struct
+import weakref
 import zlib
 from contextlib import suppress
 
@@ -214,3 +215,17 @@ def test_pixels_without_an_rgb_meaning(mode, encode):
     with pytest.raises(UnsupportedImage) as caught:
         decode(encode(Image.new(mode, (40, 24)), "TIFF"))
     assert caught.value.value == mode
+
+
+def test_another_call_decodes_anew(picture, encode):
+    header = read_header(encode(picture(320, 400), "JPEG"), 10**6)
+    assert header.decode((40, 50)).image.size == (50, 40)
+    assert header.decode((320, 400)).image.size == (400, 320)
+    assert header.decode((40, 50)).image.size == (50, 40)
+
+
+def test_a_header_keeps_no_pixels(picture, encode):
+    header = read_header(encode(picture(64, 64)), 10**6)
+    pixels = weakref.ref(header.decode((64, 64)).image)
+    assert pixels() is None
+    assert header.size == (64, 64)

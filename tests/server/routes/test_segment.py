@@ -11,6 +11,7 @@ from PIL import Image
 from model.catalog import resolve
 from server.app import create_app
 from server.config import ServerConfig
+from server.mask import OPACITY
 
 SPEC = resolve("demo-seg")
 
@@ -68,6 +69,22 @@ def test_png_and_overlay(client, picture, encode):
     page = Image.open(io.BytesIO(overlay.content))
     assert page.width == 300
     assert page.height > 100
+
+
+@pytest.mark.parametrize("query", ["", "&resolution=64", "&mode=slide&window=128"])
+def test_an_overlay_shows_the_upload_whatever_the_decoder_reduced(client, picture, encode, query):
+    data = encode(picture(700, 900), "JPEG", quality=95)
+    page = Image.open(
+        io.BytesIO(client.post(f"/v1/segment?format=overlay{query}", content=data).content)
+    )
+    assert page.width == 900
+    assert page.height > 700
+    mask = Image.open(
+        io.BytesIO(client.post(f"/v1/segment?format=png{query}", content=data).content)
+    )
+    expected = Image.blend(picture(700, 900), mask.convert("RGB"), OPACITY)
+    shown = np.asarray(page.crop((0, 0, 900, 700)), float)
+    assert np.abs(shown - np.asarray(expected, float)).mean() < 4
 
 
 def test_an_image_larger_than_the_limit_is_shrunk_and_its_mask_is_not(client, picture, encode):
