@@ -112,19 +112,28 @@ def make_necks(width: int) -> list[nn.Module]:
 
 
 class UPerHead(nn.Module):
-    """Pyramid pooling of the coarsest features, a feature pyramid, and their fusion."""
+    """Pyramid pooling of the coarsest features, a feature pyramid, and their fusion.
 
-    def __init__(self, width: int, channels: int, num_classes: int) -> None:
+    ``conv_module`` makes its convolutions from input and output channels and the kernel's side.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        num_classes: int,
+        conv_module: Callable[[int, int, int], nn.Module] = ConvModule,
+    ) -> None:
         super().__init__()
         self.conv_seg = nn.Conv2d(channels, num_classes, 1)
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(width, channels, 1))
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), conv_module(width, channels, 1))
             for scale in POOL_SCALES
         )
-        self.bottleneck = ConvModule(width + len(POOL_SCALES) * channels, channels, 3)
-        self.lateral_convs = nn.ModuleList(ConvModule(width, channels, 1) for _ in range(3))
-        self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in range(3))
-        self.fpn_bottleneck = ConvModule(4 * channels, channels, 3)
+        self.bottleneck = conv_module(width + len(POOL_SCALES) * channels, channels, 3)
+        self.lateral_convs = nn.ModuleList(conv_module(width, channels, 1) for _ in range(3))
+        self.fpn_convs = nn.ModuleList(conv_module(channels, channels, 3) for _ in range(3))
+        self.fpn_bottleneck = conv_module(4 * channels, channels, 3)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Features ``[N, D, H, W]``, the finest first, to class scores of the finest's size.

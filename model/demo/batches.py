@@ -1,7 +1,7 @@
 """Endless training batches, drawn by a worker process while the network computes."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from model.demo.scenes import make_scene
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
+B = TypeVar("B")
 # (share of the training time until which it holds, sides in pixels, their relative frequencies)
 Stage = tuple[float, tuple[int, ...], tuple[float, ...]]
 STAGES: tuple[Stage, ...] = (
@@ -40,13 +41,13 @@ class Batch(NamedTuple):
     coverage: Tensor
 
 
-class Batches(IterableDataset[Batch]):
+class Batches(IterableDataset[B]):
     """Batches without end.
 
     Args:
-        icons: what to draw; classes are equally frequent whatever their numbers of icons.
-        progress: shared share of the training time that is over, which decides the sizes.
-        budget_tokens: patches in a batch.
+        draw: makes a batch of pictures of a size (height, width) and a difficulty from 0 to 1.
+        stages: the sizes.
+        progress: shared share of the training time that is over, which decides both.
         seed: of everything random.
         rank: of the process that trains on these; all processes draw equal sizes at a time, so
             that none waits for another.
@@ -54,34 +55,43 @@ class Batches(IterableDataset[Batch]):
 
     def __init__(
         self,
-        icons: Sequence[Icon],
+        draw: Callable[[np.random.Generator, tuple[int, int], float], B],
+        stages: Sequence[Stage],
         progress: "Synchronized[float]",
-        budget_tokens: int,
         seed: int,
         rank: int = 0,
     ) -> None:
-        self._by_class = [[i for i in icons if i.label == label] for label in range(len(LABELS))]
-        self._progress, self._budget = progress, budget_tokens
+        self._draw, self._stages, self._progress = draw, stages, progress
         self._seed, self._rank = seed, rank
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[B]:
         worker = get_worker_info()
         worker_id = worker.id if worker else 0
         rng = np.random.default_rng((self._seed, worker_id, self._rank))
         sizes = np.random.default_rng((self._seed, worker_id))
         while True:
-            height, width = random_size(sizes, self._progress.value)
-            tokens = height * width // PATCH**2
-            labels = rng.integers(len(LABELS), size=max(1, round(self._budget / tokens)))
+            size = random_size(sizes, self._progress.value, self._stages)
             difficulty = min(1.0, self._progress.value / HARD_FROM)
-            scenes = [
-                make_scene(rng, self._by_class[n], (height, width), difficulty) for n in labels
-            ]
-            pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
-            masks = torch.from_numpy(np.stack([scene.mask for scene in scenes]))
-            tiles = masks.view(-1, height // PATCH, PATCH, width // PATCH, PATCH)
-            coverage = tiles.float().mean((2, 4)).flatten(1)
-            yield Batch(pixels.permute(0, 3, 1, 2), torch.from_numpy(labels), coverage)
+            yield self._draw(rng, size, difficulty)
+
+
+def draw_batch(
+    icons: Sequence[Sequence[Icon]],
+    budget_tokens: int,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    difficulty: float,
+) -> Batch:
+    """A batch of so many patches; classes are equally frequent whatever their ``icons``."""
+    height, width = size
+    tokens = height * width // PATCH**2
+    labels = rng.integers(len(LABELS), size=max(1, round(budget_tokens / tokens)))
+    scenes = [make_scene(rng, icons[n], size, difficulty) for n in labels]
+    pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
+    masks = torch.from_numpy(np.stack([scene.mask for scene in scenes]))
+    tiles = masks.view(-1, height // PATCH, PATCH, width // PATCH, PATCH)
+    coverage = tiles.float().mean((2, 4)).flatten(1)
+    return Batch(pixels.permute(0, 3, 1, 2), torch.from_numpy(labels), coverage)
 
 
 def random_size(

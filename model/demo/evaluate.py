@@ -16,7 +16,7 @@ from PIL import Image
 from model.batch import PackedBatch
 from model.catalog import load_classifier
 from model.demo.backgrounds import Pixels, color
-from model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, load_icons
+from model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, by_class, load_icons
 from model.demo.scenes import Placement, Scene, make_scene, over, place
 from model.packed import PackedModel
 from model.transform import Transform
@@ -31,10 +31,10 @@ SEED = 20_000_003
 
 def scenes(icons: Sequence[Icon], side: int, count: int) -> Iterator[Scene]:
     """Scenes as hard as the training's, every class equally often."""
+    of_class = by_class(icons)
     for index in range(count):
         rng = np.random.default_rng((SEED, side, index))
-        label = index % len(LABELS)
-        yield make_scene(rng, [icon for icon in icons if icon.label == label], (side, side))
+        yield make_scene(rng, of_class[index % len(LABELS)], (side, side))
 
 
 def plain_pictures(icons: Sequence[Icon], side: int) -> Iterator[Scene]:

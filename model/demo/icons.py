@@ -15,7 +15,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 RENDERED = 1024
@@ -106,9 +105,9 @@ def cut_out(picture: Image.Image) -> Image.Image:
     return picture.crop(picture.getchannel("A").getbbox()).convert("RGBa")
 
 
-def count_by_class(icons: Sequence[Icon]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How many icons every class has."""
-    return np.bincount([icon.label for icon in icons], minlength=len(LABELS))
+def by_class(icons: Sequence[Icon]) -> list[list[Icon]]:
+    """The icons of each label."""
+    return [[icon for icon in icons if icon.label == label] for label in range(len(LABELS))]
 
 
 def _wanted() -> Iterator[tuple[str, int]]:

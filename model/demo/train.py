@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,16 +16,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from model.config import VimConfig
-from model.demo.batches import Batch, Batches, normalize
-from model.demo.icons import LABELS, TRAINING_SETS, load_icons
+from model.demo.batches import STAGES, Batch, Batches, draw_batch, normalize
+from model.demo.icons import LABELS, TRAINING_SETS, by_class, load_icons
 from model.demo.network import Network
 from model.demo.training import (
     all_go_on,
     clock,
+    descend,
+    is_matrix,
     join,
+    muon_and_adamw,
     save,
     schedule,
-    share_gradients,
     start,
     update_average,
 )
@@ -52,9 +55,9 @@ def train(
     """
     join(rank, processes, output)
     torch.manual_seed(seed)
-    icons = load_icons(TRAINING_SETS)
     progress = multiprocessing.Value("d", 0.0)
-    data = Batches(icons, progress, budget_tokens, seed, rank)
+    draw = partial(draw_batch, by_class(load_icons(TRAINING_SETS)), budget_tokens)
+    data = Batches(draw, STAGES, progress, seed, rank)
     batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=PREFETCH))
     network = Network(CONFIG)
     if start_from:
@@ -71,17 +74,9 @@ def train(
         progress.value = elapsed
         if not all_go_on(elapsed < 1):
             break
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(elapsed)
         batch: Batch = next(batches)
         logits, loss, of_patches = _losses(network, patch_head, batch)
-        (loss + of_patches).backward()
-        share_gradients(network, patch_head)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        descend(loss + of_patches, optimizers, schedule(elapsed), network, patch_head)
         update_average(average, network, min(AVERAGING, step / (step + 10)))
         images_seen += len(batch.labels)
         loss_sum += float(loss.detach()) * len(batch.labels)
@@ -129,20 +124,15 @@ def _optimizers(network: Network, patch_head: nn.Linear) -> tuple[torch.optim.Op
     decaying: list[Tensor] = [patch_head.weight]
     rest: list[Tensor] = [] if patch_head.bias is None else [patch_head.bias]
     for name, parameter in network.named_parameters():
-        if name.endswith(("in_proj.weight", "out_proj.weight", "x_proj.weight", "x_proj_b.weight")):
+        if is_matrix(name):
             matrices.append(parameter)
         else:
             (decaying if name == "head.weight" else rest).append(parameter)
-    muon = torch.optim.Muon(
-        [{"params": matrices, "peak": PEAK_RATE}],
-        weight_decay=DECAY,
-        adjust_lr_fn="match_rms_adamw",
-    )
     groups = [
         {"params": decaying, "weight_decay": DECAY, "peak": PEAK_RATE / 2},
         {"params": rest, "weight_decay": 0.0, "peak": PEAK_RATE / 2},
     ]
-    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    return muon_and_adamw(matrices, PEAK_RATE, DECAY, groups)
 
 
 def _log(step: int, images: int, elapsed: float, loss: float, accuracy: float) -> None:

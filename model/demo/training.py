@@ -1,13 +1,14 @@
 """What trainings on several cores share: gradients, the clock, the rate, averaged weights."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 WARM_UP = 0.03
@@ -30,6 +31,42 @@ def share_gradients(*modules: nn.Module) -> None:
         gradients, message.split([g.numel() for g in gradients]), strict=True
     ):
         gradient.copy_(part.view_as(gradient))
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a parameter is one of the layers' matrices, which Muon trains."""
+    return name.endswith(("in_proj.weight", "out_proj.weight", "x_proj.weight", "x_proj_b.weight"))
+
+
+def muon_and_adamw(
+    matrices: Sequence[Tensor], rate: float, decay: float, groups: list[dict[str, Any]]
+) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for ``matrices``, AdamW for ``groups``, each of which has its ``peak`` rate."""
+    muon = torch.optim.Muon(
+        [{"params": matrices, "peak": rate}], weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def descend(
+    loss: Tensor,
+    optimizers: Sequence[torch.optim.Optimizer],
+    rate: float,
+    network: nn.Module,
+    *others: nn.Module,
+) -> None:
+    """One step of all processes together, at ``rate`` of the peak rates.
+
+    The gradients of ``network`` are clipped, those of ``others`` are not.
+    """
+    loss.backward()
+    share_gradients(network, *others)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def all_go_on(go_on: bool) -> bool:

@@ -15,8 +15,8 @@ import torch
 
 from model.batch import PackedBatch
 from model.catalog import load_segmenter
-from model.demo.icons import HELD_OUT_SETS, TRAINING_SETS, Icon, load_icons
-from model.demo.segmentation.scenes import CLASSES, Scene, by_class, make_scene
+from model.demo.icons import HELD_OUT_SETS, TRAINING_SETS, Icon, by_class, load_icons
+from model.demo.segmentation.scenes import CLASSES, Scene, make_scene
 from model.transform import Transform
 from model.upernet import UPerNetSegmenter
 

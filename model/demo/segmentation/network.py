@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.config import UPerNetConfig, VimConfig
 from model.demo.network import Layer, PatchEmbed, resized_positions
-from model.upernet import NECKS, POOL_SCALES, resize
+from model.upernet import NECKS, UPerHead, resize
 
 
 def conv_module(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -59,20 +59,11 @@ class Backbone(nn.Module):
         return levels
 
 
-class Head(nn.Module):
-    """MMSegmentation's UPerHead."""
+class Head(UPerHead):
+    """The served head, but with gradients."""
 
     def __init__(self, width: int, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.conv_seg = nn.Conv2d(channels, num_classes, 1)
-        self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), conv_module(width, channels, 1))
-            for scale in POOL_SCALES
-        )
-        self.bottleneck = conv_module(width + len(POOL_SCALES) * channels, channels, 3)
-        self.lateral_convs = nn.ModuleList(conv_module(width, channels, 1) for _ in range(3))
-        self.fpn_convs = nn.ModuleList(conv_module(channels, channels, 3) for _ in range(3))
-        self.fpn_bottleneck = conv_module(4 * channels, channels, 3)
+        super().__init__(width, channels, num_classes, conv_module)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Four levels, the finest first, to class scores of the finest's size."""

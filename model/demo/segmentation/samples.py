@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model.demo.icons import HELD_OUT_SETS, load_icons
-from model.demo.segmentation.scenes import by_class, make_scene
+from model.demo.icons import HELD_OUT_SETS, by_class, load_icons
+from model.demo.segmentation.scenes import make_scene
 
 HERE = Path(__file__).parent / "samples"
 SIZE = (1248, 1248)

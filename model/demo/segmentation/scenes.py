@@ -1,21 +1,17 @@
 """Scenes of several icons before a procedural background, with the class of every pixel."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
 from model.demo.backgrounds import background
-from model.demo.batches import HARD_FROM, PATCH, Stage, random_size
+from model.demo.batches import PATCH, Stage
 from model.demo.icons import LABELS, Icon
 from model.demo.scenes import degraded, distract, over, place, random_placement, recolored
-
-if TYPE_CHECKING:
-    from multiprocessing.sharedctypes import Synchronized
 
 BACKGROUND = "background"
 CLASSES = (BACKGROUND, *LABELS)
@@ -46,11 +42,6 @@ class Batch(NamedTuple):
     classes: Tensor
 
 
-def by_class(icons: Sequence[Icon]) -> list[list[Icon]]:
-    """The icons of each label."""
-    return [[icon for icon in icons if icon.label == label] for label in range(len(LABELS))]
-
-
 def make_scene(
     rng: np.random.Generator,
     icons: Sequence[Sequence[Icon]],
@@ -78,33 +69,16 @@ def make_scene(
     return Scene(degraded(rng, canvas, difficulty), classes)
 
 
-class Batches(IterableDataset[Batch]):
-    """Batches without end, of at least two scenes: batch norms need a deviation.
-
-    Arguments are those of ``model.demo.batches.Batches``.
-    """
-
-    def __init__(
-        self,
-        icons: Sequence[Icon],
-        progress: "Synchronized[float]",
-        budget_tokens: int,
-        seed: int,
-        rank: int = 0,
-    ) -> None:
-        self._icons, self._progress, self._budget = by_class(icons), progress, budget_tokens
-        self._seed, self._rank = seed, rank
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        worker_id = worker.id if worker else 0
-        rng = np.random.default_rng((self._seed, worker_id, self._rank))
-        sizes = np.random.default_rng((self._seed, worker_id))
-        while True:
-            size = random_size(sizes, self._progress.value, STAGES)
-            count = max(2, round(self._budget / (size[0] * size[1] // PATCH**2)))
-            difficulty = min(1.0, self._progress.value / HARD_FROM)
-            scenes = [make_scene(rng, self._icons, size, difficulty) for _ in range(count)]
-            pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
-            classes = torch.from_numpy(np.stack([scene.classes for scene in scenes]))
-            yield Batch(pixels.permute(0, 3, 1, 2), classes)
+def draw_batch(
+    icons: Sequence[Sequence[Icon]],
+    budget_tokens: int,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    difficulty: float,
+) -> Batch:
+    """A batch of so many patches, and of at least two scenes: batch norms need a deviation."""
+    count = max(2, round(budget_tokens / (size[0] * size[1] // PATCH**2)))
+    scenes = [make_scene(rng, icons, size, difficulty) for _ in range(count)]
+    pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
+    classes = torch.from_numpy(np.stack([scene.classes for scene in scenes]))
+    return Batch(pixels.permute(0, 3, 1, 2), classes)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,17 +16,19 @@ from torch.utils.data import DataLoader
 
 from model.config import UPerNetConfig
 from model.demo import train as classification
-from model.demo.batches import normalize
-from model.demo.icons import TRAINING_SETS, load_icons
+from model.demo.batches import Batches, normalize
+from model.demo.icons import TRAINING_SETS, by_class, load_icons
 from model.demo.segmentation.network import SegmentationNetwork
-from model.demo.segmentation.scenes import CLASSES, Batch, Batches
+from model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch
 from model.demo.training import (
     all_go_on,
     clock,
+    descend,
+    is_matrix,
     join,
+    muon_and_adamw,
     save,
     schedule,
-    share_gradients,
     start,
     update_average,
 )
@@ -58,7 +61,8 @@ def train(
     join(rank, processes, output)
     torch.manual_seed(seed)
     progress = multiprocessing.Value("d", 0.0)
-    data = Batches(load_icons(TRAINING_SETS), progress, budget_tokens, seed, rank)
+    draw = partial(draw_batch, by_class(load_icons(TRAINING_SETS)), budget_tokens)
+    data = Batches(draw, STAGES, progress, seed, rank)
     batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=PREFETCH))
     network, average = SegmentationNetwork(CONFIG), SegmentationNetwork(CONFIG)
     state = load_file(start_from)
@@ -108,20 +112,12 @@ def train_step(
     rate: float,
 ) -> tuple[float, float]:
     """One step at ``rate`` of the peak rates; the loss, and the share of right quarter pixels."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
     scores = network(normalize(batch.pixels))
     shares = class_shares(batch.classes, scores.shape[1])
     weight = torch.ones(scores.shape[1])
     weight[0] = BACKGROUND_WEIGHT
     loss = F.cross_entropy(scores, shares, weight)
-    loss.backward()
-    share_gradients(network)
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
+    descend(loss, optimizers, rate, network)
     correct = (scores.argmax(1) == shares.argmax(1)).float().mean()
     return float(loss.detach()), float(correct)
 
@@ -143,21 +139,16 @@ def make_optimizers(network: SegmentationNetwork) -> tuple[torch.optim.Optimizer
     slow: list[Tensor] = []
     fast: list[Tensor] = []
     for name, parameter in network.named_parameters():
-        if name.endswith(("in_proj.weight", "out_proj.weight", "x_proj.weight", "x_proj_b.weight")):
+        if is_matrix(name):
             matrices.append(parameter)
         elif parameter.requires_grad:
             known = name.startswith("backbone.") and "fpn" not in name
             (slow if known else fast).append(parameter)
-    muon = torch.optim.Muon(
-        [{"params": matrices, "peak": MATRIX_RATE}],
-        weight_decay=DECAY,
-        adjust_lr_fn="match_rms_adamw",
-    )
     groups = [
         {"params": slow, "weight_decay": 0.0, "peak": BACKBONE_RATE},
         {"params": fast, "weight_decay": DECAY, "peak": HEAD_RATE},
     ]
-    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    return muon_and_adamw(matrices, MATRIX_RATE, DECAY, groups)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Scenes have the right classes, the trained network is the served one, and it learns."""
 
 import multiprocessing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from torch import Tensor
 
 from model.batch import PackedBatch
 from model.config import UPerNetConfig, VimConfig
-from model.demo.batches import normalize
-from model.demo.icons import LABELS, Icon, cut_out
+from model.demo.batches import Batches, normalize
+from model.demo.icons import LABELS, Icon, by_class, cut_out
 from model.demo.network import Network
 from model.demo.segmentation.evaluate import confusion, summary
 from model.demo.segmentation.network import SegmentationNetwork
-from model.demo.segmentation.scenes import CLASSES, Batch, Batches, by_class, make_scene
+from model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
 from model.demo.segmentation.train import class_shares, make_optimizers, train_step
 from model.upernet import UPerNetSegmenter
 from tests.closeness import assert_close
@@ -73,7 +74,8 @@ def test_a_pixel_has_the_class_of_what_it_shows() -> None:
 
 def test_batches_are_of_at_least_two_scenes_of_one_size() -> None:
     progress = multiprocessing.Value("d", 0.9)
-    for batch in islice(Batches(ICONS, progress, budget_tokens=64, seed=0), 4):
+    draw = partial(draw_batch, by_class(ICONS), 64)
+    for batch in islice(Batches(draw, STAGES, progress, seed=0), 4):
         count, _, height, width = batch.pixels.shape
         assert count >= 2
         assert batch.classes.shape == (count, height, width)
