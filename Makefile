@@ -13,7 +13,7 @@ test: $(STAMP)
 
 # Vim against DeiT on this machine: a report with plots in loadtests/results/.
 compare: $(STAMP)
-	$(BIN)/python -m loadtests.compare $(ARGS)
+	$(BIN)/python -m vimserve.loadtests.compare $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

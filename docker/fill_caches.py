@@ -18,11 +18,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from kernels import dispatch, triton_config
-from model.batch import PackedBatch
-from model.catalog import load_model, resolve
-from model.families import build
-from model.upernet import UPerNetSegmenter
+from vimserve.kernels import dispatch, triton_config
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_model, resolve
+from vimserve.model.families import build
+from vimserve.model.upernet import UPerNetSegmenter
 
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")

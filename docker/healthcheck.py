@@ -4,7 +4,7 @@ import ssl
 import sys
 import urllib.request
 
-from server.config import ServerConfig
+from vimserve.server.config import ServerConfig
 
 
 def main() -> int:

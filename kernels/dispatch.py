@@ -29,7 +29,7 @@ def implementation(operation: str, device_type: str) -> Callable[..., Any]:
         raise ValueError(
             f"no kernels for {name!r}: choose one of {', '.join(IMPLEMENTATIONS)} with {VARIABLE}"
         )
-    module = importlib.import_module(f"kernels.{operation}.{name}")
+    module = importlib.import_module(f"vimserve.kernels.{operation}.{name}")
     return getattr(module, operation)
 
 

@@ -1,8 +1,8 @@
 """Vim against DeiT on this machine: bare and over HTTP, with a report and plots.
 
-``make compare`` or ``python -m loadtests.compare``; ``--task segment`` compares UPerNets on both.
-Random weights, unless told otherwise: times and memory do not depend on them. Interrupted, it keeps
-what it has.
+``make compare`` or ``python -m vimserve.loadtests.compare``; ``--task segment`` compares UPerNets
+on both. Random weights, unless told otherwise: times and memory do not depend on them. Interrupted,
+it keeps what it has.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from typing import get_args
 import torch
 from tqdm import tqdm
 
-from loadtests.bench import Measurement, measure
-from loadtests.comparison import plots, report
-from loadtests.comparison.drive import drive
-from loadtests.comparison.results import Results, describe
-from loadtests.load.server import serving
-from loadtests.load.weights import embedded, served_as
-from model.families import Task
+from vimserve.loadtests.comparison import plots, report
+from vimserve.loadtests.comparison.drive import drive
+from vimserve.loadtests.comparison.results import Results, describe
+from vimserve.loadtests.load.server import serving
+from vimserve.loadtests.load.weights import embedded, served_as
+from vimserve.model.bench import Measurement, measure
+from vimserve.model.families import Task
 
 MODELS: dict[Task, Sequence[str]] = {
     "classify": ("vim-tiny", "deit-tiny", "deit-tiny-eager"),
@@ -168,7 +168,7 @@ def _folder_name(environment: dict[str, str | int], task: Task) -> str:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.compare", description=__doc__.partition("\n")[0]
+        prog="python -m vimserve.loadtests.compare", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--task", choices=get_args(Task), default="classify")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Do to a server what must not harm it, and print what came back and what survived.
 
-``python -m loadtests.faults -- --model demo`` starts a server of its own; everything after ``--``
-are flags of ``vimserve serve``. An exception in the model and memory that runs out cannot be had
-from outside: tests/server/engine does that.
+``python -m vimserve.loadtests.faults -- --model demo`` starts a server of its own; everything after
+``--`` are flags of ``vimserve serve``. An exception in the model and memory that runs out cannot be
+had from outside: tests/server/engine does that.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import aiohttp
 from prometheus_client.samples import Sample as Metric
 
-from loadtests.load.checks import Outcome
-from loadtests.load.client import session
-from loadtests.load.generator import Sender
-from loadtests.load.mix import Mix, Request
-from loadtests.load.process import usage
-from loadtests.load.server import ServerProcess, serving
-from loadtests.load.watch import scrape, values
+from vimserve.loadtests.load.checks import Outcome
+from vimserve.loadtests.load.client import session
+from vimserve.loadtests.load.generator import Sender
+from vimserve.loadtests.load.mix import Mix, Request
+from vimserve.loadtests.load.process import usage
+from vimserve.loadtests.load.server import ServerProcess, serving
+from vimserve.loadtests.load.watch import scrape, values
 
 HANGING_UP = 1000
 LORIS_CONNECTIONS, LORIS_EVERY_S, LORIS_LIMIT_S = 200, 0.5, 30.0
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 if the server did anything but what it should.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.faults", description=__doc__.partition("\n")[0]
+        prog="python -m vimserve.loadtests.faults", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--json", type=Path, help="write the table to this file as well")
     parser.add_argument("flags", nargs="*", help="after --: flags of vimserve serve")

@@ -1,4 +1,4 @@
-"""Check and measure Vim on a GPU: ``python -m loadtests.gpu_check``.
+"""Check and measure Vim on a GPU: ``python -m vimserve.loadtests.gpu_check``.
 
 First every kernel and the whole model are compared with float32 and the published outputs; only if
 all of that is right are speeds measured, printed and written. Needs torch, triton, numpy and
@@ -25,7 +25,7 @@ DEFAULT_REPORT = Path(__file__).parent / "results" / "gpu_check.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 if a gate is red, 2 without a GPU."""
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.gpu_check", description=__doc__.partition("\n")[0]
+        prog="python -m vimserve.loadtests.gpu_check", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
         "report", nargs="?", type=Path, default=DEFAULT_REPORT, help="JSON to write [%(default)s]"
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The references shall be float32 in earnest, not TF32.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     # Here, because the kernels of a GPU cannot even be imported everywhere.
-    from loadtests.gpu import gates, measure
+    from vimserve.loadtests.gpu import gates, measure
 
     report: dict[str, Any] = {"machine": describe_machine(), "quick": options.quick}
     print("  ".join(f"{key}: {value}" for key, value in report["machine"].items()), flush=True)

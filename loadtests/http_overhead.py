@@ -1,4 +1,6 @@
-"""Throughput over HTTP against the bare model in a loop: ``python -m loadtests.http_overhead``.
+"""Throughput over HTTP against the bare model in a loop.
+
+``python -m vimserve.loadtests.http_overhead`` prints a table.
 
 The bare model runs decoded images one after another, and at the best batch size of 1, 4 and 8, in a
 process of its own; the server gets the same images as JPEG from closed-loop clients in another. The
@@ -18,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from loadtests.load.weights import random_weights
-from loadtests.overhead.compare import Comparison, compare
-from model.catalog import names
+from vimserve.loadtests.load.weights import random_weights
+from vimserve.loadtests.overhead.compare import Comparison, compare
+from vimserve.model.catalog import names
 
 MODELS = ("demo", "vim-tiny")
 SIZES = (224, 1248)
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         return number
 
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.http_overhead", description=__doc__.partition("\n")[0]
+        prog="python -m vimserve.loadtests.http_overhead", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
         "--model", action="append", choices=names(),

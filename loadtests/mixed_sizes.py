@@ -1,4 +1,6 @@
-"""Packing against batching equal sizes against no batching: ``python -m loadtests.mixed_sizes``.
+"""Packing against batching equal sizes against no batching.
+
+``python -m vimserve.loadtests.mixed_sizes`` prints a table.
 
 A recorded trace of images of 96 to 1248 pixels and mixed aspect ratios is replayed against the real
 model, in one process and without HTTP: ``packed`` is the server's own scheduler, ``equal sizes``
@@ -21,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loadtests.mixed.policies import POLICIES
-from loadtests.mixed.replay import Replay, cut, replay, warm_up
-from loadtests.mixed.trace import read
-from model.catalog import load_classifier, names
+from vimserve.loadtests.mixed.policies import POLICIES
+from vimserve.loadtests.mixed.replay import Replay, cut, replay, warm_up
+from vimserve.loadtests.mixed.trace import read
+from vimserve.model.catalog import load_classifier, names
 
 TRACE = Path(__file__).parent / "traces" / "mixed_96_1248.json"
 PERCENTILES = (50, 95, 99)
@@ -115,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         return number
 
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.mixed_sizes", description=__doc__.partition("\n")[0]
+        prog="python -m vimserve.loadtests.mixed_sizes", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
         "--model", choices=names(), default="demo", help="all but demo get random weights [demo]"

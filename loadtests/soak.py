@@ -1,8 +1,8 @@
 """Load a server with everything that a hard day brings, and check that nothing is lost or wrong.
 
-``python -m loadtests.soak --seconds 60 --overload 2 -- --model demo`` starts a server of its own;
-everything after ``--`` are flags of ``vimserve serve``. The load is an open loop: requests arrive
-at random however slow the answers are, and latency counts from when a request was to be sent.
+``python -m vimserve.loadtests.soak --seconds 60 --overload 2 -- --model demo`` starts a server of
+its own; everything after ``--`` are flags of ``vimserve serve``. The load is an open loop: requests
+arrive at random however slow the answers are, and latency counts from when a request was to be sent.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from loadtests.load.client import KEEP_ALIVE_S, session
-from loadtests.load.generator import Sender, closed_loop, open_loop, poisson
-from loadtests.load.mix import BAD, KINDS, WORK, Mix
-from loadtests.load.process import Usage, usage
-from loadtests.load.report import Report
-from loadtests.load.server import serving
-from loadtests.load.watch import Sample, scrape, values, watch
+from vimserve.loadtests.load.client import KEEP_ALIVE_S, session
+from vimserve.loadtests.load.generator import Sender, closed_loop, open_loop, poisson
+from vimserve.loadtests.load.mix import BAD, KINDS, WORK, Mix
+from vimserve.loadtests.load.process import Usage, usage
+from vimserve.loadtests.load.report import Report
+from vimserve.loadtests.load.server import serving
+from vimserve.loadtests.load.watch import Sample, scrape, values, watch
 
 CAPACITY_S, CAPACITY_CLIENTS = 5.0, 16
 REST_S = 15.0
@@ -119,7 +119,7 @@ async def _aftermath(connections: aiohttp.ClientSession, sender: Sender, mix: Mi
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtests.soak", description=__doc__.partition("\n")[0]
+        prog="python -m vimserve.loadtests.soak", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--url", help="a server on this machine, instead of one of its own")
     parser.add_argument("--pid", type=int, help="the process of --url, to watch its memory")

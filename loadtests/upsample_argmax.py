@@ -1,8 +1,8 @@
 """``kernels.upsample_argmax`` beside ``interpolate`` + ``argmax``: the map, the time, the memory.
 
-``python -m loadtests.upsample_argmax`` prints a table. They take turns, each in a process of its
-own, so that none finds memory which another left behind. The scores come as a channels-last head
-leaves them, and for the two steps also in the layout that suits them.
+``python -m vimserve.loadtests.upsample_argmax`` prints a table. They take turns, each in a process
+of its own, so that none finds memory which another left behind. The scores come as a channels-last
+head leaves them, and for the two steps also in the layout that suits them.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.upsample_argmax import naive, upsample_argmax
-from model.memory import PeakMeter, release_unused
+from vimserve.kernels.upsample_argmax import naive, upsample_argmax
+from vimserve.model.memory import PeakMeter, release_unused
 
 TURNS = 3
 

@@ -14,21 +14,21 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor
 
-from model import config as configs
-from model.checkpoint import (
+from vimserve.model import config as configs
+from vimserve.model.checkpoint import (
     CheckpointError,
     infer_upernet_config,
     infer_vim_config,
     load_strictly,
     read_state_dict,
 )
-from model.config import DeiTConfig, ModelConfig, UPerNetConfig
-from model.families import Model, Task, build, family_of, recognise
-from model.options import Parser, number, one_of, parse_options
-from model.packed import PackedModel
-from model.palette import Palette, make_palette, read_palette
-from model.transform import Fit, Transform
-from model.upernet import UPerNetSegmenter
+from vimserve.model.config import DeiTConfig, ModelConfig, UPerNetConfig
+from vimserve.model.families import Model, Task, build, family_of, recognise
+from vimserve.model.options import Parser, number, one_of, parse_options
+from vimserve.model.packed import PackedModel
+from vimserve.model.palette import Palette, make_palette, read_palette
+from vimserve.model.transform import Fit, Transform
+from vimserve.model.upernet import UPerNetSegmenter
 
 HERE = Path(__file__).parent
 IMAGENET_LABELS = HERE / "labels" / "imagenet1k.json"
@@ -183,7 +183,7 @@ _CATALOG: dict[str, tuple[ModelConfig, Source]] = dict(
     _with_eager(
         {name: (config, HubFile(repo, file)) for name, (config, repo, file) in _VIM.items()}
         | {
-            name: (config, HubFile(repo, "model.safetensors"))
+            name: (config, HubFile(repo, "vimserve.model.safetensors"))
             for name, (config, repo) in _DEIT.items()
         }
         | {name: (config, Unpublished()) for name, config in _UPERNET.items()}

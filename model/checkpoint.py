@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from model.config import (
+from vimserve.model.config import (
     FEATURES,
     Attention,
     BackboneConfig,

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.batch import PackedBatch
-from model.config import DeiTConfig
-from model.layout import Layout
-from model.linear import Linear
-from model.packed import PackedModel, normal
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import DeiTConfig
+from vimserve.model.layout import Layout
+from vimserve.model.linear import Linear
+from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-6
 

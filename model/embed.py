@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import Pooling
-from model.layout import Grid, Layout, class_positions
-from model.linear import PackedLinear
+from vimserve.model.config import Pooling
+from vimserve.model.layout import Grid, Layout, class_positions
+from vimserve.model.linear import PackedLinear
 
 CACHED_GRIDS = 32
 # Pixels less this are exact in bfloat16 and nearly centred, so that the rounding of the weights

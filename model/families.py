@@ -7,13 +7,13 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from model.checkpoint import (
+from vimserve.model.checkpoint import (
     CheckpointError,
     infer_deit_config,
     infer_upernet_config,
     infer_vim_config,
 )
-from model.config import (
+from vimserve.model.config import (
     Attention,
     Bidirectional,
     DeiTConfig,
@@ -22,11 +22,11 @@ from model.config import (
     UPerNetConfig,
     VimConfig,
 )
-from model.deit import DeiT
-from model.options import Parser, number, numbers, one_of
-from model.packed import PackedModel
-from model.upernet import UPerNetSegmenter
-from model.vim import Vim
+from vimserve.model.deit import DeiT
+from vimserve.model.options import Parser, number, numbers, one_of
+from vimserve.model.packed import PackedModel
+from vimserve.model.upernet import UPerNetSegmenter
+from vimserve.model.vim import Vim
 
 Task = Literal["classify", "segment"]
 Model = PackedModel | UPerNetSegmenter

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.batch import PackedBatch, to_device
-from model.buckets import AnyBucket, choose_bucket
-from model.layout import Layout, class_rows
-from model.packed import PackedModel
+from vimserve.model.batch import PackedBatch, to_device
+from vimserve.model.buckets import AnyBucket, choose_bucket
+from vimserve.model.layout import Layout, class_rows
+from vimserve.model.packed import PackedModel
 
 logger = logging.getLogger(__name__)
 

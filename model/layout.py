@@ -8,8 +8,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from model.batch import to_device
-from model.config import Pooling
+from vimserve.model.batch import to_device
+from vimserve.model.config import Pooling
 
 Grid = tuple[int, int]
 

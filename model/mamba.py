@@ -7,11 +7,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from kernels.conv1d import conv1d
-from kernels.selective_scan import selective_scan
-from model.config import VimConfig
-from model.layout import Layout
-from model.linear import PackedLinear, PackedLinears
+from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.selective_scan import selective_scan
+from vimserve.model.config import VimConfig
+from vimserve.model.layout import Layout
+from vimserve.model.linear import PackedLinear, PackedLinears
 
 CONV_WIDTH = 4
 

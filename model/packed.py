@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from model.batch import PackedBatch
-from model.config import BackboneConfig
-from model.embed import Embedding, PatchProjection
-from model.layout import Layout
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import BackboneConfig
+from vimserve.model.embed import Embedding, PatchProjection
+from vimserve.model.layout import Layout
 
 
 class PatchEmbedding(nn.Module):

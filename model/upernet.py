@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from kernels.upsample_argmax import upsample_argmax
-from model.batch import PackedBatch
-from model.config import BackboneConfig, UPerNetConfig, VimConfig
-from model.deit import DeiT
-from model.layout import Grid, Layout
-from model.vim import Vim
+from vimserve.kernels.upsample_argmax import upsample_argmax
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import BackboneConfig, UPerNetConfig, VimConfig
+from vimserve.model.deit import DeiT
+from vimserve.model.layout import Grid, Layout
+from vimserve.model.vim import Vim
 
 NECKS = ("fpn1", "fpn2", "fpn3", "fpn4")
 POOL_SCALES = (1, 2, 3, 6)

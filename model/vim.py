@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from kernels.add_norm import add_norm
-from model.batch import PackedBatch
-from model.config import VimConfig
-from model.layout import Layout
-from model.mamba import Mixer
-from model.packed import PackedModel, normal
+from vimserve.kernels.add_norm import add_norm
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import VimConfig
+from vimserve.model.layout import Layout
+from vimserve.model.mamba import Mixer
+from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-5
 

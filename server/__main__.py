@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from server import __version__
-from server.config import Config, ServerConfig
+from vimserve import __version__
+from vimserve.server.config import Config, ServerConfig
 
 DESCRIPTION = "Vision Mamba inference for images of any size, over HTTP or from the command line."
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status, 2 for a wrong setting, 1 for other failures."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["bench"]:
-        from loadtests.bench import main as bench
+        from vimserve.model.bench import main as bench
 
         return bench(arguments[1:])
 
@@ -102,19 +102,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(config: ServerConfig) -> int:
-    from server.serve import serve
+    from vimserve.server.serve import serve
 
     return serve(config)
 
 
 def _predict(config: Config, images: list[str], **flags: Any) -> int:
-    from server.predict import Request, predict
+    from vimserve.server.predict import Request, predict
 
     return predict(config, Request(images, **flags))
 
 
 def _models(_config: Config) -> int:
-    from server.predict import list_models
+    from vimserve.server.predict import list_models
 
     return list_models()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.config import ServerConfig
-from server.errors import Unauthorized
-from server.handlers import problem_response
-from server.metrics import Metrics
+from vimserve.server.config import ServerConfig
+from vimserve.server.errors import Unauthorized
+from vimserve.server.handlers import problem_response
+from vimserve.server.metrics import Metrics
 
 LEAST_LENGTH = 16
 

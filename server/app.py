@@ -6,21 +6,21 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from model.catalog import ModelSpec, resolve
-from server import __version__
-from server.api_key import RequireKey, read_keys
-from server.config import ServerConfig
-from server.drain import Drain
-from server.engine.engine import Engine
-from server.gpu_memory import GpuMemory
-from server.handlers import add_error_handlers
-from server.metrics import DeviceBusy, Metrics
-from server.observe import Observe
-from server.openapi import openapi
-from server.pipeline import Pipeline
-from server.probe import SharedProbe
-from server.routes import compare, health, native
-from server.routes.health import ALWAYS_OPEN
+from vimserve import __version__
+from vimserve.model.catalog import ModelSpec, resolve
+from vimserve.server.api_key import RequireKey, read_keys
+from vimserve.server.config import ServerConfig
+from vimserve.server.drain import Drain
+from vimserve.server.engine.engine import Engine
+from vimserve.server.gpu_memory import GpuMemory
+from vimserve.server.handlers import add_error_handlers
+from vimserve.server.metrics import DeviceBusy, Metrics
+from vimserve.server.observe import Observe
+from vimserve.server.openapi import openapi
+from vimserve.server.pipeline import Pipeline
+from vimserve.server.probe import SharedProbe
+from vimserve.server.routes import compare, health, native
+from vimserve.server.routes.health import ALWAYS_OPEN
 
 
 def create_app(

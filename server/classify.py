@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from server.engine.loading import Loaded
-from server.engine.request import Answer
-from server.errors import InvalidParameter
-from server.options import Options
-from server.postprocess import top_k
-from server.prepare import Measured, transform_for
-from server.schemas import ClassifyResult, InputQuery
-from server.task import Task, model_input
-from server.uploads import Upload
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.request import Answer
+from vimserve.server.errors import InvalidParameter
+from vimserve.server.options import Options
+from vimserve.server.postprocess import top_k
+from vimserve.server.prepare import Measured, transform_for
+from vimserve.server.schemas import ClassifyResult, InputQuery
+from vimserve.server.task import Task, model_input
+from vimserve.server.uploads import Upload
 
 DEFAULT_TOP_K = 5
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile
 
-from server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
+from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
     ("AVIF",) if features.check("avif") else ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from server.errors import NotReady
+from vimserve.server.errors import NotReady
 
 # For the last answers, once their requests were cut short.
 FAREWELL_S = 1

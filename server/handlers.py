@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from server import request_id
-from server.errors import PROBLEM_JSON, InvalidParameter, ServerError, problem
-from server.metrics import Metrics
-from server.openapi import parameters
+from vimserve.server import request_id
+from vimserve.server.errors import PROBLEM_JSON, InvalidParameter, ServerError, problem
+from vimserve.server.metrics import Metrics
+from vimserve.server.openapi import parameters
 
 CLIENT_CLOSED_REQUEST = 499
 _BOUNDS = ("ge", "gt", "le", "lt", "expected")

@@ -15,10 +15,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server import request_id
-from server.drain import FAREWELL_S, Drain
-from server.errors import problem
-from server.handlers import problem_response
+from vimserve.server import request_id
+from vimserve.server.drain import FAREWELL_S, Drain
+from vimserve.server.errors import problem
+from vimserve.server.handlers import problem_response
 
 # What a client gets to send the whole head of a request, or to read anything of an answer.
 CLIENT_TIMEOUT_S = 10.0

@@ -6,7 +6,7 @@ from typing import Literal
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from server.request_id import RequestIdFilter
+from vimserve.server.request_id import RequestIdFilter
 
 _TEXT = "%(asctime)s %(levelname)s [%(request_id)s] %(message)s"
 _JSON = {"levelname": "level", "name": "logger", "exc_info": "exception"}
@@ -19,10 +19,10 @@ def configure_logging(level: str, style: Literal["text", "json"]) -> None:
     handler.setFormatter(formatter(style))
     logging.captureWarnings(True)
     # Not the root's: libraries that have handlers of their own would say everything twice.
-    for name in ("server", "model", "uvicorn", "asyncio", "py.warnings"):
+    for name in ("vimserve", "uvicorn", "asyncio", "py.warnings"):
         named = logging.getLogger(name)
         named.addHandler(handler)
-        named.setLevel(level if name in ("server", "model") else logging.WARNING)
+        named.setLevel(level if name == "vimserve" else logging.WARNING)
 
 
 def formatter(style: Literal["text", "json"]) -> logging.Formatter:

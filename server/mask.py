@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from model.palette import Color, Palette
-from server.errors import ImageTooLarge
+from vimserve.model.palette import Color, Palette
+from vimserve.server.errors import ImageTooLarge
 
 JPEG_SIDE = 65_500  # libjpeg's own bound
 OPACITY = 0.55

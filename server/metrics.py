@@ -13,8 +13,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from server.engine.scheduler import Load
-from server.schemas import Timing
+from vimserve.server.engine.scheduler import Load
+from vimserve.server.schemas import Timing
 
 RESOLUTIONS = (224, 512, 1024, 1248)
 # A second series per metric, which nothing here needs.

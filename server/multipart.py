@@ -7,7 +7,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from server.errors import MalformedMultipart, MissingFile, TooManyImages
+from vimserve.server.errors import MalformedMultipart, MissingFile, TooManyImages
 
 
 class FileFields:

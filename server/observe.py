@@ -8,9 +8,9 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server import request_id
-from server.drain import Drain
-from server.metrics import Metrics
+from vimserve.server import request_id
+from vimserve.server.drain import Drain
+from vimserve.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

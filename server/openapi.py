@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from server import request_id
-from server.errors import PROBLEM_JSON
-from server.routes.health import ALWAYS_OPEN
-from server.schemas import Problem
+from vimserve.server import request_id
+from vimserve.server.errors import PROBLEM_JSON
+from vimserve.server.routes.health import ALWAYS_OPEN
+from vimserve.server.schemas import Problem
 
 _REQUEST_ID = {
     "description": "what the client called its request, or the name that the server gave it",
@@ -58,7 +58,7 @@ def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
 if __name__ == "__main__":
     import json
 
-    from server.app import create_app
-    from server.config import ServerConfig
+    from vimserve.server.app import create_app
+    from vimserve.server.config import ServerConfig
 
     print(json.dumps(create_app(ServerConfig()).openapi(), indent=2, ensure_ascii=False))

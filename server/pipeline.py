@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
-from server.config import ServerConfig
-from server.engine.backlog import Room
-from server.engine.engine import Engine
-from server.engine.request import Answer
-from server.errors import ServerError
-from server.metrics import Metrics
-from server.prepare import Limits, Measured, measure
-from server.schemas import BatchInfo, Timing
-from server.task import Task
-from server.uploads import Upload
+from vimserve.server.config import ServerConfig
+from vimserve.server.engine.backlog import Room
+from vimserve.server.engine.engine import Engine
+from vimserve.server.engine.request import Answer
+from vimserve.server.errors import ServerError
+from vimserve.server.metrics import Metrics
+from vimserve.server.prepare import Limits, Measured, measure
+from vimserve.server.schemas import BatchInfo, Timing
+from vimserve.server.task import Task
+from vimserve.server.uploads import Upload
 
 DECODE_NICENESS = 10
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from server.schemas import Prediction
+from vimserve.server.schemas import Prediction
 
 
 def top_k(logits: Tensor, labels: Sequence[str], k: int) -> list[Prediction]:

@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.catalog import HubFile, ModelSpec, names, resolve
-from model.families import Task
-from model.transform import Fit, Transform
-from server.classify import classes_wanted
-from server.config import Config
-from server.engine.runner import Runner
-from server.errors import ServerError
-from server.postprocess import top_k as best
-from server.prepare import Limits, Measured, Views, measure, transform_for, whole
-from server.schemas import MaskFormat, SegmentInput
-from server.segment import class_map, classes_of, look, to_picture
+from vimserve.model.catalog import HubFile, ModelSpec, names, resolve
+from vimserve.model.families import Task
+from vimserve.model.transform import Fit, Transform
+from vimserve.server.classify import classes_wanted
+from vimserve.server.config import Config
+from vimserve.server.engine.runner import Runner
+from vimserve.server.errors import ServerError
+from vimserve.server.postprocess import top_k as best
+from vimserve.server.prepare import Limits, Measured, Views, measure, transform_for, whole
+from vimserve.server.schemas import MaskFormat, SegmentInput
+from vimserve.server.segment import class_map, classes_of, look, to_picture
 
 
 @dataclass(frozen=True)

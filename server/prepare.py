@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import PIL.Image
 
-from model.catalog import ModelSpec
-from model.slide import Window
-from model.transform import Fit, Transform
-from server.decode import Header, read_header
-from server.engine.request import Image
-from server.engine.runner import Runner
-from server.errors import ImageTooLarge, InvalidParameter
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.slide import Window
+from vimserve.model.transform import Fit, Transform
+from vimserve.server.decode import Header, read_header
+from vimserve.server.engine.request import Image
+from vimserve.server.engine.runner import Runner
+from vimserve.server.errors import ImageTooLarge, InvalidParameter
 
 # The parts of an input of some (height, width) that the model sees one by one.
 Views = Callable[[tuple[int, int]], Sequence[Window]]

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from model.transform import Fit
-from server.numbers import whole_number
+from vimserve.model.transform import Fit
+from vimserve.server.numbers import whole_number
 
 Resolution = Annotated[
     str | None,

@@ -9,20 +9,20 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from kernels.upsample_argmax import upsample_argmax
-from model.catalog import ModelSpec
-from model.palette import make_palette
-from model.slide import CELLS, average, windows
-from model.transform import Transform
-from server.engine.loading import Loaded
-from server.engine.request import Answer
-from server.errors import InvalidParameter
-from server.mask import overlay, to_png
-from server.options import Options
-from server.prepare import Measured, Views, transform_for, whole
-from server.schemas import MaskFormat, SegmentedClass, SegmentInput, SegmentResult
-from server.task import Task, model_input
-from server.uploads import Upload
+from vimserve.kernels.upsample_argmax import upsample_argmax
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.palette import make_palette
+from vimserve.model.slide import CELLS, average, windows
+from vimserve.model.transform import Transform
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.request import Answer
+from vimserve.server.errors import InvalidParameter
+from vimserve.server.mask import overlay, to_png
+from vimserve.server.options import Options
+from vimserve.server.prepare import Measured, Views, transform_for, whole
+from vimserve.server.schemas import MaskFormat, SegmentedClass, SegmentInput, SegmentResult
+from vimserve.server.task import Task, model_input
+from vimserve.server.uploads import Upload
 
 DEFAULT_WINDOW, LEAST_WINDOW = 512, 128
 

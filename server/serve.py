@@ -7,11 +7,11 @@ import socket
 
 import torch
 
-from model.catalog import resolve
-from server.app import create_app
-from server.config import ServerConfig
-from server.http_server import http_server
-from server.logs import configure_logging
+from vimserve.model.catalog import resolve
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
+from vimserve.server.http_server import http_server
+from vimserve.server.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 

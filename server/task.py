@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from model.transform import Transform
-from server.engine.loading import Loaded
-from server.engine.request import Answer
-from server.options import Options
-from server.prepare import Measured, Views, whole
-from server.schemas import ModelInput
-from server.uploads import Upload
+from vimserve.model.transform import Transform
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.request import Answer
+from vimserve.server.options import Options
+from vimserve.server.prepare import Measured, Views, whole
+from vimserve.server.schemas import ModelInput
+from vimserve.server.uploads import Upload
 
 R = TypeVar("R")
 

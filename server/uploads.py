@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from server.errors import BodyTooLarge, EmptyBody
-from server.multipart import FileFields
+from vimserve.server.errors import BodyTooLarge, EmptyBody
+from vimserve.server.multipart import FileFields
 
 
 @dataclass(frozen=True)

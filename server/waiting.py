@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from server.errors import RequestTimeout, UploadTimeout
-from server.options import Options
-from server.uploads import Upload, read_uploads
+from vimserve.server.errors import RequestTimeout, UploadTimeout
+from vimserve.server.options import Options
+from vimserve.server.uploads import Upload, read_uploads
 
 T = TypeVar("T")
 

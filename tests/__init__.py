@@ -1,1 +1,0 @@
-import kernels  # noqa: F401  (before PyTorch: it sets how threads wait)

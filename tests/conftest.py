@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from model import graphs
 from tests.eager_graph import EagerGraph
+from vimserve.model import graphs
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ PROGRAMS = [code for language, code in BLOCKS if language == "python"]
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
     """What `make serve` starts."""
-    command = [sys.executable, "-m", "server", "serve", "--port", str(PORT)]
+    command = [sys.executable, "-m", "vimserve.server", "serve", "--port", str(PORT)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
         while True:
@@ -52,7 +52,7 @@ def test_commands(command: str, tmp_path: Path) -> None:
     folder.symlink_to(ROOT / "model")
     line = command.replace("curl ", "curl --fail --silent --show-error ")
     line = line.replace("127.0.0.1:8000", f"127.0.0.1:{PORT}")
-    line = re.sub(r"^vimserve ", f"{sys.executable} -m server ", line)
+    line = re.sub(r"^vimserve ", f"{sys.executable} -m vimserve.server ", line)
     done = subprocess.run(
         ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )

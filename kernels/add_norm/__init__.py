@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from kernels.checks import check_tensor
-from kernels.dispatch import implementation
+from vimserve.kernels.checks import check_tensor
+from vimserve.kernels.dispatch import implementation
 
 
 def add_norm(

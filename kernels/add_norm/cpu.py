@@ -4,9 +4,9 @@ import torch
 from numba import cfunc, float32
 from torch import Tensor
 
-from kernels.dispatch import require_float32
-from kernels.openmp import SIGNATURE, Kernel, floats, next_task
-from kernels.simd import LANES, fma, load, splat, store, total
+from vimserve.kernels.dispatch import require_float32
+from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from vimserve.kernels.simd import LANES, fma, load, splat, store, total
 
 TOKENS = 64
 

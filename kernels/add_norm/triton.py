@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.triton_config import OPTIONS, norm_block
+from vimserve.kernels.triton_config import OPTIONS, norm_block
 
 
 @triton.jit(do_not_specialize=("T", "eps"))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from kernels.checks import check_boundaries, check_tensor
-from kernels.dispatch import implementation
+from vimserve.kernels.checks import check_boundaries, check_tensor
+from vimserve.kernels.dispatch import implementation
 
 TAPS = 4
 

@@ -6,9 +6,9 @@ import torch
 from numba import cfunc, njit
 from torch import Tensor
 
-from kernels.dispatch import require_float32
-from kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
-from kernels.simd import LANES, fma, load, shifted, silu, store
+from vimserve.kernels.dispatch import require_float32
+from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
+from vimserve.kernels.simd import LANES, fma, load, shifted, silu, store
 
 TAPS = 4
 TOKENS = 64

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.triton_config import OPTIONS, conv_block
-from kernels.triton_math import find_sequence, silu
+from vimserve.kernels.triton_config import OPTIONS, conv_block
+from vimserve.kernels.triton_math import find_sequence, silu
 
 TAPS = tl.constexpr(4)
 

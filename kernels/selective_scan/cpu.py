@@ -11,9 +11,9 @@ import torch
 from numba import cfunc, float32, njit
 from torch import Tensor
 
-from kernels.dispatch import require_float32
-from kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
-from kernels.simd import (
+from vimserve.kernels.dispatch import require_float32
+from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
+from vimserve.kernels.simd import (
     LANES,
     LOG2_E,
     exp2,

@@ -15,8 +15,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.triton_config import LANES, OPTIONS, channel_block, chunk_tokens, scan_registers
-from kernels.triton_math import LOG2_E, exp2, find_sequence, load_row, silu, softplus
+from vimserve.kernels.triton_config import (
+    LANES,
+    OPTIONS,
+    channel_block,
+    chunk_tokens,
+    scan_registers,
+)
+from vimserve.kernels.triton_math import LOG2_E, exp2, find_sequence, load_row, silu, softplus
 
 AHEAD = 16  # chunks whose states are loaded together when they are carried
 

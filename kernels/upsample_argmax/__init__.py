@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from kernels.checks import FLOATS
-from kernels.dispatch import implementation
+from vimserve.kernels.checks import FLOATS
+from vimserve.kernels.dispatch import implementation
 
 MOST_CLASSES = 256
 

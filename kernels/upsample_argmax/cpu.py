@@ -7,8 +7,8 @@ import torch
 from numba import cfunc, float32
 from torch import Tensor
 
-from kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task, octets
-from kernels.simd import (
+from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task, octets
+from vimserve.kernels.simd import (
     LANES,
     LOG2_E,
     exp2,

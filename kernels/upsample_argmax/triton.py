@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.triton_config import OPTIONS
-from kernels.triton_math import LOG2_E, exp2
+from vimserve.kernels.triton_config import OPTIONS
+from vimserve.kernels.triton_math import LOG2_E, exp2
 
 PIXELS, BLOCK, WARPS = 32, 32, 4
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.comparison.results import Served
-from model.families import Task
+from vimserve.loadtests.comparison.results import Served
+from vimserve.model.families import Task
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 STAGES = ("decode", "queue", "inference", "postprocess")

@@ -6,9 +6,9 @@ from typing import Any
 
 import matplotlib as mpl
 
-from loadtests.bench import Measurement
-from loadtests.comparison.report import PAPER_SIZE
-from loadtests.comparison.results import Results, Served
+from vimserve.loadtests.comparison.report import PAPER_SIZE
+from vimserve.loadtests.comparison.results import Results, Served
+from vimserve.model.bench import Measurement
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtests.bench import Measurement
-from loadtests.comparison.results import Results, Served
-from model.families import Task
+from vimserve.loadtests.comparison.results import Results, Served
+from vimserve.model.bench import Measurement
+from vimserve.model.families import Task
 
 PAPER_SIZE = 1248
 PAPER_SPEED = 2.8

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from loadtests.bench import Measurement
-from model.families import Task
-from server import __version__
+from vimserve import __version__
+from vimserve.model.bench import Measurement
+from vimserve.model.families import Task
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ exponentials and reciprocals.
 from dataclasses import dataclass
 from typing import Self
 
-from model.config import VimConfig
+from vimserve.model.config import VimConfig
 
 CONV_TAPS = 4
 

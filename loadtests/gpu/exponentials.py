@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from loadtests.gpu.timing import median_ms
+from vimserve.loadtests.gpu.timing import median_ms
 
 ROUNDS = 512
 CHAINS = 8

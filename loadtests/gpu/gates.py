@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.add_norm import add_norm
-from kernels.add_norm.naive import add_norm as plain_add_norm
-from kernels.conv1d import conv1d
-from kernels.conv1d.naive import conv1d as plain_conv1d
-from kernels.dispatch import VARIABLE, implementation
-from kernels.selective_scan import selective_scan
-from kernels.selective_scan.naive import selective_scan as plain_selective_scan
-from model.batch import PackedBatch
-from model.buckets import choose_bucket, make_buckets
-from model.config import VIM_TINY, VimConfig
-from model.graphs import GraphedModel
-from model.vim import Vim
 from tests.model.recipe import make_images, make_weights
+from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.add_norm.naive import add_norm as plain_add_norm
+from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.conv1d.naive import conv1d as plain_conv1d
+from vimserve.kernels.dispatch import VARIABLE, implementation
+from vimserve.kernels.selective_scan import selective_scan
+from vimserve.kernels.selective_scan.naive import selective_scan as plain_selective_scan
+from vimserve.model.batch import PackedBatch
+from vimserve.model.buckets import choose_bucket, make_buckets
+from vimserve.model.config import VIM_TINY, VimConfig
+from vimserve.model.graphs import GraphedModel
+from vimserve.model.vim import Vim
 
 DEVICE = torch.device("cuda")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

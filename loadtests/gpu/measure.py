@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.add_norm import add_norm
-from kernels.conv1d import conv1d
-from kernels.selective_scan import selective_scan
-from loadtests.gpu import counts
-from loadtests.gpu.counts import Cost, Floor
-from loadtests.gpu.exponentials import exponentials_per_s
-from loadtests.gpu.gates import scan_inputs
-from loadtests.gpu.timing import (
+from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.selective_scan import selective_scan
+from vimserve.loadtests.gpu import counts
+from vimserve.loadtests.gpu.counts import Cost, Floor
+from vimserve.loadtests.gpu.exponentials import exponentials_per_s
+from vimserve.loadtests.gpu.gates import scan_inputs
+from vimserve.loadtests.gpu.timing import (
     copies_needed,
     copy_bytes_per_s,
     kernel_ms,
     median_ms,
 )
-from model.batch import PackedBatch
-from model.buckets import choose_bucket, make_buckets
-from model.config import VIM_SMALL, VIM_TINY, VimConfig
-from model.graphs import GraphedModel
-from model.vim import Vim
+from vimserve.model.batch import PackedBatch
+from vimserve.model.buckets import choose_bucket, make_buckets
+from vimserve.model.config import VIM_SMALL, VIM_TINY, VimConfig
+from vimserve.model.graphs import GraphedModel
+from vimserve.model.vim import Vim
 
 DTYPE = torch.bfloat16
 MODELS = {"vim-tiny": VIM_TINY, "vim-small": VIM_SMALL}

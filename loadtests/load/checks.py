@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from loadtests.load.client import Answer
-from loadtests.load.mix import Request
+from vimserve.loadtests.load.client import Answer
+from vimserve.loadtests.load.mix import Request
 
 TOLERANCE = 1e-3
 PROBLEM = "urn:vimserve:problem:"

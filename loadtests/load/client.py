@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from loadtests.load.mix import Request
+from vimserve.loadtests.load.mix import Request
 
 # What an answer may take beyond the request's own timeout until it counts as missing.
 GRACE_S = 10.0

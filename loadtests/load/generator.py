@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import aiohttp
 
-from loadtests.load import checks
-from loadtests.load.checks import Outcome, Scores
-from loadtests.load.client import classify
-from loadtests.load.mix import Mix, Request
+from vimserve.loadtests.load import checks
+from vimserve.loadtests.load.checks import Outcome, Scores
+from vimserve.loadtests.load.client import classify
+from vimserve.loadtests.load.mix import Mix, Request
 
 
 class Sender:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from model import demo
+from vimserve.model import demo
 
 SAMPLES = Path(demo.__path__[0], "samples")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 
-from loadtests.load import images
+from vimserve.loadtests.load import images
 
 SIDES = (
     96,

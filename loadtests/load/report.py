@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadtests.load.checks import Outcome
-from loadtests.load.process import Usage
-from loadtests.load.watch import Sample, busy_shares, growth_per_minute, saturated
+from vimserve.loadtests.load.checks import Outcome
+from vimserve.loadtests.load.process import Usage
+from vimserve.loadtests.load.watch import Sample, busy_shares, growth_per_minute, saturated
 
 LATEST_S = 1.0
 SIDES = (256, 512, 1024)

@@ -17,7 +17,7 @@ STOP_S = 60
 
 
 class ServerProcess:
-    """``python -m server serve`` with these flags, on a free port of the loopback.
+    """``python -m vimserve.server serve`` with these flags, on a free port of the loopback.
 
     Attributes:
         url: without a slash at the end.
@@ -27,7 +27,7 @@ class ServerProcess:
     def __init__(self, flags: Sequence[str], log: Path) -> None:
         self._log = log
         self._asked = False
-        command = [sys.executable, "-m", "server", "serve", *flags, "--host", "127.0.0.1"]
+        command = [sys.executable, "-m", "vimserve.server", "serve", *flags, "--host", "127.0.0.1"]
         command += ["--port", "0", "--log-level", "info"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(command, stderr=output, stdout=output)  # noqa: S603

@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample as Metric
 
-from loadtests.load.process import usage
+from vimserve.loadtests.load.process import usage
 
 EVERY_S = 1.0
 WINDOW_S = 5.0

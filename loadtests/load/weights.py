@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model.catalog import load_model, resolve
+from vimserve.model.catalog import load_model, resolve
 
 
 def random_weights(name: str, folder: Path) -> Path:

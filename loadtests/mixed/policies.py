@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from model.batch import PackedBatch
-from server.engine.scheduler import Budget, Scheduler
+from vimserve.model.batch import PackedBatch
+from vimserve.server.engine.scheduler import Budget, Scheduler
 
 MODEL = "model"
 

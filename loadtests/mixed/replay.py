@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loadtests.mixed.policies import Job, Policy
-from loadtests.mixed.trace import Arrival
-from model.batch import PackedBatch
-from model.packed import PackedModel
+from vimserve.loadtests.mixed.policies import Job, Policy
+from vimserve.loadtests.mixed.trace import Arrival
+from vimserve.model.batch import PackedBatch
+from vimserve.model.packed import PackedModel
 
 
 @dataclass(frozen=True)

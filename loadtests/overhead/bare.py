@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.batch import PackedBatch
-from model.catalog import load_classifier
-from model.packed import PackedModel
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_classifier
+from vimserve.model.packed import PackedModel
 
 _loaded: list[tuple[PackedModel, list[Tensor]]] = []
 

@@ -10,11 +10,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtests.load.images import sample
-from loadtests.load.process import cpu_seconds
-from loadtests.load.server import serving
-from loadtests.overhead import bare
-from loadtests.overhead.client import TIMEOUT_S, Driven, drive
+from vimserve.loadtests.load.images import sample
+from vimserve.loadtests.load.process import cpu_seconds
+from vimserve.loadtests.load.server import serving
+from vimserve.loadtests.overhead import bare
+from vimserve.loadtests.overhead.client import TIMEOUT_S, Driven, drive
 
 IMAGES = 8
 BATCHES = (1, 4, 8)

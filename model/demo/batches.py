@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from model.config import IMAGENET_MEAN, IMAGENET_STD
-from model.demo.icons import LABELS, Icon
-from model.demo.scenes import make_scene
+from vimserve.model.config import IMAGENET_MEAN, IMAGENET_STD
+from vimserve.model.demo.icons import LABELS, Icon
+from vimserve.model.demo.scenes import make_scene
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized

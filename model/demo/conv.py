@@ -6,8 +6,8 @@ import torch
 from numba import cfunc, float32, njit
 from torch import Tensor
 
-from kernels.openmp import SIGNATURE, Kernel, floats, next_task
-from kernels.simd import LANES, fma, load, shifted, splat, store
+from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from vimserve.kernels.simd import LANES, fma, load, shifted, splat, store
 
 TAPS = 4
 

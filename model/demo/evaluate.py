@@ -1,4 +1,4 @@
-"""Measure the shipped demo model: ``python -m model.demo.evaluate`` (needs ``.[train]`` and npm).
+"""Measure the demo model: ``python -m vimserve.model.demo.evaluate`` (needs ``.[train]`` and npm).
 
 The served network answers; pictures are scenes of the generator, normalised but never resized.
 """
@@ -13,13 +13,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.batch import PackedBatch
-from model.catalog import load_classifier
-from model.demo.backgrounds import Pixels, color
-from model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, by_class, load_icons
-from model.demo.scenes import Placement, Scene, make_scene, over, place
-from model.packed import PackedModel
-from model.transform import Transform
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_classifier
+from vimserve.model.demo.backgrounds import Pixels, color
+from vimserve.model.demo.icons import (
+    HELD_OUT_SETS,
+    LABELS,
+    TRAINING_SETS,
+    Icon,
+    by_class,
+    load_icons,
+)
+from vimserve.model.demo.scenes import Placement, Scene, make_scene, over, place
+from vimserve.model.packed import PackedModel
+from vimserve.model.transform import Transform
 
 HERE = Path(__file__).parent
 SIDES = (128, 256, 512, 1248)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import VimConfig
-from model.demo.conv import causal_conv
-from model.demo.scan import selective_scan
+from vimserve.model.config import VimConfig
+from vimserve.model.demo.conv import causal_conv
+from vimserve.model.demo.scan import selective_scan
 
 
 class Mixer(nn.Module):

@@ -1,13 +1,13 @@
-"""Draw the sample pictures from icons that training never saw: ``python -m model.demo.samples``."""
+"""Draw samples from icons that training never saw: ``python -m vimserve.model.demo.samples``."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from model.demo.backgrounds import background
-from model.demo.icons import HELD_OUT_SETS, Icon, load_icons
-from model.demo.scenes import over, place, random_placement
+from vimserve.model.demo.backgrounds import background
+from vimserve.model.demo.icons import HELD_OUT_SETS, Icon, load_icons
+from vimserve.model.demo.scenes import over, place, random_placement
 
 HERE = Path(__file__).parent / "samples"
 # File name, icon, (height, width) and the seed of the background and the placement.

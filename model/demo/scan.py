@@ -14,8 +14,19 @@ import torch
 from numba import cfunc, float32, njit
 from torch import Tensor
 
-from kernels.openmp import SIGNATURE, Kernel, floats, next_task
-from kernels.simd import LANES, LOG2_E, exp2, fma, load, pointer, shifted, splat, store, total
+from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from vimserve.kernels.simd import (
+    LANES,
+    LOG2_E,
+    exp2,
+    fma,
+    load,
+    pointer,
+    shifted,
+    splat,
+    store,
+    total,
+)
 
 BLOCK = 64
 CHUNK = 8

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from model.demo.backgrounds import background, color
-from model.demo.icons import Icon
+from vimserve.model.demo.backgrounds import background, color
+from vimserve.model.demo.icons import Icon
 
 
 @dataclass(frozen=True)

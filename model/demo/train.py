@@ -1,4 +1,4 @@
-"""Train the demo model: ``python -m model.demo.train`` (needs ``.[train]`` and npm)."""
+"""Train the demo model: ``python -m vimserve.model.demo.train`` (needs ``.[train]`` and npm)."""
 
 import argparse
 import json
@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from model.config import VimConfig
-from model.demo.batches import STAGES, Batch, Batches, draw_batch, normalize
-from model.demo.icons import LABELS, TRAINING_SETS, by_class, load_icons
-from model.demo.network import Network
-from model.demo.training import (
+from vimserve.model.config import VimConfig
+from vimserve.model.demo.batches import STAGES, Batch, Batches, draw_batch, normalize
+from vimserve.model.demo.icons import LABELS, TRAINING_SETS, by_class, load_icons
+from vimserve.model.demo.network import Network
+from vimserve.model.demo.training import (
     all_go_on,
     clock,
     descend,

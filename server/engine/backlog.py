@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from server.engine.request import Req
-from server.engine.scheduler import Budget, Decision, Load, Scheduler
-from server.errors import NotReady, QueueFull
+from vimserve.server.engine.request import Req
+from vimserve.server.engine.scheduler import Budget, Decision, Load, Scheduler
+from vimserve.server.errors import NotReady, QueueFull
 
 LONGEST_RETRY_S = 60
 # Of the old rate, in the moving average of the time that a token takes.

@@ -4,12 +4,12 @@ import logging
 
 import torch
 
-from kernels.dispatch import implementation
-from model.buckets import buckets_of
-from model.families import Model
-from model.graphs import GraphedModel
-from model.packed import PackedModel
-from model.vim import Vim
+from vimserve.kernels.dispatch import implementation
+from vimserve.model.buckets import buckets_of
+from vimserve.model.families import Model
+from vimserve.model.graphs import GraphedModel
+from vimserve.model.packed import PackedModel
+from vimserve.model.vim import Vim
 
 logger = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from model.catalog import ModelSpec
-from model.families import Task
-from server import request_id
-from server.config import ServerConfig
-from server.engine.backlog import Backlog, Room
-from server.engine.loading import Loaded, Served, load
-from server.engine.request import Answer, Image, Req
-from server.engine.worker import Outcome, Worker
-from server.errors import (
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.families import Task
+from vimserve.server import request_id
+from vimserve.server.config import ServerConfig
+from vimserve.server.engine.backlog import Backlog, Room
+from vimserve.server.engine.loading import Loaded, Served, load
+from vimserve.server.engine.request import Answer, Image, Req
+from vimserve.server.engine.worker import Outcome, Worker
+from vimserve.server.errors import (
     ModelFailure,
     ModelUnavailable,
     NotReady,
@@ -25,8 +25,8 @@ from server.errors import (
     UnknownModel,
     WrongTask,
 )
-from server.metrics import Metrics
-from server.options import Options
+from vimserve.server.metrics import Metrics
+from vimserve.server.options import Options
 
 logger = logging.getLogger(__name__)
 

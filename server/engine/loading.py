@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
-from model.catalog import ModelSpec
-from model.memory import PeakMeter, free_bytes, release_unused
-from server.config import ServerConfig
-from server.engine.memory import MemoryModel, Sample, fit
-from server.engine.runner import Runner
-from server.engine.scheduler import Budget
-from server.errors import ImageTooLarge
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.memory import PeakMeter, free_bytes, release_unused
+from vimserve.server.config import ServerConfig
+from vimserve.server.engine.memory import MemoryModel, Sample, fit
+from vimserve.server.engine.runner import Runner
+from vimserve.server.engine.scheduler import Budget
+from vimserve.server.errors import ImageTooLarge
 
 logger = logging.getLogger(__name__)
 

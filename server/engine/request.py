@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from model.batch import PackedBatch
-from server.options import Options
+from vimserve.model.batch import PackedBatch
+from vimserve.server.options import Options
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.upsample_argmax import upsample_argmax
-from model import catalog
-from model.batch import PackedBatch, patch_grid
-from model.catalog import ModelSpec
-from model.upernet import UPerNetSegmenter
-from server.config import Config
-from server.engine.device import record_graphs, usable_device
-from server.engine.request import Image
+from vimserve.kernels.upsample_argmax import upsample_argmax
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch, patch_grid
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.upernet import UPerNetSegmenter
+from vimserve.server.config import Config
+from vimserve.server.engine.device import record_graphs, usable_device
+from vimserve.server.engine.request import Image
 
 WARM_UP_RESOLUTIONS = (224, 512, 1024, 1248)
 WARM_UP_ENOUGH_S = 0.5

@@ -5,24 +5,24 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from server import classify, segment
-from server.engine.engine import Engine
-from server.engine.loading import Loaded
-from server.errors import InvalidParameter, UnknownModel, WrongTask
-from server.options import Options
-from server.pipeline import Pipeline
-from server.routes.dependencies import RequestOptions, Service, admitted
-from server.routes.documents import IMAGE_BODY, PROBLEMS
-from server.schemas import (
+from vimserve.server import classify, segment
+from vimserve.server.engine.engine import Engine
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.errors import InvalidParameter, UnknownModel, WrongTask
+from vimserve.server.options import Options
+from vimserve.server.pipeline import Pipeline
+from vimserve.server.routes.dependencies import RequestOptions, Service, admitted
+from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
+from vimserve.server.schemas import (
     ComparedClassifier,
     ComparedSegmenter,
     CompareQuery,
     CompareResponse,
     SegmentInput,
 )
-from server.task import Task
-from server.uploads import Upload
-from server.waiting import finish, receive
+from vimserve.server.task import Task
+from vimserve.server.uploads import Upload
+from vimserve.server.waiting import finish, receive
 
 router = APIRouter(prefix="/v1")
 

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
-from server.numbers import whole_number
-from server.options import Options
-from server.pipeline import Pipeline
+from vimserve.server.numbers import whole_number
+from vimserve.server.options import Options
+from vimserve.server.pipeline import Pipeline
 
 HIGHEST_PRIORITY, DEFAULT_PRIORITY, LOWEST_PRIORITY = 1, 5, 9
 MAX_TIMEOUT_MS = 3_600_000

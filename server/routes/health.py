@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from server.engine.engine import State
-from server.schemas import Health, HealthQuery, ModelStatus, Readiness
+from vimserve.server.engine.engine import State
+from vimserve.server.schemas import Health, HealthQuery, ModelStatus, Readiness
 
 # Orchestrators have no key.
 ALWAYS_OPEN = ("/healthz", "/readyz")

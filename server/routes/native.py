@@ -6,16 +6,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from model.families import Task as TaskName
-from server import classify as classification
-from server import segment as segmentation
-from server.engine.loading import Loaded
-from server.errors import InvalidParameter
-from server.metrics import resolution_bucket
-from server.pipeline import Outcome, Pipeline
-from server.routes.dependencies import RequestOptions, Service, admitted
-from server.routes.documents import IMAGE_BODY, MASKS, MEDIA_TYPES, PROBLEMS
-from server.schemas import (
+from vimserve.model.families import Task as TaskName
+from vimserve.server import classify as classification
+from vimserve.server import segment as segmentation
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.errors import InvalidParameter
+from vimserve.server.metrics import resolution_bucket
+from vimserve.server.pipeline import Outcome, Pipeline
+from vimserve.server.routes.dependencies import RequestOptions, Service, admitted
+from vimserve.server.routes.documents import IMAGE_BODY, MASKS, MEDIA_TYPES, PROBLEMS
+from vimserve.server.schemas import (
     ClassifyQuery,
     ClassifyResponse,
     ModelInfo,
@@ -25,7 +25,7 @@ from server.schemas import (
     Timing,
     TransformInfo,
 )
-from server.waiting import finish, receive
+from vimserve.server.waiting import finish, receive
 
 router = APIRouter(prefix="/v1")
 

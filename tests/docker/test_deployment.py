@@ -16,8 +16,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, BinaryExpr, Call, MatrixSelector, ParenExpr, VectorSelector
 
-from loadtests.load.server import serving
-from server.config import ServerConfig
+from vimserve.loadtests.load.server import serving
+from vimserve.server.config import ServerConfig
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

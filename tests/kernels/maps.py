@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.upsample_argmax import naive
+from vimserve.kernels.upsample_argmax import naive
 
 SHAPES = [
     # K, (h, w), (H, W): single positions, ragged sizes, up, down and both at once

@@ -21,11 +21,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from kernels import triton_config
-from kernels.add_norm.triton import add_norm
-from kernels.conv1d.triton import conv1d
-from kernels.selective_scan.triton import selective_scan
-from kernels.upsample_argmax.triton import upsample_argmax
+from vimserve.kernels import triton_config
+from vimserve.kernels.add_norm.triton import add_norm
+from vimserve.kernels.conv1d.triton import conv1d
+from vimserve.kernels.selective_scan.triton import selective_scan
+from vimserve.kernels.upsample_argmax.triton import upsample_argmax
 
 TABLE = Path(__file__).parents[2] / "kernels" / "registers.md"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"

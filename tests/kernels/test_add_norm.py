@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from kernels.add_norm import cpu, naive
 from tests.closeness import assert_close
+from vimserve.kernels.add_norm import cpu, naive
 
 
 @pytest.mark.parametrize(("T", "D"), [(1, 16), (63, 192), (65, 48), (300, 384)])

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import triton_config
-from kernels.add_norm import add_norm
-from kernels.conv1d import conv1d
-from kernels.selective_scan import cpu, naive, selective_scan
 from tests.closeness import assert_close
+from vimserve.kernels import triton_config
+from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.selective_scan import cpu, naive, selective_scan
 
 T, E, S, R, K = 20, 48, 16, 3, 2
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kernels.conv1d import cpu, naive
 from tests.closeness import assert_close
 from tests.kernels.cases import RAGGED, boundaries
+from vimserve.kernels.conv1d import cpu, naive
 
 
 @pytest.mark.parametrize("reverse", [(False,), (True,), (False, True)])

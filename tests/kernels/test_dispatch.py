@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kernels import dispatch
-from kernels.dispatch import implementation
-from model.batch import PackedBatch
-from model.config import VimConfig
-from model.vim import Vim
 from tests.closeness import assert_close
 from tests.model.recipe import make_weights
+from vimserve.kernels import dispatch
+from vimserve.kernels.dispatch import implementation
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import VimConfig
+from vimserve.model.vim import Vim
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def capability(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_gpu_runs_triton(capability: list[int]) -> None:
-    assert implementation("add_norm", "cuda").__module__ == "kernels.add_norm.triton"
+    assert implementation("add_norm", "cuda").__module__ == "vimserve.kernels.add_norm.triton"
 
 
 def test_old_gpu_runs_plain_pytorch_and_says_so_once(capability: list[int]) -> None:
@@ -46,14 +46,14 @@ def test_old_gpu_runs_plain_pytorch_and_says_so_once(capability: list[int]) -> N
     ) as all_:
         names = {implementation(op, "cuda").__module__ for op in ("add_norm", "conv1d")}
 
-    assert names == {"kernels.add_norm.naive", "kernels.conv1d.naive"}
+    assert names == {"vimserve.kernels.add_norm.naive", "vimserve.kernels.conv1d.naive"}
     assert len(all_) == 1
 
 
 def test_variable_forces_an_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "naive")
 
-    assert implementation("conv1d", "cpu").__module__ == "kernels.conv1d.naive"
+    assert implementation("conv1d", "cpu").__module__ == "vimserve.kernels.conv1d.naive"
 
 
 @pytest.mark.parametrize("forced", ["", "fast"])

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from kernels.selective_scan import cpu
 from tests.kernels.cases import scan_inputs
+from vimserve.kernels.selective_scan import cpu
 
 
 def test_many_threads_may_run_kernels_and_pytorch_at_once() -> None:
@@ -26,7 +26,7 @@ def test_kernels_run_on_the_threads_of_pytorch() -> None:
     """One OpenMP library in the process, and no thread beside PyTorch's."""
     script = """
 import os, re, torch
-from kernels.conv1d import cpu
+from vimserve.kernels.conv1d import cpu
 torch.set_num_threads(3)
 a = torch.randn(600, 600); a @ a
 before = len(os.listdir("/proc/self/task"))

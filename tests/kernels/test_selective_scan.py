@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kernels.selective_scan import cpu, naive
 from tests.closeness import assert_close
 from tests.kernels.cases import RAGGED, scan_inputs
+from vimserve.kernels.selective_scan import cpu, naive
 
 DIRECTIONS = {"ahead": (False,), "back": (True,), "both": (False, True)}
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kernels.upsample_argmax import cpu, naive, upsample_argmax
 from tests.closeness import assert_close
 from tests.kernels.maps import SHAPES, assert_same_map, channels_last
+from vimserve.kernels.upsample_argmax import cpu, naive, upsample_argmax
 
 
 @pytest.mark.parametrize(("K", "of", "size"), [*SHAPES, (150, (78, 78), (312, 312))])

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from loadtests import compare
-from loadtests.bench import Measurement
 from tests.loadtests.comparison.test_report import served
+from vimserve.loadtests import compare
+from vimserve.model.bench import Measurement
 
 FEW = ["--model", "vim-tiny", "--model", "deit-tiny", "--resolutions", "224,512", "--clients", "1"]
 

@@ -2,7 +2,7 @@
 
 import json
 
-from loadtests import faults
+from vimserve.loadtests import faults
 
 
 def test_everything(tmp_path, capsys):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from loadtests import gpu_check
-from loadtests.gpu import counts, gates
-from loadtests.gpu.counts import Cost, Floor
-from loadtests.gpu.gates import GOLDEN, GOLDEN_CASES, Gate, golden_config, rounding_bound
-from model.config import VIM_SMALL, VIM_TINY, VimConfig
 from tests.eager_graph import EagerGraph
 from tests.model.test_golden import CASES, our_config
+from vimserve.loadtests import gpu_check
+from vimserve.loadtests.gpu import counts, gates
+from vimserve.loadtests.gpu.counts import Cost, Floor
+from vimserve.loadtests.gpu.gates import GOLDEN, GOLDEN_CASES, Gate, golden_config, rounding_bound
+from vimserve.model.config import VIM_SMALL, VIM_TINY, VimConfig
 
 ROOT = Path(__file__).parents[2]
 TOKENS_1248 = 78 * 78 + 1
@@ -102,9 +102,13 @@ def test_a_red_gate_leaves_no_speed(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(gpu_check, "describe_machine", lambda: {"device": "none"})
-    monkeypatch.setattr("loadtests.gpu.gates.kernel_gates", lambda: iter([Gate("a", 1, 0)]))
-    monkeypatch.setattr("loadtests.gpu.gates.model_gates", lambda: iter([Gate("b", 0, 0)]))
-    monkeypatch.setattr("loadtests.gpu.measure.everything", lambda **_: pytest.fail("measured"))
+    monkeypatch.setattr(
+        "vimserve.loadtests.gpu.gates.kernel_gates", lambda: iter([Gate("a", 1, 0)])
+    )
+    monkeypatch.setattr("vimserve.loadtests.gpu.gates.model_gates", lambda: iter([Gate("b", 0, 0)]))
+    monkeypatch.setattr(
+        "vimserve.loadtests.gpu.measure.everything", lambda **_: pytest.fail("measured")
+    )
     report = tmp_path / "results" / "gpu.json"
 
     assert gpu_check.main([str(report)]) == 1
@@ -163,8 +167,8 @@ class Refused:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Refused())
-import loadtests.gpu.gates, loadtests.gpu.measure, loadtests.gpu_check
-from loadtests.gpu import gates
+import vimserve.loadtests.gpu.gates, loadtests.gpu.measure, loadtests.gpu_check
+from vimserve.loadtests.gpu import gates
 assert len(list(gates.json.loads((gates.GOLDEN / "cases.json").read_text()))) > 5
 """
     done = subprocess.run(

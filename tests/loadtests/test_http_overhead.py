@@ -6,11 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from loadtests import http_overhead
-from loadtests.load.images import sample
-from loadtests.load.process import cpu_seconds
-from loadtests.overhead import bare, compare
-from loadtests.overhead.client import drive
+from vimserve.loadtests import http_overhead
+from vimserve.loadtests.load.images import sample
+from vimserve.loadtests.load.process import cpu_seconds
+from vimserve.loadtests.overhead import bare, compare
+from vimserve.loadtests.overhead.client import drive
 
 
 class Stub(BaseHTTPRequestHandler):

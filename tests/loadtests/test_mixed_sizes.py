@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from loadtests import mixed_sizes
-from loadtests.mixed.policies import POLICIES, Job, OldestFirst, equal_sizes
-from loadtests.mixed.replay import cut, replay
-from loadtests.mixed.trace import Arrival, draw, read, write
-from model.catalog import load_model
+from vimserve.loadtests import mixed_sizes
+from vimserve.loadtests.mixed.policies import POLICIES, Job, OldestFirst, equal_sizes
+from vimserve.loadtests.mixed.replay import cut, replay
+from vimserve.loadtests.mixed.trace import Arrival, draw, read, write
+from vimserve.model.catalog import load_model
 
 SIZES = [(32, 32), (64, 48), (32, 32), (96, 96), (48, 64), (32, 32)]
 TRACE = [Arrival(float(at), *size) for at, size in enumerate(SIZES)]

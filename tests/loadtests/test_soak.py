@@ -9,9 +9,9 @@ import threading
 import pytest
 from aiohttp import web
 
-from loadtests import soak
-from loadtests.load import client
-from loadtests.load.images import bomb, strip
+from vimserve.loadtests import soak
+from vimserve.loadtests.load import client
+from vimserve.loadtests.load.images import bomb, strip
 
 CLASSES = 3
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"

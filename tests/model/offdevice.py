@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.batch import PackedBatch
-from model.config import ModelConfig
-from model.families import build
-from model.packed import PackedModel
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import ModelConfig
+from vimserve.model.families import build
+from vimserve.model.packed import PackedModel
 
 META = torch.device("meta")
 
@@ -38,9 +38,9 @@ def stubbed_kernels() -> Iterator[None]:
         return x.new_empty(x.shape[1], x.shape[0] * x.shape[2])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.vim.add_norm", add_norm)
-        patch.setattr("model.mamba.conv1d", conv1d)
-        patch.setattr("model.mamba.selective_scan", selective_scan)
+        patch.setattr("vimserve.model.vim.add_norm", add_norm)
+        patch.setattr("vimserve.model.mamba.conv1d", conv1d)
+        patch.setattr("vimserve.model.mamba.selective_scan", selective_scan)
         yield
 
 

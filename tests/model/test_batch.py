@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.batch import PackedBatch
+from vimserve.model.batch import PackedBatch
 
 P = 16
 

@@ -1,6 +1,6 @@
 import pytest
 
-from model.buckets import (
+from vimserve.model.buckets import (
     EXTRA_TOKENS,
     Bucket,
     EqualBucket,
@@ -9,9 +9,9 @@ from model.buckets import (
     make_buckets,
     make_equal_buckets,
 )
-from model.config import DeiTConfig, VimConfig
-from model.deit import DeiT
-from model.vim import Vim
+from vimserve.model.config import DeiTConfig, VimConfig
+from vimserve.model.deit import DeiT
+from vimserve.model.vim import Vim
 
 
 @pytest.mark.parametrize("max_tokens", [1, 320, 321, 8192, 100_000])

@@ -5,12 +5,12 @@ import huggingface_hub
 import pytest
 import torch
 
-from model import catalog
-from model.batch import PackedBatch
-from model.catalog import HubFile
-from model.checkpoint import CheckpointError
-from model.config import VimConfig
-from model.vim import Vim
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import HubFile
+from vimserve.model.checkpoint import CheckpointError
+from vimserve.model.config import VimConfig
+from vimserve.model.vim import Vim
 
 NANO = VimConfig(width=32, depth=2, num_classes=3, grid=(4, 4))
 

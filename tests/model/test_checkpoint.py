@@ -8,18 +8,25 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from model import catalog
-from model.batch import PackedBatch
-from model.checkpoint import (
+from tests.closeness import assert_close
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.checkpoint import (
     CheckpointError,
     infer_deit_config,
     infer_vim_config,
     read_state_dict,
 )
-from model.config import DEIT_BASE_384, DEIT_TINY, VIM_TINY_PLUS, DeiTConfig, ModelConfig, VimConfig
-from model.families import build
-from model.vim import Vim
-from tests.closeness import assert_close
+from vimserve.model.config import (
+    DEIT_BASE_384,
+    DEIT_TINY,
+    VIM_TINY_PLUS,
+    DeiTConfig,
+    ModelConfig,
+    VimConfig,
+)
+from vimserve.model.families import build
+from vimserve.model.vim import Vim
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
 NANO_DEIT = DeiTConfig(width=64, depth=2, heads=1, num_classes=10, grid=(4, 4))

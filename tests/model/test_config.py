@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from model.config import DeiTConfig, VimConfig
+from vimserve.model.config import DeiTConfig, VimConfig
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from model.batch import PackedBatch
-from model.config import DEIT_BASE, DEIT_BASE_384, DEIT_SMALL, DEIT_TINY, DeiTConfig
-from model.deit import DeiT
 from tests.closeness import assert_close
 from tests.model.recipe import make_images, make_weights
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import DEIT_BASE, DEIT_BASE_384, DEIT_SMALL, DEIT_TINY, DeiTConfig
+from vimserve.model.deit import DeiT
 
 GOLDEN = Path(__file__).parent / "golden"
 NANO = DeiTConfig(width=64, depth=3, heads=2, num_classes=10, grid=(4, 4))

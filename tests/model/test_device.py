@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from model.config import VIM_TINY, DeiTConfig, ModelConfig, VimConfig
 from tests.model.offdevice import (
     META,
     LiveBytes,
@@ -14,6 +13,7 @@ from tests.model.offdevice import (
     meta_model,
     stubbed_kernels,
 )
+from vimserve.model.config import VIM_TINY, DeiTConfig, ModelConfig, VimConfig
 
 NANO = VimConfig(width=64, depth=2, num_classes=10, grid=(4, 4))
 KINDS = [
@@ -73,7 +73,7 @@ def test_the_kernels_are_given_contiguous_weights(bidirectional: str) -> None:
 
 
 def test_casts_leave_the_rates_exact() -> None:
-    from model.vim import Vim
+    from vimserve.model.vim import Vim
 
     model = Vim(NANO)
     rates = model.layers[0].mixer.A_log.detach().clone()

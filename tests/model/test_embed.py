@@ -3,12 +3,12 @@ import copy
 import pytest
 import torch
 
-from model.batch import PackedBatch
-from model.catalog import load_model
-from model.config import IMAGENET_MEAN, IMAGENET_STD, VimConfig
-from model.embed import PatchProjection
-from model.vim import Vim
 from tests.closeness import assert_close
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_model
+from vimserve.model.config import IMAGENET_MEAN, IMAGENET_STD, VimConfig
+from vimserve.model.embed import PatchProjection
+from vimserve.model.vim import Vim
 
 
 def random_pixels(*sizes: tuple[int, int]) -> list[torch.Tensor]:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import PackedBatch
-from model.config import VimConfig
-from model.vim import Vim
 from tests.closeness import assert_close
 from tests.model.recipe import make_images, make_weights
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import VimConfig
+from vimserve.model.vim import Vim
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "cases.json").read_text())

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from model.batch import PackedBatch
-from model.buckets import POOLINGS, Bucket, buckets_of, make_buckets
-from model.config import DeiTConfig, VimConfig
-from model.deit import DeiT
-from model.graphs import GraphedModel, StaticInputs
-from model.vim import Vim
 from tests.closeness import assert_close
 from tests.eager_graph import EagerGraph
 from tests.model.recipe import make_weights
+from vimserve.model.batch import PackedBatch
+from vimserve.model.buckets import POOLINGS, Bucket, buckets_of, make_buckets
+from vimserve.model.config import DeiTConfig, VimConfig
+from vimserve.model.deit import DeiT
+from vimserve.model.graphs import GraphedModel, StaticInputs
+from vimserve.model.vim import Vim
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
 BATCHES = [[(64, 64)], [(16, 16), (112, 80), (32, 400)], [(224, 224)], [(16, 32)] * 3]

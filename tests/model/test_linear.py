@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from model.linear import Linear, PackedLinear, PackedLinears
 from tests.closeness import assert_close
+from vimserve.model.linear import Linear, PackedLinear, PackedLinears
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from model import memory
-from model.memory import PeakMeter, free_bytes, held_bytes, release_unused
+from vimserve.model import memory
+from vimserve.model.memory import PeakMeter, free_bytes, held_bytes, release_unused
 
 CPU = torch.device("cpu")
 MB = 1 << 20

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from model.palette import make_palette, read_palette
+from vimserve.model.palette import make_palette, read_palette
 
 
 def test_the_colours_of_pascal_voc() -> None:

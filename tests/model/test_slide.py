@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from kernels.upsample_argmax import upsample_argmax
-from model import catalog
-from model.batch import PackedBatch
-from model.catalog import load_segmenter
-from model.slide import Window, average, windows
+from vimserve.kernels.upsample_argmax import upsample_argmax
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_segmenter
+from vimserve.model.slide import Window, average, windows
 
 SCENE = Path(catalog.__file__).parent / "demo" / "segmentation" / "samples" / "scene-1.jpg"
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.transform import Transform
+from vimserve.model.transform import Transform
 
 
 def smooth(height, width):

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.batch import PackedBatch
-from model.config import DeiTConfig, UPerNetConfig, VimConfig
-from model.upernet import UPerNetSegmenter, groups
 from tests.closeness import assert_close
 from tests.model.recipe import make_images, make_weights
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import DeiTConfig, UPerNetConfig, VimConfig
+from vimserve.model.upernet import UPerNetSegmenter, groups
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "seg_cases.json").read_text())

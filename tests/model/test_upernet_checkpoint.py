@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import catalog
-from model.batch import PackedBatch
-from model.checkpoint import CheckpointError
-from model.config import DeiTConfig, UPerNetConfig, VimConfig
-from model.families import build
 from tests.closeness import assert_close
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.checkpoint import CheckpointError
+from vimserve.model.config import DeiTConfig, UPerNetConfig, VimConfig
+from vimserve.model.families import build
 
 VIM = UPerNetConfig(
     VimConfig(width=32, depth=8, states=8, grid=(4, 4)), (1, 3, 5, 7), channels=16, num_classes=5

@@ -4,11 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.batch import PackedBatch
-from model.config import VIM_BASE, VIM_SMALL, VIM_SMALL_PLUS, VIM_TINY, VIM_TINY_PLUS, VimConfig
-from model.vim import Vim
 from tests.closeness import assert_close
 from tests.model.recipe import make_weights
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import (
+    VIM_BASE,
+    VIM_SMALL,
+    VIM_SMALL_PLUS,
+    VIM_TINY,
+    VIM_TINY_PLUS,
+    VimConfig,
+)
+from vimserve.model.vim import Vim
 
 NANO = VimConfig(width=64, depth=4, num_classes=10, grid=(4, 4))
 TEN_SIZES = [

@@ -20,14 +20,14 @@ from fastapi import FastAPI
 from PIL import Image
 from torch import Tensor, nn
 
-from model import catalog
-from model.batch import PackedBatch
-from model.catalog import ModelSpec
-from model.config import VimConfig
-from model.transform import Transform
-from server.app import create_app
-from server.config import ServerConfig
-from server.http_server import http_server
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.config import VimConfig
+from vimserve.model.transform import Transform
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
+from vimserve.server.http_server import http_server
 
 CLASSES = 7
 

@@ -6,10 +6,10 @@ import httpx2
 import pytest
 import trustme
 
-from server.api_key import read_keys
-from server.app import create_app
-from server.config import ServerConfig
-from server.http_server import http_server
+from vimserve.server.api_key import read_keys
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
+from vimserve.server.http_server import http_server
 
 KEY, OTHER = "correct-horse-battery", "staple-0123456789"
 

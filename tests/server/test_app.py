@@ -11,11 +11,11 @@ import httpx2
 import pytest
 import torch
 
-from model import catalog
-from model.config import DeiTConfig
-from model.families import build
-from server.app import create_app
-from server.config import ServerConfig
+from vimserve.model import catalog
+from vimserve.model.config import DeiTConfig
+from vimserve.model.families import build
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
 
 SIZES = [(16 * (1 + i % 7), 16 * (1 + i * 3 % 11)) for i in range(20)]
 TINY = {"model": "tiny"}
@@ -169,7 +169,7 @@ def test_a_model_failure_is_a_problem(serve, tiny, picture, encode):
 
 def test_an_unforeseen_error_is_a_problem_without_its_details(serve, monkeypatch, picture, encode):
     client, _ = serve()
-    monkeypatch.setattr("server.classify.top_k", lambda *_: 1 / 0)
+    monkeypatch.setattr("vimserve.server.classify.top_k", lambda *_: 1 / 0)
     answer = client.post("/v1/classify", content=encode(picture(64, 64)))
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

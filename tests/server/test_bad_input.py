@@ -6,7 +6,7 @@ import zlib
 import httpx2
 import pytest
 
-from server.decode import FORMATS
+from vimserve.server.decode import FORMATS
 
 
 @pytest.fixture(scope="module")

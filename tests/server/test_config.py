@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from server.config import Config, ServerConfig
+from vimserve.server.config import Config, ServerConfig
 
 
 def from_arguments(config_type, *arguments):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from server.decode import FORMATS, read_header
-from server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
+from vimserve.server.decode import FORMATS, read_header
+from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 
 ORANGE = (250, 130, 10)
 MANY = 10**7

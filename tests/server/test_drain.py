@@ -14,8 +14,8 @@ import httpx2
 import pytest
 import torch
 
-from model.config import VimConfig
-from model.vim import Vim
+from vimserve.model.config import VimConfig
+from vimserve.model.vim import Vim
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory):
 @contextmanager
 def serving(checkpoint, *flags):
     """A server in a process of its own, ready; (process, host and port)."""
-    command = [sys.executable, "-m", "server", "serve", "--port", "0", "--model", checkpoint]
+    command = [sys.executable, "-m", "vimserve.server", "serve", "--port", "0", "--model", checkpoint]
     command += ["--threads", "1", "--log-format", "json", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from server.http_server import Protocol
+from vimserve.server.http_server import Protocol
 
 POST = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
 
@@ -13,7 +13,7 @@ POST = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture
 def impatient(serve, monkeypatch):
     """The client of a server that gives a stalled connection half a second."""
-    monkeypatch.setattr("server.http_server.CLIENT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("vimserve.server.http_server.CLIENT_TIMEOUT_S", 0.5)
     return serve()[0]
 
 
@@ -132,7 +132,7 @@ def test_patient_use_of_one_connection(impatient, picture, encode):
 
 
 def test_slow_work_is_not_a_slow_client(held, tiny, monkeypatch, picture, encode):
-    monkeypatch.setattr("server.http_server.CLIENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("vimserve.server.http_server.CLIENT_TIMEOUT_S", 0.2)
     _, _, first, _ = held(encode(picture(64, 64)))
     time.sleep(0.6)
     tiny.gate.set()

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from server.logs import formatter
-from server.request_id import RequestIdFilter
+from vimserve.server.logs import formatter
+from vimserve.server.request_id import RequestIdFilter
 
 
 def formatted(style, **members):
-    record = logging.makeLogRecord({"levelname": "INFO", "name": "server.x", **members})
+    record = logging.makeLogRecord({"levelname": "INFO", "name": "vimserve.server.x", **members})
     return formatter(style).format(record)
 
 
@@ -26,7 +26,7 @@ def test_an_object_of_json():
     assert time.utcoffset().total_seconds() == 0
     assert entry == {
         "level": "INFO",
-        "logger": "server.x",
+        "logger": "vimserve.server.x",
         "message": "read 3 of\né",
         "request_id": "a",
     }
@@ -57,7 +57,7 @@ def logged(client, caplog, wait_until):
         wait_until(lambda: caplog.records)
         return caplog.records[-1]
 
-    caplog.set_level(logging.INFO, "server.observe")
+    caplog.set_level(logging.INFO, "vimserve.server.observe")
     caplog.handler.addFilter(RequestIdFilter())
     return ask
 
@@ -75,7 +75,7 @@ def test_the_line_of_a_request(logged, picture, encode):
     assert entry["message"].endswith(" ms tiny")
     expected = {
         "level": "INFO",
-        "logger": "server.observe",
+        "logger": "vimserve.server.observe",
         "request_id": "a",
         "method": "POST",
         "path": "/v1/classify",

@@ -14,23 +14,23 @@ import pytest
 import torch
 from PIL import Image
 
-from model.catalog import HubFile
-from model.config import VimConfig
-from model.vim import Vim
-from server.__main__ import main
+from vimserve.model.catalog import HubFile
+from vimserve.model.config import VimConfig
+from vimserve.model.vim import Vim
+from vimserve.server.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def catalog_of_one(tiny, spec, monkeypatch):
-    monkeypatch.setattr("server.predict.resolve", lambda name: spec)
+    monkeypatch.setattr("vimserve.server.predict.resolve", lambda name: spec)
     monkeypatch.setenv("VIMSERVE_MODEL", spec.name)
 
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "server", *arguments],
+        [sys.executable, "-m", "vimserve.server", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -177,7 +177,7 @@ def test_unknown_model(capsys):
 
 
 def test_models(monkeypatch, capsys):
-    monkeypatch.setattr("server.predict.names", lambda: ("vim-tiny", "vim-base"))
+    monkeypatch.setattr("vimserve.server.predict.names", lambda: ("vim-tiny", "vim-base"))
     assert main(["models"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "family", "parameters", "resolution", "weights"]
@@ -191,9 +191,10 @@ def test_models_that_are_there(spec, monkeypatch, tmp_path, capsys):
     present, missing = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     present.write_bytes(b"x")
     sources = {"a": present, "b": missing, "c": HubFile("owner/repo", "c.pth")}
-    monkeypatch.setattr("server.predict.names", lambda: tuple(sources))
+    monkeypatch.setattr("vimserve.server.predict.names", lambda: tuple(sources))
     monkeypatch.setattr(
-        "server.predict.resolve", lambda name: replace(spec, name=name, source=sources[name])
+        "vimserve.server.predict.resolve",
+        lambda name: replace(spec, name=name, source=sources[name]),
     )
     monkeypatch.setattr(type(spec), "parameters", 1234)
     monkeypatch.setattr(type(spec), "available", property(lambda spec: spec.source == present))
@@ -230,7 +231,7 @@ def test_serve_with_a_bad_checkpoint(tmp_path):
 
 def start_server(checkpoint):
     flags = ["--port", "0", "--model", checkpoint, "--threads", "1"]
-    command = [sys.executable, "-m", "server", "serve", *flags]
+    command = [sys.executable, "-m", "vimserve.server", "serve", *flags]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -265,7 +266,7 @@ def test_sigterm_while_a_model_loads(checkpoint):
 
 
 def test_threads_learn_when_to_sleep_before_torch_is_loaded():
-    code = "import server, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    code = "import vimserve, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.palette import make_palette
-from server.errors import ImageTooLarge
-from server.mask import JPEG_SIDE, LEAST_WIDTH, MOST_ENTRIES, OPACITY, overlay, to_png
+from vimserve.model.palette import make_palette
+from vimserve.server.errors import ImageTooLarge
+from vimserve.server.mask import JPEG_SIDE, LEAST_WIDTH, MOST_ENTRIES, OPACITY, overlay, to_png
 
 PALETTE = make_palette(256)
 CLASSES = np.repeat(np.arange(4, dtype=np.uint8), 100).reshape(4, 100).repeat(75, axis=0)

@@ -7,9 +7,9 @@ import torch
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.errors import ModelFailure, QueueFull, ServerError
-from server.gpu_memory import GpuMemory
-from server.metrics import resolution_bucket
+from vimserve.server.errors import ModelFailure, QueueFull, ServerError
+from vimserve.server.gpu_memory import GpuMemory
+from vimserve.server.metrics import resolution_bucket
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
 
     def unforeseen():
         client, _ = serve()
-        monkeypatch.setattr("server.classify.top_k", lambda *_: 1 / 0)
+        monkeypatch.setattr("vimserve.server.classify.top_k", lambda *_: 1 / 0)
         client.post("/v1/classify", content=good)
         return client
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from model.catalog import resolve
-from server.app import create_app
-from server.config import ServerConfig
+from vimserve.model.catalog import resolve
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
 
 COMMITTED = Path(__file__).with_name("openapi.json")
-REGENERATE = "python -m server.openapi > tests/server/openapi.json"
+REGENERATE = "python -m vimserve.server.openapi > tests/server/openapi.json"
 
 
 @pytest.fixture(scope="module")

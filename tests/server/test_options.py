@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from server.errors import QueueFull
+from vimserve.server.errors import QueueFull
 
 PRIORITY, TIMEOUT = "X-Request-Priority", "X-Request-Timeout-Ms"
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from server.postprocess import top_k
+from vimserve.server.postprocess import top_k
 
 LABELS = ["a", "b", "c", "d"]
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from server import request_id
-from server.request_id import RequestIdFilter
+from vimserve.server import request_id
+from vimserve.server.request_id import RequestIdFilter
 
 MADE = re.compile(r"[0-9a-f]{32}")
 
@@ -21,7 +21,7 @@ def records(monkeypatch):
     handler = logging.Handler()
     handler.addFilter(RequestIdFilter())
     handler.emit = made.append
-    for name in ("server", "uvicorn"):
+    for name in ("vimserve", "uvicorn"):
         logger = logging.getLogger(name)
         monkeypatch.setattr(logger, "handlers", [handler])
         monkeypatch.setattr(logger, "level", logging.INFO)
@@ -90,7 +90,7 @@ def test_an_unforeseen_error_has_it_and_so_has_its_log(
 ):
     client, _ = serve()
     records.clear()
-    monkeypatch.setattr("server.classify.top_k", lambda *_: 1 / 0)
+    monkeypatch.setattr("vimserve.server.classify.top_k", lambda *_: 1 / 0)
     answer = client.post(
         "/v1/classify", content=encode(picture(64, 64)), headers={"X-Request-Id": "mine"}
     )
@@ -99,7 +99,7 @@ def test_an_unforeseen_error_has_it_and_so_has_its_log(
     wait_until(lambda: len(records) == 2)
     (failure,) = [record for record in records if record.exc_info]
     assert failure.request_id == "mine"
-    (line,) = [record for record in records if record.name == "server.observe"]
+    (line,) = [record for record in records if record.name == "vimserve.server.observe"]
     assert (line.request_id, line.status) == ("mine", 500)
 
 
@@ -129,7 +129,7 @@ def test_requests_at_once_keep_their_names_apart(client, picture, encode, record
             for answer in answers:
                 assert answer.headers["x-request-id"] == answer.json()["request_id"] == name
     wait_until(lambda: len(records) == 12)
-    lines = [record.request_id for record in records if record.name == "server.observe"]
+    lines = [record.request_id for record in records if record.name == "vimserve.server.observe"]
     assert sorted(lines) == sorted("abcd" * 3)
 
 

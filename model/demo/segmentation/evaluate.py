@@ -1,4 +1,6 @@
-"""Measure the demo segmenter: ``python -m model.demo.segmentation.evaluate`` (``.[train]``, npm).
+"""Measure the demo segmenter.
+
+``python -m vimserve.model.demo.segmentation.evaluate`` needs ``.[train]`` and npm.
 
 The served network answers; the scenes are as hard as the training's and never resized.
 """
@@ -13,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.batch import PackedBatch
-from model.catalog import load_segmenter
-from model.demo.icons import HELD_OUT_SETS, TRAINING_SETS, Icon, by_class, load_icons
-from model.demo.segmentation.scenes import CLASSES, Scene, make_scene
-from model.transform import Transform
-from model.upernet import UPerNetSegmenter
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_segmenter
+from vimserve.model.demo.icons import HELD_OUT_SETS, TRAINING_SETS, Icon, by_class, load_icons
+from vimserve.model.demo.segmentation.scenes import CLASSES, Scene, make_scene
+from vimserve.model.transform import Transform
+from vimserve.model.upernet import UPerNetSegmenter
 
 HERE = Path(__file__).parent
 SIDES = (256, 512, 1024, 1248)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import UPerNetConfig, VimConfig
-from model.demo.network import Layer, PatchEmbed, resized_positions
-from model.upernet import NECKS, UPerHead, resize
+from vimserve.model.config import UPerNetConfig, VimConfig
+from vimserve.model.demo.network import Layer, PatchEmbed, resized_positions
+from vimserve.model.upernet import NECKS, UPerHead, resize
 
 
 def conv_module(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -1,14 +1,14 @@
 """Draw sample scenes from icons that training never saw.
 
-``python -m model.demo.segmentation.samples``
+``python -m vimserve.model.demo.segmentation.samples``
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from model.demo.icons import HELD_OUT_SETS, by_class, load_icons
-from model.demo.segmentation.scenes import make_scene
+from vimserve.model.demo.icons import HELD_OUT_SETS, by_class, load_icons
+from vimserve.model.demo.segmentation.scenes import make_scene
 
 HERE = Path(__file__).parent / "samples"
 SIZE = (1248, 1248)

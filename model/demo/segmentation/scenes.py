@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.demo.backgrounds import background
-from model.demo.batches import PATCH, Stage
-from model.demo.icons import LABELS, Icon
-from model.demo.scenes import degraded, distract, over, place, random_placement, recolored
+from vimserve.model.demo.backgrounds import background
+from vimserve.model.demo.batches import PATCH, Stage
+from vimserve.model.demo.icons import LABELS, Icon
+from vimserve.model.demo.scenes import degraded, distract, over, place, random_placement, recolored
 
 BACKGROUND = "background"
 CLASSES = (BACKGROUND, *LABELS)

@@ -1,4 +1,7 @@
-"""Train the demo segmenter: ``python -m model.demo.segmentation.train`` (``.[train]`` and npm)."""
+"""Train the demo segmenter.
+
+``python -m vimserve.model.demo.segmentation.train`` needs ``.[train]`` and npm.
+"""
 
 import argparse
 import json
@@ -14,13 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from model.config import UPerNetConfig
-from model.demo import train as classification
-from model.demo.batches import Batches, normalize
-from model.demo.icons import TRAINING_SETS, by_class, load_icons
-from model.demo.segmentation.network import SegmentationNetwork
-from model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch
-from model.demo.training import (
+from vimserve.model.config import UPerNetConfig
+from vimserve.model.demo import train as classification
+from vimserve.model.demo.batches import Batches, normalize
+from vimserve.model.demo.icons import TRAINING_SETS, by_class, load_icons
+from vimserve.model.demo.segmentation.network import SegmentationNetwork
+from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch
+from vimserve.model.demo.training import (
     all_go_on,
     clock,
     descend,

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kernels.add_norm import naive, triton
 from tests.closeness import assert_close
 from tests.kernels.interpreted.operands import assert_as_good
+from vimserve.kernels.add_norm import naive, triton
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from kernels.conv1d import naive, triton
 from tests.kernels.interpreted.operands import assert_as_good, boundaries
+from vimserve.kernels.conv1d import naive, triton
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.selective_scan import naive, triton
 from tests.kernels.interpreted.operands import assert_as_good, boundaries
+from vimserve.kernels.selective_scan import naive, triton
 
 
 def operands(E: int, S: int, K: int, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kernels.upsample_argmax import naive, triton
 from tests.closeness import assert_close
 from tests.kernels.maps import SHAPES, assert_same_map, channels_last
+from vimserve.kernels.upsample_argmax import naive, triton
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -9,8 +9,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from loadtests.comparison.drive import drive
-from loadtests.load.server import serving
+from vimserve.loadtests.comparison.drive import drive
+from vimserve.loadtests.load.server import serving
 
 METRICS = b"# TYPE vimserve_tokens counter\nvimserve_tokens_total 1\n"
 SIDE = 64

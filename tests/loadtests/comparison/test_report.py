@@ -5,10 +5,10 @@ import json
 import pytest
 from PIL import Image
 
-from loadtests.bench import Measurement
-from loadtests.comparison import plots, report
-from loadtests.comparison.drive import percentile
-from loadtests.comparison.results import Results, Served, describe
+from vimserve.loadtests.comparison import plots, report
+from vimserve.loadtests.comparison.drive import percentile
+from vimserve.loadtests.comparison.results import Results, Served, describe
+from vimserve.model.bench import Measurement
 
 TOKENS = {224: 197, 512: 1025, 1248: 6085}
 

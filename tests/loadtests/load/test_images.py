@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from loadtests.load import images
+from vimserve.loadtests.load import images
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

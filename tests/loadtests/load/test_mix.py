@@ -3,7 +3,7 @@ from collections import Counter
 
 from PIL import Image
 
-from loadtests.load.mix import BAD, KINDS, Mix
+from vimserve.loadtests.load.mix import BAD, KINDS, Mix
 
 
 def test_the_same_seed_draws_the_same():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from loadtests.load.process import usage
+from vimserve.loadtests.load.process import usage
 
 
 def test_usage_of_this_process(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
-from loadtests.load.report import Report
-from loadtests.load.watch import Sample, busy_shares, growth_per_minute, saturated
+from vimserve.loadtests.load.report import Report
+from vimserve.loadtests.load.watch import Sample, busy_shares, growth_per_minute, saturated
 
 
 def samples(seconds, busy=lambda t: t, waiting=lambda t: 1, size=lambda t: 0):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from model.batch import PackedBatch
-from model.config import VimConfig
-from model.demo.network import Network
-from model.vim import Vim
 from tests.closeness import assert_close
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import VimConfig
+from vimserve.model.demo.network import Network
+from vimserve.model.vim import Vim
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (96, 80)])

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.demo.conv import causal_conv
-from model.demo.scan import selective_scan
 from tests.closeness import assert_close
+from vimserve.model.demo.conv import causal_conv
+from vimserve.model.demo.scan import selective_scan
 
 
 def naive_scan(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from model.demo.batches import PATCH, STAGES, random_size
-from model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, cut_out
-from model.demo.scenes import Placement, make_scene, place
+from vimserve.model.demo.batches import PATCH, STAGES, random_size
+from vimserve.model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, cut_out
+from vimserve.model.demo.scenes import Placement, make_scene, place
 
 
 def icon(label: int, color: str, shape: str) -> Icon:

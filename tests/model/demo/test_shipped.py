@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from model import catalog
-from model.batch import PackedBatch
-from model.demo.evaluate import table
-from model.demo.icons import LABELS
-from model.demo.samples import SAMPLES
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.demo.evaluate import table
+from vimserve.model.demo.icons import LABELS
+from vimserve.model.demo.samples import SAMPLES
 
 DEMO = Path(catalog.__file__).with_name("demo")
 

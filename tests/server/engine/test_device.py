@@ -7,20 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from model.batch import PackedBatch
-from model.buckets import buckets_of, make_buckets
-from model.config import DeiTConfig, VimConfig
-from model.deit import DeiT
-from model.vim import Vim
-from server.config import Config
-from server.engine import device as devices
-from server.engine import runner as runners
-from server.engine.device import record_graphs
-from server.engine.runner import Runner
+from vimserve.model.batch import PackedBatch
+from vimserve.model.buckets import buckets_of, make_buckets
+from vimserve.model.config import DeiTConfig, VimConfig
+from vimserve.model.deit import DeiT
+from vimserve.model.vim import Vim
+from vimserve.server.config import Config
+from vimserve.server.engine import device as devices
+from vimserve.server.engine import runner as runners
+from vimserve.server.engine.device import record_graphs
+from vimserve.server.engine.runner import Runner
 
 
 def kernels_of(name):
-    return lambda operation, _: SimpleNamespace(__module__=f"kernels.{operation}.{name}")
+    return lambda operation, _: SimpleNamespace(__module__=f"vimserve.kernels.{operation}.{name}")
 
 
 class Elsewhere(torch.nn.Module):
@@ -126,7 +126,8 @@ def cuda(monkeypatch):
 def test_a_runner_loads_in_the_dtype_asked_for(monkeypatch, cuda, tiny, spec):
     asked = []
     monkeypatch.setattr(
-        "model.catalog.load", lambda spec, device, dtype: asked.append((device, dtype)) or tiny
+        "vimserve.model.catalog.load",
+        lambda spec, device, dtype: asked.append((device, dtype)) or tiny,
     )
     Runner(spec, Config())
     Runner(spec, Config(device="cuda"))

@@ -9,18 +9,18 @@ from itertools import pairwise
 import pytest
 import torch
 
-from model import catalog
-from model.batch import PackedBatch
-from model.checkpoint import CheckpointError
-from server import request_id
-from server.config import ServerConfig
-from server.engine import loading, worker
-from server.engine.engine import Engine, State
-from server.engine.memory import MemoryModel
-from server.engine.request import Answer, Image
-from server.engine.runner import Pass
-from server.engine.scheduler import Budget
-from server.errors import (
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.checkpoint import CheckpointError
+from vimserve.server import request_id
+from vimserve.server.config import ServerConfig
+from vimserve.server.engine import loading, worker
+from vimserve.server.engine.engine import Engine, State
+from vimserve.server.engine.memory import MemoryModel
+from vimserve.server.engine.request import Answer, Image
+from vimserve.server.engine.runner import Pass
+from vimserve.server.engine.scheduler import Budget
+from vimserve.server.errors import (
     ImageTooLarge,
     ModelFailure,
     ModelUnavailable,
@@ -30,8 +30,8 @@ from server.errors import (
     RequestTimeout,
     UnknownModel,
 )
-from server.metrics import Metrics
-from server.options import Options
+from vimserve.server.metrics import Metrics
+from vimserve.server.options import Options
 
 FAR = float("inf")
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.memory import MOST_TOKENS, MemoryModel, fit, largest_image
+from vimserve.server.engine.memory import MOST_TOKENS, MemoryModel, fit, largest_image
 
 CURVE = MemoryModel(base=1000, per_token=20.0, per_token_squared=0.5)
 LENGTHS = [[10], [20], [40], [10, 10, 10], [10, 40]]

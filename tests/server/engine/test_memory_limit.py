@@ -8,12 +8,12 @@ HEADROOM = 300 * 2**20
 SCRIPT = f"""
 import asyncio, resource, time
 import torch
-from model.catalog import resolve
-from server.config import ServerConfig
-from server.engine.engine import Engine, State
-from server.engine.request import Image
-from server.metrics import Metrics
-from server.options import Options
+from vimserve.model.catalog import resolve
+from vimserve.server.config import ServerConfig
+from vimserve.server.engine.engine import Engine, State
+from vimserve.server.engine.request import Image
+from vimserve.server.metrics import Metrics
+from vimserve.server.options import Options
 
 async def main():
     engine = Engine(

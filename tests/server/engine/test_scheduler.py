@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from server.engine.scheduler import Budget, Decision, Load, Scheduler
+from vimserve.server.engine.scheduler import Budget, Decision, Load, Scheduler
 
 LOOKAHEAD, PATIENCE = 3, 2
 

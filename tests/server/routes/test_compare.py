@@ -5,9 +5,9 @@ import dataclasses
 import httpx2
 import pytest
 
-from model.catalog import resolve
-from server.app import create_app
-from server.config import ServerConfig
+from vimserve.model.catalog import resolve
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server.engine.engine import Health, State
-from server.engine.loading import Status
-from server.probe import SharedProbe
+from vimserve.server.engine.engine import Health, State
+from vimserve.server.engine.loading import Status
+from vimserve.server.probe import SharedProbe
 
 
 def test_alive(client):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model.batch import PackedBatch
+from vimserve.model.batch import PackedBatch
 
 
 def test_raw_bytes(client, tiny, spec, picture, encode):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.catalog import resolve
-from server.app import create_app
-from server.config import ServerConfig
-from server.mask import OPACITY
+from vimserve.model.catalog import resolve
+from vimserve.server.app import create_app
+from vimserve.server.config import ServerConfig
+from vimserve.server.mask import OPACITY
 
 SPEC = resolve("demo-seg")
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from model import catalog
-from model.batch import PackedBatch
-from model.demo.segmentation.evaluate import table
-from model.demo.segmentation.samples import SAMPLES
-from model.demo.segmentation.scenes import CLASSES
-from model.demo.segmentation.train import CONFIG
+from vimserve.model import catalog
+from vimserve.model.batch import PackedBatch
+from vimserve.model.demo.segmentation.evaluate import table
+from vimserve.model.demo.segmentation.samples import SAMPLES
+from vimserve.model.demo.segmentation.scenes import CLASSES
+from vimserve.model.demo.segmentation.train import CONFIG
 
 FOLDER = Path(catalog.__file__).parent / "demo" / "segmentation"
 CARD = (FOLDER / "README.md").read_text()

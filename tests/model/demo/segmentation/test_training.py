@@ -13,17 +13,17 @@ import torch.distributed as dist
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from model.batch import PackedBatch
-from model.config import UPerNetConfig, VimConfig
-from model.demo.batches import Batches, normalize
-from model.demo.icons import LABELS, Icon, by_class, cut_out
-from model.demo.network import Network
-from model.demo.segmentation.evaluate import confusion, summary
-from model.demo.segmentation.network import SegmentationNetwork
-from model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
-from model.demo.segmentation.train import class_shares, make_optimizers, train_step
-from model.upernet import UPerNetSegmenter
 from tests.closeness import assert_close
+from vimserve.model.batch import PackedBatch
+from vimserve.model.config import UPerNetConfig, VimConfig
+from vimserve.model.demo.batches import Batches, normalize
+from vimserve.model.demo.icons import LABELS, Icon, by_class, cut_out
+from vimserve.model.demo.network import Network
+from vimserve.model.demo.segmentation.evaluate import confusion, summary
+from vimserve.model.demo.segmentation.network import SegmentationNetwork
+from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
+from vimserve.model.demo.segmentation.train import class_shares, make_optimizers, train_step
+from vimserve.model.upernet import UPerNetSegmenter
 
 CONFIG = UPerNetConfig(
     VimConfig(width=32, depth=4, states=8, grid=(4, 4)), (0, 1, 2, 3), channels=16, num_classes=21

@@ -1,7 +1,6 @@
 """The bare model, without a server: time, images per second and memory above the weights.
 
-``vimserve bench`` and ``python -m loadtests.bench`` are the same. For Linux, whose accounts of
-memory it reads.
+``vimserve bench`` prints a table. For Linux, whose accounts of memory it reads.
 """
 
 import argparse
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from model.batch import PackedBatch
-from model.catalog import load_model, names, resolve
-from model.memory import PeakMeter, release_unused
-from model.upernet import UPerNetSegmenter
+from vimserve.model.batch import PackedBatch
+from vimserve.model.catalog import load_model, names, resolve
+from vimserve.model.memory import PeakMeter, release_unused
+from vimserve.model.upernet import UPerNetSegmenter
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0

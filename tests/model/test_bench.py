@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import bench
+from vimserve.model import bench
 
 
 def test_a_deit_is_measured_with_either_attention(capsys: pytest.CaptureFixture[str]) -> None:
