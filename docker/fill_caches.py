@@ -22,7 +22,7 @@ from vimserve.kernels import dispatch, triton_config
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, resolve
 from vimserve.model.families import build
-from vimserve.model.upernet import UPerNetSegmenter
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vimserve.kernels.upsample_argmax import naive, upsample_argmax
-from vimserve.model.memory import PeakMeter, release_unused
+from vimserve.model.device_memory import PeakMeter, release_unused
 
 TURNS = 3
 

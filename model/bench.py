@@ -17,8 +17,8 @@ import torch
 
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, names, resolve
-from vimserve.model.memory import PeakMeter, release_unused
-from vimserve.model.upernet import UPerNetSegmenter
+from vimserve.model.device_memory import PeakMeter, release_unused
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0

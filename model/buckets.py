@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vimserve.model.families.vim.model import Vim
 from vimserve.model.packed import PackedModel
-from vimserve.model.vim import Vim
 
 POOLINGS = ("middle", "head", "double", "last")  # the others read a varying number of tokens
 SMALLEST_TOKENS = 256

@@ -24,11 +24,11 @@ from vimserve.model.checkpoint import (
 )
 from vimserve.model.config import DeiTConfig, ModelConfig, UPerNetConfig
 from vimserve.model.families import Model, Task, build, family_of, recognise
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
 from vimserve.model.palette import Palette, make_palette, read_palette
 from vimserve.model.transform import Fit, Transform
-from vimserve.model.upernet import UPerNetSegmenter
 
 HERE = Path(__file__).parent
 IMAGENET_LABELS = HERE / "labels" / "imagenet1k.json"

@@ -8,19 +8,19 @@ from fastapi import FastAPI
 
 from vimserve import __version__
 from vimserve.model.catalog import ModelSpec, resolve
-from vimserve.server.api_key import RequireKey, read_keys
 from vimserve.server.config import ServerConfig
-from vimserve.server.drain import Drain
 from vimserve.server.engine.engine import Engine
-from vimserve.server.gpu_memory import GpuMemory
-from vimserve.server.handlers import add_error_handlers
-from vimserve.server.metrics import DeviceBusy, Metrics
-from vimserve.server.observe import Observe
-from vimserve.server.openapi import openapi
+from vimserve.server.engine.probe import SharedProbe
+from vimserve.server.http.api_key import RequireKey, read_keys
+from vimserve.server.http.drain import Drain
+from vimserve.server.http.openapi import openapi
+from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.pipeline import Pipeline
-from vimserve.server.probe import SharedProbe
 from vimserve.server.routes import compare, health, native
 from vimserve.server.routes.health import ALWAYS_OPEN
+from vimserve.server.telemetry.gpu_memory import GpuMemory
+from vimserve.server.telemetry.metrics import DeviceBusy, Metrics
+from vimserve.server.telemetry.observe import Observe
 
 
 def create_app(
@@ -36,7 +36,7 @@ def create_app(
         on_failure: called when a model cannot be loaded; ``app.state.engine.failure`` says why.
 
     Raises:
-        ValueError, CheckpointError: as ``model.catalog.resolve`` and ``server.api_key.read_keys``.
+        ValueError, CheckpointError: as ``model.catalog.resolve`` and ``read_keys``.
     """
     keys = read_keys(config)
     metrics, drain = Metrics(), Drain(config.drain_timeout)

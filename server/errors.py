@@ -29,7 +29,7 @@ ServerError
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from vimserve.server import request_id
+from vimserve.server.telemetry import request_id
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -16,11 +16,11 @@ from vimserve.server.engine.backlog import Room
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.request import Answer
 from vimserve.server.errors import ServerError
-from vimserve.server.metrics import Metrics
-from vimserve.server.prepare import Limits, Measured, measure
+from vimserve.server.http.uploads import Upload
+from vimserve.server.images.prepare import Limits, Measured, measure
 from vimserve.server.schemas import BatchInfo, Timing
-from vimserve.server.task import Task
-from vimserve.server.uploads import Upload
+from vimserve.server.tasks.plan import Task
+from vimserve.server.telemetry.metrics import Metrics
 
 DECODE_NICENESS = 10
 

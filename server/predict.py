@@ -12,14 +12,14 @@ from torch import Tensor
 from vimserve.model.catalog import HubFile, ModelSpec, names, resolve
 from vimserve.model.families import Task
 from vimserve.model.transform import Fit, Transform
-from vimserve.server.classify import classes_wanted
 from vimserve.server.config import Config
 from vimserve.server.engine.runner import Runner
 from vimserve.server.errors import ServerError
-from vimserve.server.postprocess import top_k as best
-from vimserve.server.prepare import Limits, Measured, Views, measure, transform_for, whole
+from vimserve.server.images.prepare import Limits, Measured, Views, measure, transform_for, whole
 from vimserve.server.schemas import MaskFormat, SegmentInput
-from vimserve.server.segment import class_map, classes_of, look, to_picture
+from vimserve.server.tasks.classify import classes_wanted
+from vimserve.server.tasks.postprocess import top_k as best
+from vimserve.server.tasks.segment import class_map, classes_of, look, to_picture
 
 
 @dataclass(frozen=True)

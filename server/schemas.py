@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from vimserve.model.transform import Fit
-from vimserve.server.numbers import whole_number
+from vimserve.server.http.numbers import whole_number
 
 Resolution = Annotated[
     str | None,

@@ -10,8 +10,8 @@ import torch
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
-from vimserve.server.http_server import http_server
-from vimserve.server.logs import configure_logging
+from vimserve.server.http.server import http_server
+from vimserve.server.telemetry.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 README = (ROOT / "README.md").read_text()
 PORT = 8431
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.DOTALL)

@@ -23,8 +23,8 @@ from vimserve.kernels.selective_scan.naive import selective_scan as plain_select
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import choose_bucket, make_buckets
 from vimserve.model.config import VIM_TINY, VimConfig
+from vimserve.model.families.vim.model import Vim
 from vimserve.model.graphs import GraphedModel
-from vimserve.model.vim import Vim
 
 DEVICE = torch.device("cuda")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

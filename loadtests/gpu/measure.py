@@ -24,8 +24,8 @@ from vimserve.loadtests.gpu.timing import (
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import choose_bucket, make_buckets
 from vimserve.model.config import VIM_SMALL, VIM_TINY, VimConfig
+from vimserve.model.families.vim.model import Vim
 from vimserve.model.graphs import GraphedModel
-from vimserve.model.vim import Vim
 
 DTYPE = torch.bfloat16
 MODELS = {"vim-tiny": VIM_TINY, "vim-small": VIM_SMALL}

@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader
 from vimserve.model.config import VimConfig
 from vimserve.model.demo.batches import STAGES, Batch, Batches, draw_batch, normalize
 from vimserve.model.demo.icons import LABELS, TRAINING_SETS, by_class, load_icons
-from vimserve.model.demo.network import Network
-from vimserve.model.demo.training import (
+from vimserve.model.training.loop import (
     all_go_on,
     clock,
     descend,
@@ -31,6 +30,7 @@ from vimserve.model.demo.training import (
     start,
     update_average,
 )
+from vimserve.model.training.vim import Network
 
 HERE = Path(__file__).parent
 CONFIG = VimConfig(width=96, depth=8, states=8, num_classes=len(LABELS), grid=(14, 14))

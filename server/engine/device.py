@@ -7,9 +7,9 @@ import torch
 from vimserve.kernels.dispatch import implementation
 from vimserve.model.buckets import buckets_of
 from vimserve.model.families import Model
+from vimserve.model.families.vim.model import Vim
 from vimserve.model.graphs import GraphedModel
 from vimserve.model.packed import PackedModel
-from vimserve.model.vim import Vim
 
 logger = logging.getLogger(__name__)
 

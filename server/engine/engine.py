@@ -11,11 +11,11 @@ from functools import partial
 
 from vimserve.model.catalog import ModelSpec
 from vimserve.model.families import Task
-from vimserve.server import request_id
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog, Room
 from vimserve.server.engine.loading import Loaded, Served, load
 from vimserve.server.engine.request import Answer, Image, Req
+from vimserve.server.engine.urgency import Options
 from vimserve.server.engine.worker import Outcome, Worker
 from vimserve.server.errors import (
     ModelFailure,
@@ -25,8 +25,8 @@ from vimserve.server.errors import (
     UnknownModel,
     WrongTask,
 )
-from vimserve.server.metrics import Metrics
-from vimserve.server.options import Options
+from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vimserve.model.catalog import ModelSpec
-from vimserve.model.memory import PeakMeter, free_bytes, release_unused
+from vimserve.model.device_memory import PeakMeter, free_bytes, release_unused
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.memory import MemoryModel, Sample, fit
 from vimserve.server.engine.runner import Runner

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vimserve.model.batch import PackedBatch
-from vimserve.server.options import Options
+from vimserve.server.engine.urgency import Options
 
 
 @dataclass(frozen=True, eq=False)

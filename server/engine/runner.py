@@ -11,7 +11,7 @@ from vimserve.kernels.upsample_argmax import upsample_argmax
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch, patch_grid
 from vimserve.model.catalog import ModelSpec
-from vimserve.model.upernet import UPerNetSegmenter
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.server.config import Config
 from vimserve.server.engine.device import record_graphs, usable_device
 from vimserve.server.engine.request import Image

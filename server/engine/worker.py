@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vimserve.model.memory import PeakMeter, held_bytes, release_unused
+from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.device import is_broken, is_out_of_memory
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.runner import Pass
 from vimserve.server.errors import ModelFailure, OutOfMemory, RequestTimeout, ServerError
-from vimserve.server.metrics import BatchFigures, Metrics
+from vimserve.server.telemetry.metrics import BatchFigures, Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from vimserve.server import classify, segment
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.urgency import Options
 from vimserve.server.errors import InvalidParameter, UnknownModel, WrongTask
-from vimserve.server.options import Options
+from vimserve.server.http.uploads import Upload
+from vimserve.server.http.waiting import finish, receive
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes.dependencies import RequestOptions, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
@@ -20,9 +21,8 @@ from vimserve.server.schemas import (
     CompareResponse,
     SegmentInput,
 )
-from vimserve.server.task import Task
-from vimserve.server.uploads import Upload
-from vimserve.server.waiting import finish, receive
+from vimserve.server.tasks import classify, segment
+from vimserve.server.tasks.plan import Task
 
 router = APIRouter(prefix="/v1")
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
-from vimserve.server.numbers import whole_number
-from vimserve.server.options import Options
+from vimserve.server.engine.urgency import Options
+from vimserve.server.http.numbers import whole_number
 from vimserve.server.pipeline import Pipeline
 
 HIGHEST_PRIORITY, DEFAULT_PRIORITY, LOWEST_PRIORITY = 1, 5, 9

@@ -7,11 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from vimserve.model.families import Task as TaskName
-from vimserve.server import classify as classification
-from vimserve.server import segment as segmentation
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.errors import InvalidParameter
-from vimserve.server.metrics import resolution_bucket
+from vimserve.server.http.waiting import finish, receive
 from vimserve.server.pipeline import Outcome, Pipeline
 from vimserve.server.routes.dependencies import RequestOptions, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, MASKS, MEDIA_TYPES, PROBLEMS
@@ -25,7 +23,9 @@ from vimserve.server.schemas import (
     Timing,
     TransformInfo,
 )
-from vimserve.server.waiting import finish, receive
+from vimserve.server.tasks import classify as classification
+from vimserve.server.tasks import segment as segmentation
+from vimserve.server.telemetry.metrics import resolution_bucket
 
 router = APIRouter(prefix="/v1")
 

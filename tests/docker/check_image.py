@@ -21,7 +21,8 @@ from pathlib import Path
 
 import httpx2
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 IMAGE, BASE_IMAGE, BASE_RELEASE = "localhost/vimserve:cpu", "localhost/vimserve-base", "bookworm"
 BASE_PACKAGES = "python3,python3-venv,gcc,libc6-dev,ca-certificates,tini"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

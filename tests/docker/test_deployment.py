@@ -16,10 +16,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, BinaryExpr, Call, MatrixSelector, ParenExpr, VectorSelector
 
+from tests.paths import ROOT
 from vimserve.loadtests.load.server import serving
 from vimserve.server.config import ServerConfig
 
-ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "vimserve.json").read_text())
 ALERTS = yaml.safe_load((DOCKER / "alerts.yml").read_text())
@@ -30,7 +30,7 @@ VARIABLES = {
 }  # fmt: skip
 # What Prometheus itself adds to every sample.
 SCRAPED = {"job", "instance"}
-# On a CPU this family has no samples; its labels are those that server/gpu_memory.py gives it.
+# On a CPU this family has no samples; server/telemetry/gpu_memory.py gives it these labels.
 ON_A_GPU = {"vimserve_gpu_memory_bytes": {"device", "kind"}}
 
 

@@ -21,13 +21,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from tests.paths import ROOT
 from vimserve.kernels import triton_config
 from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
 from vimserve.kernels.selective_scan.triton import selective_scan
 from vimserve.kernels.upsample_argmax.triton import upsample_argmax
 
-TABLE = Path(__file__).parents[2] / "kernels" / "registers.md"
+TABLE = ROOT / "kernels" / "registers.md"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)
 WIDTHS = (192, 384, 768)  # Vim-Ti, Vim-S, Vim-B

@@ -11,7 +11,7 @@ from vimserve.kernels import dispatch
 from vimserve.kernels.dispatch import implementation
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import VimConfig
-from vimserve.model.vim import Vim
+from vimserve.model.families.vim.model import Vim
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ on cannot compile; so these checks run in processes of their own, all at once.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 HERE = "tests/kernels/interpreted"
 RUNS = {
     "sequential scan": [f"{HERE}/check_selective_scan.py", "-k", "not chunked"],

@@ -12,13 +12,13 @@ import torch
 
 from tests.eager_graph import EagerGraph
 from tests.model.test_golden import CASES, our_config
+from tests.paths import ROOT
 from vimserve.loadtests import gpu_check
 from vimserve.loadtests.gpu import counts, gates
 from vimserve.loadtests.gpu.counts import Cost, Floor
 from vimserve.loadtests.gpu.gates import GOLDEN, GOLDEN_CASES, Gate, golden_config, rounding_bound
 from vimserve.model.config import VIM_SMALL, VIM_TINY, VimConfig
 
-ROOT = Path(__file__).parents[2]
 TOKENS_1248 = 78 * 78 + 1
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

@@ -38,9 +38,9 @@ def stubbed_kernels() -> Iterator[None]:
         return x.new_empty(x.shape[1], x.shape[0] * x.shape[2])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vimserve.model.vim.add_norm", add_norm)
-        patch.setattr("vimserve.model.mamba.conv1d", conv1d)
-        patch.setattr("vimserve.model.mamba.selective_scan", selective_scan)
+        patch.setattr("vimserve.model.families.vim.model.add_norm", add_norm)
+        patch.setattr("vimserve.model.families.vim.mixer.conv1d", conv1d)
+        patch.setattr("vimserve.model.families.vim.mixer.selective_scan", selective_scan)
         yield
 
 

@@ -10,8 +10,8 @@ from vimserve.model.buckets import (
     make_equal_buckets,
 )
 from vimserve.model.config import DeiTConfig, VimConfig
-from vimserve.model.deit import DeiT
-from vimserve.model.vim import Vim
+from vimserve.model.families.deit.model import DeiT
+from vimserve.model.families.vim.model import Vim
 
 
 @pytest.mark.parametrize("max_tokens", [1, 320, 321, 8192, 100_000])

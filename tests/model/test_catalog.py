@@ -10,7 +10,7 @@ from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import HubFile
 from vimserve.model.checkpoint import CheckpointError
 from vimserve.model.config import VimConfig
-from vimserve.model.vim import Vim
+from vimserve.model.families.vim.model import Vim
 
 NANO = VimConfig(width=32, depth=2, num_classes=3, grid=(4, 4))
 

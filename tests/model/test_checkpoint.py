@@ -26,7 +26,7 @@ from vimserve.model.config import (
     VimConfig,
 )
 from vimserve.model.families import build
-from vimserve.model.vim import Vim
+from vimserve.model.families.vim.model import Vim
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
 NANO_DEIT = DeiTConfig(width=64, depth=2, heads=1, num_classes=10, grid=(4, 4))

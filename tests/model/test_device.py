@@ -73,7 +73,7 @@ def test_the_kernels_are_given_contiguous_weights(bidirectional: str) -> None:
 
 
 def test_casts_leave_the_rates_exact() -> None:
-    from vimserve.model.vim import Vim
+    from vimserve.model.families.vim.model import Vim
 
     model = Vim(NANO)
     rates = model.layers[0].mixer.A_log.detach().clone()

@@ -8,7 +8,7 @@ from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model
 from vimserve.model.config import IMAGENET_MEAN, IMAGENET_STD, VimConfig
 from vimserve.model.embed import PatchProjection
-from vimserve.model.vim import Vim
+from vimserve.model.families.vim.model import Vim
 
 
 def random_pixels(*sizes: tuple[int, int]) -> list[torch.Tensor]:

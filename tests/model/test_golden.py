@@ -1,7 +1,6 @@
 """Every published configuration gives the published code's numbers."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import torch
 
 from tests.closeness import assert_close
 from tests.model.recipe import make_images, make_weights
+from tests.paths import GOLDEN
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import VimConfig
-from vimserve.model.vim import Vim
+from vimserve.model.families.vim.model import Vim
 
-GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
 LOGITS_BOUND = 2e-4
 

@@ -12,9 +12,9 @@ from tests.model.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import POOLINGS, Bucket, buckets_of, make_buckets
 from vimserve.model.config import DeiTConfig, VimConfig
-from vimserve.model.deit import DeiT
+from vimserve.model.families.deit.model import DeiT
+from vimserve.model.families.vim.model import Vim
 from vimserve.model.graphs import GraphedModel, StaticInputs
-from vimserve.model.vim import Vim
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
 BATCHES = [[(64, 64)], [(16, 16), (112, 80), (32, 400)], [(224, 224)], [(16, 32)] * 3]

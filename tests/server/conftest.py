@@ -27,7 +27,7 @@ from vimserve.model.config import VimConfig
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
-from vimserve.server.http_server import http_server
+from vimserve.server.http.server import http_server
 
 CLASSES = 7
 

@@ -7,19 +7,17 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import httpx2
 import pytest
 import torch
 from PIL import Image
 
+from tests.paths import ROOT
 from vimserve.model.catalog import HubFile
 from vimserve.model.config import VimConfig
-from vimserve.model.vim import Vim
+from vimserve.model.families.vim.model import Vim
 from vimserve.server.__main__ import main
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

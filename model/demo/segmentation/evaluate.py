@@ -19,8 +19,8 @@ from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_segmenter
 from vimserve.model.demo.icons import HELD_OUT_SETS, TRAINING_SETS, Icon, by_class, load_icons
 from vimserve.model.demo.segmentation.scenes import CLASSES, Scene, make_scene
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.transform import Transform
-from vimserve.model.upernet import UPerNetSegmenter
 
 HERE = Path(__file__).parent
 SIDES = (256, 512, 1024, 1248)

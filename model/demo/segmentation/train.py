@@ -21,9 +21,8 @@ from vimserve.model.config import UPerNetConfig
 from vimserve.model.demo import train as classification
 from vimserve.model.demo.batches import Batches, normalize
 from vimserve.model.demo.icons import TRAINING_SETS, by_class, load_icons
-from vimserve.model.demo.segmentation.network import SegmentationNetwork
 from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch
-from vimserve.model.demo.training import (
+from vimserve.model.training.loop import (
     all_go_on,
     clock,
     descend,
@@ -35,6 +34,7 @@ from vimserve.model.demo.training import (
     start,
     update_average,
 )
+from vimserve.model.training.upernet import SegmentationNetwork
 
 HERE = Path(__file__).parent
 CONFIG = UPerNetConfig(

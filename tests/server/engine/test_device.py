@@ -10,8 +10,8 @@ import torch
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import buckets_of, make_buckets
 from vimserve.model.config import DeiTConfig, VimConfig
-from vimserve.model.deit import DeiT
-from vimserve.model.vim import Vim
+from vimserve.model.families.deit.model import DeiT
+from vimserve.model.families.vim.model import Vim
 from vimserve.server.config import Config
 from vimserve.server.engine import device as devices
 from vimserve.server.engine import runner as runners

@@ -12,7 +12,6 @@ import torch
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
 from vimserve.model.checkpoint import CheckpointError
-from vimserve.server import request_id
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine import loading, worker
 from vimserve.server.engine.engine import Engine, State
@@ -20,6 +19,7 @@ from vimserve.server.engine.memory import MemoryModel
 from vimserve.server.engine.request import Answer, Image
 from vimserve.server.engine.runner import Pass
 from vimserve.server.engine.scheduler import Budget
+from vimserve.server.engine.urgency import Options
 from vimserve.server.errors import (
     ImageTooLarge,
     ModelFailure,
@@ -30,8 +30,8 @@ from vimserve.server.errors import (
     RequestTimeout,
     UnknownModel,
 )
-from vimserve.server.metrics import Metrics
-from vimserve.server.options import Options
+from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry.metrics import Metrics
 
 FAR = float("inf")
 

@@ -12,8 +12,8 @@ from vimserve.model.catalog import resolve
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine, State
 from vimserve.server.engine.request import Image
-from vimserve.server.metrics import Metrics
-from vimserve.server.options import Options
+from vimserve.server.telemetry.metrics import Metrics
+from vimserve.server.engine.urgency import Options
 
 async def main():
     engine = Engine(

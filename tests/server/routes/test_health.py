@@ -8,7 +8,7 @@ import pytest
 
 from vimserve.server.engine.engine import Health, State
 from vimserve.server.engine.loading import Status
-from vimserve.server.probe import SharedProbe
+from vimserve.server.engine.probe import SharedProbe
 
 
 def test_alive(client):

@@ -11,7 +11,7 @@ from PIL import Image
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
-from vimserve.server.mask import OPACITY
+from vimserve.server.images.mask import OPACITY
 
 SPEC = resolve("demo-seg")
 

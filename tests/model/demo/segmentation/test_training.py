@@ -18,12 +18,12 @@ from vimserve.model.batch import PackedBatch
 from vimserve.model.config import UPerNetConfig, VimConfig
 from vimserve.model.demo.batches import Batches, normalize
 from vimserve.model.demo.icons import LABELS, Icon, by_class, cut_out
-from vimserve.model.demo.network import Network
 from vimserve.model.demo.segmentation.evaluate import confusion, summary
-from vimserve.model.demo.segmentation.network import SegmentationNetwork
 from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
 from vimserve.model.demo.segmentation.train import class_shares, make_optimizers, train_step
-from vimserve.model.upernet import UPerNetSegmenter
+from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.training.upernet import SegmentationNetwork
+from vimserve.model.training.vim import Network
 
 CONFIG = UPerNetConfig(
     VimConfig(width=32, depth=4, states=8, grid=(4, 4)), (0, 1, 2, 3), channels=16, num_classes=21

@@ -1,0 +1,84 @@
+"""API keys: who may ask anything but whether the server is healthy."""
+
+import hmac
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vimserve.server.config import ServerConfig
+from vimserve.server.errors import Unauthorized
+from vimserve.server.http.problems import problem_response
+from vimserve.server.telemetry.metrics import Metrics
+
+LEAST_LENGTH = 16
+
+
+def read_keys(config: ServerConfig) -> list[str]:
+    """The keys that are accepted: the lines of the file, and the variable's; none, if neither is.
+
+    Raises:
+        ValueError: for a file that cannot be read or has no key, and for a key that is too short or
+            could not be sent.
+    """
+    keys = [] if config.api_key is None else [config.api_key.get_secret_value()]
+    if config.api_key_file is not None:
+        keys += _lines(config.api_key_file)
+    for key in keys:
+        if len(key) < LEAST_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError(
+                f"an API key must have at least {LEAST_LENGTH} characters, all of them printable "
+                f"ASCII and no spaces; one of {len(key)} characters is not so"
+            )
+    return keys
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"api-key-file: {error}") from error
+    keys = [line for line in lines if line]
+    if not keys:
+        raise ValueError(f"api-key-file: {file} has no key in it")
+    return keys
+
+
+class RequireKey:
+    """ASGI middleware that answers 401 to whoever does not bring a key as a bearer token."""
+
+    def __init__(
+        self, app: ASGIApp, keys: Sequence[str], metrics: Metrics, open_paths: Collection[str]
+    ) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.open_paths = open_paths
+        self._digests = [_digest(key) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it before its body is read."""
+        if scope["type"] != "http" or scope["path"] in self.open_paths:
+            return await self.app(scope, receive, send)
+        scheme, _, given = Headers(scope=scope).get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._accepts(given.strip()):
+            return await self.app(scope, receive, send)
+        error = Unauthorized(
+            "this server wants an API key: send the header Authorization: Bearer KEY"
+            if scheme.lower() != "bearer"
+            else "the API key is not one of this server's",
+            parameter="Authorization",
+        )
+        self.metrics.rejected.labels(error.slug).inc()
+        answer = problem_response(error.problem(), {"WWW-Authenticate": 'Bearer realm="vimserve"'})
+        return await answer(scope, receive, send)
+
+    def _accepts(self, given: str) -> bool:
+        # All are compared, each in a time that does not depend on where it differs.
+        digest = _digest(given)
+        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode()).digest()

@@ -1,0 +1,64 @@
+"""The OpenAPI document, whose errors are problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from vimserve.server.errors import PROBLEM_JSON
+from vimserve.server.routes.health import ALWAYS_OPEN
+from vimserve.server.schemas import Problem
+from vimserve.server.telemetry import request_id
+
+_REQUEST_ID = {
+    "description": "what the client called its request, or the name that the server gave it",
+    "schema": {"type": "string"},
+    "example": "0b0f5d9c1c2f4f0e8a4e2d6f3f0d6a11",
+}
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, if the server was started with any",
+}
+_TEMPLATE = "#/components/schemas/{model}"
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with its own validation errors replaced by ours."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = Problem.model_json_schema(ref_template=_TEMPLATE)
+    reference = {"schema": {"$ref": _TEMPLATE.format(model="Problem")}}
+    document["components"]["securitySchemes"] = {"key": _KEY}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if path not in ALWAYS_OPEN:
+                operation["security"] = [{"key": []}, {}]
+                operation["responses"]["401"] = {"description": "No API key, or a wrong one"}
+            for status, response in operation["responses"].items():
+                response["headers"] = {request_id.HEADER: _REQUEST_ID}
+                if status == "422" or (int(status) >= 400 and path.startswith("/v1")):
+                    response["content"] = {PROBLEM_JSON: reference}
+    app.openapi_schema = document
+    return document
+
+
+def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
+    """The names that an operation knows in its ``query`` or ``header``."""
+    operation = app.openapi()["paths"][path][method.lower()]
+    return [known["name"] for known in operation.get("parameters", []) if known["in"] == place]
+
+
+if __name__ == "__main__":
+    import json
+
+    from vimserve.server.app import create_app
+    from vimserve.server.config import ServerConfig
+
+    print(json.dumps(create_app(ServerConfig()).openapi(), indent=2, ensure_ascii=False))

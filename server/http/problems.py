@@ -1,0 +1,72 @@
+"""Every error, our own and the frameworks', as a problem (RFC 9457)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from vimserve.server.errors import PROBLEM_JSON, InvalidParameter, ServerError, problem
+from vimserve.server.http.openapi import parameters
+from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry.metrics import Metrics
+
+CLIENT_CLOSED_REQUEST = 499
+_BOUNDS = ("ge", "gt", "le", "lt", "expected")
+
+
+def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Register a handler for each kind of exception."""
+
+    @app.exception_handler(ServerError)
+    async def _ours(_request: Request, error: ServerError) -> Response:
+        metrics.rejected.labels(error.slug).inc()
+        wait = error.retry_after_s
+        return problem_response(error.problem(), {} if wait is None else {"Retry-After": str(wait)})
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        return await _ours(request, _invalid(request, error.errors()[0]))
+
+    @app.exception_handler(HTTPException)
+    async def _http(_request: Request, error: HTTPException) -> Response:
+        return problem_response(problem(error.status_code, error.detail), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+        metrics.rejected.labels("client-gone").inc()
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    # Runs outside all middleware, so that the name is not yet in the headers; afterwards uvicorn
+    # closes the connection.
+    @app.exception_handler(Exception)
+    async def _unexpected(_request: Request, _error: Exception) -> Response:
+        metrics.rejected.labels(ServerError.slug).inc()
+        name = request_id.current.get()
+        return problem_response(
+            problem(500, "the server failed; its log says why"),
+            {"Connection": "close"} | ({} if name is None else {request_id.HEADER: name}),
+        )
+
+
+def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:
+    """The answer with the problem of these members."""
+    return JSONResponse(members, members["status"], headers=headers, media_type=PROBLEM_JSON)
+
+
+def _invalid(request: Request, error: dict[str, Any]) -> InvalidParameter:
+    place, parameter = error["loc"][0], str(error["loc"][-1])
+    context = error.get("ctx", {})
+    message = error["msg"]
+    limit = next((context[bound] for bound in _BOUNDS if bound in context), None)
+    if error["type"] == "extra_forbidden":
+        message = "there is no such parameter"
+        limit = parameters(request.app, request.scope["route"].path, request.method, place)
+    elif error["type"] == "bool_parsing":
+        limit = [True, False]
+    return InvalidParameter(
+        f"{parameter}: {message}", parameter=parameter, limit=limit, value=error["input"]
+    )

@@ -1,0 +1,60 @@
+"""The images in a request's body, read without ever holding more than the limit."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from vimserve.server.errors import BodyTooLarge, EmptyBody
+from vimserve.server.http.multipart import FileFields
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image file; ``name`` is None where it was the whole body."""
+
+    data: bytes
+    name: str | None = None
+
+
+async def read_uploads(request: Request, max_bytes: int, max_images: int) -> list[Upload]:
+    """The body itself, or the ``file`` fields of a multipart body.
+
+    Raises:
+        BodyTooLarge: more than ``max_bytes``, before reading where Content-Length says so.
+        TooManyImages: more than ``max_images`` files.
+        EmptyBody, MissingFile, MalformedMultipart: nothing to look at.
+        ClientDisconnect: the client left.
+    """
+    stream = _limited(request, max_bytes)
+    content_type = request.headers.get("content-type", "")
+    if content_type.lower().startswith("multipart/form-data"):
+        fields = FileFields(content_type, "file", max_images)
+        async for chunk in stream:
+            fields.write(chunk)
+        return [Upload(bytes(data), name) for name, data in fields.finish()]
+    body = bytearray()
+    async for chunk in stream:
+        body += chunk
+    if not body:
+        raise EmptyBody("the body is empty; send the bytes of an image", limit=1, value=0)
+    return [Upload(bytes(body))]
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    declared = request.headers.get("content-length", "0")
+    _check_size(int(declared) if declared.isdecimal() else 0, max_bytes)
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        _check_size(received, max_bytes)
+        yield chunk
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise BodyTooLarge(
+            f"the body has {size} bytes or more, the limit is {max_bytes}",
+            limit=max_bytes,
+            value=size,
+        )

@@ -1,0 +1,61 @@
+"""Waiting no longer than the client does."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from vimserve.server.engine.urgency import Options
+from vimserve.server.errors import RequestTimeout, UploadTimeout
+from vimserve.server.http.uploads import Upload, read_uploads
+
+T = TypeVar("T")
+
+
+async def receive(
+    request: Request, options: Options, max_bytes: int, max_images: int
+) -> list[Upload]:
+    """The request's images.
+
+    Raises:
+        ClientDisconnect: the client hung up.
+        UploadTimeout: they were not there in time.
+        BadRequest: as ``read_uploads``.
+    """
+    try:
+        async with asyncio.timeout(options.left_s):
+            return await read_uploads(request, max_bytes, max_images)
+    except TimeoutError as error:
+        limit = options.timeout_s
+        raise UploadTimeout(
+            f"the body did not arrive within {limit:g} s", limit=limit, value=limit
+        ) from error
+
+
+async def finish(request: Request, work: Coroutine[Any, Any, T], options: Options) -> T:
+    """The result of ``work``, which is cancelled when the client leaves or time is up.
+
+    The request's body must have been read: what it receives then is the client's departure.
+
+    Raises:
+        ClientDisconnect: the client hung up.
+        RequestTimeout: its time passed.
+    """
+    task = asyncio.ensure_future(work)
+    departure = asyncio.ensure_future(request.receive())
+    try:
+        done, _ = await asyncio.wait(
+            {task, departure},
+            timeout=options.left_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if task in done:
+            return task.result()
+        if departure in done:
+            raise ClientDisconnect
+        limit = options.timeout_s
+        raise RequestTimeout(f"no answer within {limit:g} s", limit=limit, value=limit)
+    finally:
+        departure.cancel()
+        task.cancel()

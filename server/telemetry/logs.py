@@ -1,0 +1,37 @@
+"""What the log looks like, as lines for people or as JSON for machines."""
+
+import logging
+from typing import Literal
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from vimserve.server.telemetry.request_id import RequestIdFilter
+
+_TEXT = "%(asctime)s %(levelname)s [%(request_id)s] %(message)s"
+_JSON = {"levelname": "level", "name": "logger", "exc_info": "exception"}
+
+
+def configure_logging(level: str, style: Literal["text", "json"]) -> None:
+    """Send the log of the server, and warnings of what it rests on, to stderr."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RequestIdFilter())
+    handler.setFormatter(formatter(style))
+    logging.captureWarnings(True)
+    # Not the root's: libraries that have handlers of their own would say everything twice.
+    for name in ("vimserve", "uvicorn", "asyncio", "py.warnings"):
+        named = logging.getLogger(name)
+        named.addHandler(handler)
+        named.setLevel(level if name == "vimserve" else logging.WARNING)
+
+
+def formatter(style: Literal["text", "json"]) -> logging.Formatter:
+    """One line, or one object, per record."""
+    if style == "text":
+        return logging.Formatter(_TEXT, defaults={"request_id": "-"})
+    return JsonFormatter(
+        "%(levelname)s %(name)s %(message)s",
+        rename_fields=_JSON,
+        timestamp="time",
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],
+    )

@@ -1,0 +1,320 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from vimserve.server.errors import ModelFailure, QueueFull, ServerError
+from vimserve.server.telemetry.gpu_memory import GpuMemory
+from vimserve.server.telemetry.metrics import resolution_bucket
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket"),
+    [
+        ((96, 96), "224"),
+        ((224, 224), "224"),
+        ((112, 448), "224"),
+        ((224, 240), "512"),
+        ((1024, 1024), "1024"),
+        ((1248, 1248), "1248"),
+        ((1248, 1264), "larger"),
+    ],
+)
+def test_resolution_bucket(size, bucket):
+    assert resolution_bucket(*size) == bucket
+
+
+def scrape(client):
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name.removeprefix("vimserve_"), *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+
+
+def test_every_metric_of_a_few_requests(serve, picture, encode):
+    client, _ = serve()
+    good = encode(picture(64, 64))
+    client.post("/v1/classify", content=good)
+    client.post("/v1/classify?resolution=512", files=[("file", ("a", good)), ("file", ("b", good))])
+    client.post("/v1/classify", content=b"bad")
+    client.post("/v1/classify?top_k=0", content=good)
+    client.post("/v1/classify?model=made-up", content=good)
+    client.post("/made-up")
+    after = scrape(client)
+
+    assert after["requests_total", "200", "classify", "tiny"] == 2
+    assert after["requests_total", "415", "classify", "tiny"] == 1
+    assert after["requests_total", "", "", "422"] == 1
+    assert after["requests_total", "", "404", "classify"] == 1
+    assert after["requests_total", "", "", "404"] == 1
+    assert after["request_seconds_count", "224", "classify", "tiny"] == 1
+    assert after["request_seconds_count", "512", "classify", "tiny"] == 1
+    for stage in ("decode", "queue", "inference", "postprocess"):
+        assert after["stage_seconds_count", *sorted((stage, "tiny"))] == 2
+    assert after["batch_images_sum", "tiny"] == 3
+    assert after["batch_tokens_sum", "tiny"] == 17 + 2 * 1025
+    assert after["rejected_total", "unsupported-image"] == 1
+    assert after["rejected_total", "invalid-parameter"] == 1
+    assert after["rejected_total", "unknown-model"] == 1
+    assert after["queue_depth", "tiny"] == 0
+    assert after["inflight",] == 0
+    assert after["model_info", "1234", "cpu", "float32", "none", "tiny", "vim"] == 1
+
+
+def test_applications_do_not_share_their_counts(serve):
+    first, second = serve()[0], serve()[0]
+    first.post("/v1/classify", content=b"bad")
+    assert ("requests_total", "415", "classify", "tiny") in scrape(first)
+    assert ("requests_total", "415", "classify", "tiny") not in scrape(second)
+
+
+NAMES = {
+    "requests": "counter",
+    "request_seconds": "histogram",
+    "stage_seconds": "histogram",
+    "batch_images": "histogram",
+    "batch_tokens": "histogram",
+    "queue_depth": "gauge",
+    "queue_tokens": "gauge",
+    "tokens": "counter",
+    "batch_retries": "counter",
+    "batch_peak_memory_bytes": "histogram",
+    "batch_predicted_memory_bytes": "histogram",
+    "device_busy_seconds": "counter",
+    "inflight": "gauge",
+    "rejected": "counter",
+    "model_info": "gauge",
+}
+
+
+def test_the_metrics_that_there_are(client):
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    types = {family.name.removeprefix("vimserve_"): family.type for family in families}
+    assert types == NAMES
+
+
+def test_what_is_under_way_and_what_waits(held, tiny, picture, encode, wait_until):
+    data = encode(picture(64, 64))
+    client, _, first, pool = held(data)
+    second = pool.submit(client.post, "/v1/classify", content=data)
+    wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 1)
+    assert scrape(client)["inflight",] == 2
+    tiny.gate.set()
+    assert first.result().status_code == second.result().status_code == 200
+    wait_until(lambda: scrape(client)["inflight",] == 0)
+    assert scrape(client)["queue_depth", "tiny"] == 0
+
+
+def reasons(error=ServerError):
+    """The slugs of all errors that can be raised."""
+    below = error.__subclasses__()
+    return {error.slug} if not below else set().union(*map(reasons, below))
+
+
+@pytest.fixture
+def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
+    """``refusals[reason](reason)``: a client of a server that has refused for that reason."""
+    good = encode(picture(64, 64))
+
+    def post(query="", path="/v1/classify", **request):
+        settings = request.pop("settings", {})
+
+        def ask():
+            client, _ = serve(**settings)
+            client.post(f"{path}{query}", **(request or {"content": good}))
+            return client
+
+        return ask
+
+    def stalled():
+        client, _ = serve(request_timeout=0.2)
+
+        def chunks():
+            yield good[:100]
+            time.sleep(0.5)
+            yield good[100:]
+
+        client.post("/v1/classify", content=chunks())
+        return client
+
+    def busy(settings, *, count, timeout=20):
+        client, _, _, pool = held(good, **settings)
+        answers = [pool.submit(ask_once, client, timeout) for _ in range(count)]
+        if count > 1:
+            wait_until(lambda: any(answer.done() for answer in answers))
+        else:
+            answers[0].result()
+        return client
+
+    def ask_once(client, timeout):
+        try:
+            return client.post("/v1/classify", content=good, timeout=timeout)
+        except httpx2.ReadTimeout:
+            return None
+
+    def stopping():
+        client, app = serve()
+        app.state.drain.begin()
+        client.post("/v1/classify", content=good)
+        return client
+
+    def failing():
+        client, _ = serve()
+        tiny.failures = [RuntimeError("boom")]
+        client.post("/v1/classify", content=good)
+        return client
+
+    def crowded():
+        client, _ = serve()
+        tiny.failures = [MemoryError()]
+        client.post("/v1/classify", content=good)
+        return client
+
+    def unavailable():
+        client, app = serve()
+        app.state.engine.models["tiny"].loaded = None
+        client.post("/v1/classify", content=good)
+        return client
+
+    def unforeseen():
+        client, _ = serve()
+        monkeypatch.setattr("vimserve.server.tasks.classify.top_k", lambda *_: 1 / 0)
+        client.post("/v1/classify", content=good)
+        return client
+
+    def locked():
+        client, _ = serve(api_key="correct-horse-battery", public_metrics=True)
+        client.post("/v1/classify", content=good)
+        return client
+
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    return {
+        "invalid-parameter": post("?top_k=0"),
+        "unknown-model": post("?model=x"),
+        "unauthorized": locked,
+        "wrong-task": post(path="/v1/segment"),
+        "empty-body": post(content=b""),
+        "missing-file": post(files={"image": ("a.png", b"x")}),
+        "malformed-multipart": post(content=b"x", headers=form),
+        "unsupported-image": post(content=b"bad"),
+        "corrupt-image": post(content=good[:-500]),
+        "body-too-large": post(settings={"max_body_bytes": 10}),
+        "image-too-large": post(settings={"max_pixels": 10}),
+        "too-many-images": post(
+            settings={"max_images": 1}, files=[("file", ("a", good)), ("file", ("b", good))]
+        ),
+        "upload-timeout": stalled,
+        "queue-full": lambda: busy({"max_queue_tokens": 20}, count=3),
+        "request-timeout": lambda: busy({"request_timeout": 0.3}, count=1),
+        "client-gone": lambda: busy({}, count=1, timeout=0.2),
+        "not-ready": stopping,
+        "model-failure": failing,
+        "internal-error": unforeseen,
+        "out-of-memory": crowded,
+        "model-unavailable": unavailable,
+    }
+
+
+REASONS = sorted(reasons() | {"client-gone", "internal-error"})
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_to_refuse_is_counted(refusals, reason, tiny, wait_until):
+    client = refusals[reason]()
+    wait_until(lambda: scrape(client).get(("rejected_total", reason), 0) >= 1)
+    counted = {key[1] for key in scrape(client) if key[0] == "rejected_total"}
+    assert counted <= {reason, "request-timeout"}
+    tiny.gate.set()
+
+
+def test_the_errors_own_reasons_are_told_apart():
+    assert QueueFull.slug in REASONS
+    assert ModelFailure.slug in REASONS
+    assert len(REASONS) == 21
+
+
+def test_scrapes_at_once(client, picture, encode):
+    data = encode(picture(64, 64))
+    with ThreadPoolExecutor(4) as pool:
+        posts = [pool.submit(client.post, "/v1/classify", content=data) for _ in range(8)]
+        scrapes = [pool.submit(scrape, client) for _ in range(8)]
+        assert all(post.result().status_code == 200 for post in posts)
+        assert all(seen.result() for seen in scrapes)
+
+
+def test_what_a_batch_took(serve, tiny, picture, encode):
+    client, _ = serve()
+    good = encode(picture(64, 64))
+    client.post("/v1/classify?resolution=512", content=good)
+    seen = scrape(client)
+    assert seen["tokens_total", "tiny"] == 32 * 32 + 1
+    assert 0 < seen["device_busy_seconds_total", "cpu"] < 10
+    assert (seen["queue_depth", "tiny"], seen["queue_tokens", "tiny"]) == (0, 0)
+    assert seen["batch_peak_memory_bytes_count", "512", "tiny"] == 1
+    assert seen["batch_predicted_memory_bytes_count", "512", "tiny"] == 1
+    assert seen["batch_predicted_memory_bytes_sum", "512", "tiny"] > 0
+    tiny.failures = [RuntimeError("boom")]
+    client.post("/v1/classify", content=good)
+    tiny.failures = [MemoryError()]
+    client.post("/v1/classify", content=good)
+    seen = scrape(client)
+    assert seen["batch_retries_total", "exception", "tiny"] == 1
+    assert seen["batch_retries_total", "memory", "tiny"] == 1
+
+
+def test_what_waits(held, tiny, picture, encode, wait_until):
+    good = encode(picture(64, 64))
+    client, _, first, pool = held(good)
+    waiting = [pool.submit(client.post, "/v1/classify", content=good) for _ in range(2)]
+    wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 2)
+    assert scrape(client)["queue_tokens", "tiny"] == 2 * 17
+    tiny.gate.set()
+    assert [answer.result().status_code for answer in (first, *waiting)] == [200] * 3
+
+
+@pytest.fixture
+def gpu_memory():
+    """The samples of a scrape, by kind."""
+
+    def read():
+        registry = CollectorRegistry()
+        registry.register(GpuMemory("cuda:1"))
+        (family,) = registry.collect()
+        assert family.name == "vimserve_gpu_memory_bytes"
+        assert all(sample.labels["device"] == "cuda:1" for sample in family.samples)
+        return {sample.labels["kind"]: sample.value for sample in family.samples}
+
+    return read
+
+
+def test_the_memory_of_a_gpu(monkeypatch, gpu_memory):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (30, 80))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 40)
+    assert gpu_memory() == {"allocated": 20, "reserved": 40, "used": 50, "total": 80}
+    assert set(asked) == {"cuda:1"}
+
+
+def test_a_gpu_that_nobody_uses_yet_is_left_alone(monkeypatch, gpu_memory):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.delattr(torch.cuda, "mem_get_info")
+    assert gpu_memory() == {}
+
+
+def test_a_broken_gpu_does_not_hide_the_rest(monkeypatch, gpu_memory):
+    def fail(_device):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    assert gpu_memory() == {}

@@ -1,0 +1,171 @@
+"""Every answer and every line of the log says which request it belongs to."""
+
+import asyncio
+import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry.request_id import RequestIdFilter
+
+MADE = re.compile(r"[0-9a-f]{32}")
+
+
+@pytest.fixture
+def records(monkeypatch):
+    """What the server logs, as its handler sees it."""
+    made = []
+    handler = logging.Handler()
+    handler.addFilter(RequestIdFilter())
+    handler.emit = made.append
+    for name in ("vimserve", "uvicorn"):
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "handlers", [handler])
+        monkeypatch.setattr(logger, "level", logging.INFO)
+        logger.manager._clear_cache()
+    yield made
+    logger.manager._clear_cache()
+
+
+def ids(records):
+    return {getattr(record, "request_id", None) for record in records}
+
+
+@pytest.mark.parametrize("name", ["a", "0b0f5d9c-1c2f", '"]{}%0A\\', "x" * 128])
+def test_a_sane_name_is_kept(client, name):
+    answer = client.get("/healthz", headers={"X-Request-Id": name})
+    assert answer.headers["x-request-id"] == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\tb", "x" * 129, "ü".encode(), b"\xff", b"\x80"])
+def test_any_other_name_is_replaced(client, name):
+    answer = client.get("/healthz", headers={"X-Request-Id": name})
+    assert MADE.fullmatch(answer.headers["x-request-id"])
+
+
+def test_without_a_name_every_request_gets_its_own(client):
+    names = {client.get("/healthz").headers["x-request-id"] for _ in range(3)}
+    assert len(names) == 3
+    assert all(MADE.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/v1/models", 200),
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/classify", 405),
+        ("POST", "/v1/classify", 422),
+        ("POST", "/v1/classify?top_k=x", 422),
+        ("POST", "/v1/classify?model=x", 404),
+        ("HEAD", "/healthz", 405),
+    ],
+)
+def test_every_answer_has_it(client, method, path, status):
+    answer = client.request(method, path, headers={"X-Request-Id": "mine"})
+    assert answer.status_code == status
+    assert answer.headers["x-request-id"] == "mine"
+    if status >= 400 and method != "HEAD":
+        assert answer.json()["request_id"] == "mine"
+
+
+def test_an_answer_with_predictions_has_it(client, picture, encode, records, wait_until):
+    data = encode(picture(64, 64))
+    answer = client.post("/v1/classify", content=data, headers={"X-Request-Id": "mine"})
+    assert answer.status_code == 200
+    assert answer.headers["x-request-id"] == "mine"
+    wait_until(lambda: records)
+    assert ids(records) == {"mine"}
+
+
+def test_an_unforeseen_error_has_it_and_so_has_its_log(
+    serve, monkeypatch, picture, encode, records, wait_until
+):
+    client, _ = serve()
+    records.clear()
+    monkeypatch.setattr("vimserve.server.tasks.classify.top_k", lambda *_: 1 / 0)
+    answer = client.post(
+        "/v1/classify", content=encode(picture(64, 64)), headers={"X-Request-Id": "mine"}
+    )
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "mine"
+    wait_until(lambda: len(records) == 2)
+    (failure,) = [record for record in records if record.exc_info]
+    assert failure.request_id == "mine"
+    (line,) = [record for record in records if record.name == "vimserve.server.telemetry.observe"]
+    assert (line.request_id, line.status) == ("mine", 500)
+
+
+def test_a_client_that_left_has_it_in_the_log(held, tiny, picture, encode, records, wait_until):
+    data = encode(picture(64, 64))
+    client, _, first, _ = held(data)
+    url, headers = f"{client.base_url}/v1/classify", {"X-Request-Id": "mine"}
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(url, content=data, timeout=0.2, headers=headers)
+    wait_until(lambda: any(getattr(record, "status", 0) == 499 for record in list(records)))
+    (line,) = [record for record in records if getattr(record, "status", 0) == 499]
+    assert line.request_id == "mine"
+    tiny.gate.set()
+    assert first.result().status_code == 200
+
+
+def test_requests_at_once_keep_their_names_apart(client, picture, encode, records, wait_until):
+    data = encode(picture(64, 64))
+
+    def ask(name):
+        with httpx2.Client(base_url=client.base_url, timeout=20) as own:
+            sent = {"X-Request-Id": name}
+            return [own.post("/v1/classify?top_k=0", content=data, headers=sent) for _ in range(3)]
+
+    with ThreadPoolExecutor() as pool:
+        for name, answers in zip("abcd", pool.map(ask, "abcd"), strict=True):
+            for answer in answers:
+                assert answer.headers["x-request-id"] == answer.json()["request_id"] == name
+    wait_until(lambda: len(records) == 12)
+    lines = [
+        record.request_id
+        for record in records
+        if record.name == "vimserve.server.telemetry.observe"
+    ]
+    assert sorted(lines) == sorted("abcd" * 3)
+
+
+def test_what_is_no_http_is_a_problem_with_a_name(client, connect):
+    sock = connect(client, b"\x16\x03\x01\r\n\r\n")
+    answer = b""
+    while chunk := sock.recv(10_000):
+        answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/problem+json" in head
+    name = re.search(rb"x-request-id: ([0-9a-f]{32})", head)[1]
+    assert b'"request_id":"' + name in body
+
+
+def test_a_record_may_name_its_request_itself():
+    record = logging.makeLogRecord({"request_id": "a"})
+    RequestIdFilter().filter(record)
+    assert record.request_id == "a"
+
+
+def test_a_record_outside_of_any_request_has_no_name():
+    record = logging.makeLogRecord({})
+    RequestIdFilter().filter(record)
+    assert not hasattr(record, "request_id")
+
+
+def test_threads_inherit_the_name():
+    async def run():
+        request_id.current.set("a")
+        record = logging.makeLogRecord({})
+        await asyncio.to_thread(RequestIdFilter().filter, record)
+        return record.request_id
+
+    assert asyncio.run(run()) == "a"
