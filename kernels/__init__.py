@@ -28,7 +28,7 @@ def _keep_freed_memory() -> None:
 
     By default glibc returns the end of its heap to the system as soon as it is free, and each layer
     of each forward pass faults the same pages in again, zeroed: at 1024 pixels a Vim-Ti took
-    773 ms, against 576 ms without. ``release_unused`` in ``model.device_memory`` gives memory back on
+    773 ms, against 576 ms without. ``release_unused`` in ``model.device_memory`` gives it back on
     purpose.
     """
     with suppress(OSError, AttributeError):  # another C library
