@@ -19,7 +19,7 @@ from vimserve.server.engine.memory import MemoryModel
 from vimserve.server.engine.request import Answer, Image
 from vimserve.server.engine.runner import Pass
 from vimserve.server.engine.scheduler import Budget
-from vimserve.server.engine.urgency import Options
+from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import (
     ImageTooLarge,
     ModelFailure,
@@ -66,10 +66,10 @@ async def running(*specs, drain_s=10, **settings):
 
 
 def submit(engine, *images, model="tiny", timeout_s=FAR, priority=5):
-    with engine.room(model) as room:
+    with engine.room(engine.models.loaded(model)) as room:
         for one in images:
             room.take(one.tokens)
-        return engine.submit(room, images, Options(time.monotonic(), timeout_s, priority))
+        return engine.submit(room, images, Urgency(time.monotonic(), timeout_s, priority))
 
 
 async def reach_device(model):
@@ -352,22 +352,23 @@ def test_two_models_of_one_name(spec):
 
 def test_unknown_models_are_told_the_known(tiny, spec):
     engine = Engine([spec], ServerConfig(), Metrics())
-    assert engine.spec(None, "classify") is engine.spec("tiny", "classify") is spec
+    assert engine.models.spec(None, "classify") is engine.models.spec("tiny", "classify") is spec
     with pytest.raises(UnknownModel) as caught:
-        engine.spec("other", "classify")
+        engine.models.spec("other", "classify")
     assert caught.value.limit == ["tiny"]
 
 
 def test_a_request_holds_its_room_until_it_is_queued_or_gives_up(tiny, spec):
     async def run():
         async with running(spec, max_queue_tokens=10) as engine:
-            with engine.room("tiny") as decoding:
+            tiny_model = engine.loaded("tiny")
+            with engine.room(tiny_model) as decoding:
                 decoding.take(5)
                 decoding.take(5)
-                with engine.room("tiny") as other, pytest.raises(QueueFull) as caught:
+                with engine.room(tiny_model) as other, pytest.raises(QueueFull) as caught:
                     other.take(5)
                 assert caught.value.value == 15
-            with engine.room("tiny") as other:
+            with engine.room(tiny_model) as other:
                 other.take(100)
 
     asyncio.run(run())
