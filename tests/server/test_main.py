@@ -173,7 +173,9 @@ def test_unknown_model(capsys):
 
 
 def test_models(monkeypatch, capsys):
-    monkeypatch.setattr("vimserve.server.commands.list_models.names", lambda: ("vim-tiny", "vim-base"))
+    monkeypatch.setattr(
+        "vimserve.server.commands.list_models.names", lambda: ("vim-tiny", "vim-base")
+    )
     assert main(["models"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "family", "parameters", "resolution", "weights"]
