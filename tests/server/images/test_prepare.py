@@ -64,7 +64,9 @@ def test_the_picture_is_the_image_in_its_own_size(runner, upload):
     assert measured.picture().size == (200, 100)
 
 
-@pytest.mark.parametrize(("size", "fits"), [((256, 16), True), ((257, 16), True), ((280, 16), False)])
+@pytest.mark.parametrize(
+    ("size", "fits"), [((256, 16), True), ((257, 16), True), ((280, 16), False)]
+)
 def test_the_longest_side_of_the_input(runner, upload, size, fits):
     if fits:
         measure(upload(*size), runner, NATIVE, LIMITS)
