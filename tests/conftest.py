@@ -1,13 +1,23 @@
 """Fixtures of more than one package's tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from torch import Tensor
 
 from tests.eager_graph import EagerGraph
+from tests.patience import PATIENCE_S
 from vimserve.model import graphs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_servers() -> Iterator[None]:
+    """No server gives a request up because the machine is slow, in this process or another."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for setting in ("REQUEST_TIMEOUT", "DRAIN_TIMEOUT", "STUCK_TIMEOUT"):
+            monkeypatch.setenv(f"VIMSERVE_{setting}", str(PATIENCE_S))
+        yield
 
 
 @pytest.fixture

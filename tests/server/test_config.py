@@ -1,8 +1,16 @@
 import argparse
+import os
 
 import pytest
 
 from vimserve.server.config import Config, ServerConfig
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in os.environ:
+        if name.startswith("VIMSERVE_"):
+            monkeypatch.delenv(name)
 
 
 def from_arguments(config_type, *arguments):

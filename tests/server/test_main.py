@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from tests.paths import ROOT
+from tests.patience import PATIENCE_S
+from tests.processes import Command
 from vimserve.model.catalog import HubFile
 from vimserve.model.config import VimConfig
 from vimserve.model.families.vim.model import Vim
@@ -24,16 +26,6 @@ from vimserve.server.__main__ import main
 def catalog_of_one(tiny, spec, monkeypatch):
     monkeypatch.setattr("vimserve.server.commands.predict.resolve", lambda name: spec)
     monkeypatch.setenv("VIMSERVE_MODEL", spec.name)
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "vimserve.server", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
 
 
 def one_line(text):
@@ -211,55 +203,52 @@ def checkpoint(tmp_path):
     return f"small={tmp_path / 'small.pth'}"
 
 
-def test_serve_with_a_port_in_use(checkpoint):
+def test_serve_with_a_port_in_use(checkpoint, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("serve", "--port", str(port), "--model", checkpoint)
-    assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in one_line(done.stderr)
+        assert main(["serve", "--port", str(port), "--model", checkpoint]) == 1
+    message = one_line(capsys.readouterr().err)
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in message
 
 
-def test_serve_with_a_bad_checkpoint(tmp_path):
+def test_serve_with_a_bad_checkpoint(tmp_path, capsys):
     file = tmp_path / "mine.pth"
     file.write_bytes(b"not a checkpoint")
-    done = run("serve", "--port", "0", "--model", f"mine={file}")
-    assert done.returncode == 1
-    assert "mine.pth" in one_line(done.stderr)
+    assert main(["serve", "--port", "0", "--model", f"mine={file}"]) == 1
+    assert "mine.pth" in one_line(capsys.readouterr().err)
 
 
-def start_server(checkpoint):
-    flags = ["--port", "0", "--model", checkpoint, "--threads", "1"]
-    command = [sys.executable, "-m", "vimserve.server", "serve", *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def read_until(process, text):
+def read_until(log, text):
     """The line of the log with ``text``."""
-    for line in process.stderr:
+    for line in log:
         if text in line:
             return line
     raise AssertionError(f"the server ended without a word of {text!r}")
 
 
 def test_serve_until_sigterm(checkpoint, picture, encode):
-    with start_server(checkpoint) as process:
-        url = re.search(r"http://[\d.:]+", read_until(process, "listening"))[0]
-        read_until(process, "ready")
-        assert httpx2.get(f"{url}/readyz").json()["status"] == "ready"
-        assert httpx2.post(f"{url}/v1/classify", content=encode(picture(64, 64))).is_success
+    """The very command, in a process that has imported nothing before."""
+    flags = ["--port", "0", "--model", checkpoint, "--threads", "1", "--max-resolution", "64"]
+    command = [sys.executable, "-m", "vimserve.server", "serve", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        url = re.search(r"http://[\d.:]+", read_until(process.stderr, "listening"))[0]
+        read_until(process.stderr, "ready")
+        with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+            assert client.get("/readyz").json()["status"] == "ready"
+            assert client.post("/v1/classify", content=encode(picture(64, 64))).is_success
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert log.splitlines()[0].endswith("ms small")
     assert "Traceback" not in log
 
 
 def test_sigterm_while_a_model_loads(checkpoint):
-    with start_server(checkpoint) as process:
-        read_until(process, "listening")
+    with Command("serve", "--port", "0", "--model", checkpoint) as process:
+        read_until(process.log, "listening")
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=20)
-    assert process.returncode == 0
+        status, log = process.ended()
+    assert status == 0
     assert "Traceback" not in log
 
 
