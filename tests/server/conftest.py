@@ -2,9 +2,7 @@
 
 import io
 import socket
-import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,6 +18,7 @@ from fastapi import FastAPI
 from PIL import Image
 from torch import Tensor, nn
 
+from tests.patience import PATIENCE_S, wait_until
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import ModelSpec
@@ -56,7 +55,7 @@ class TinyModel(nn.Module):
     def forward(self, batch: PackedBatch) -> Tensor:
         self.batches.append(batch)
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_S)
         if self.failures:
             raise self.failures.pop()
         self.check(batch)
@@ -65,7 +64,18 @@ class TinyModel(nn.Module):
         return torch.stack([self.head(patches.float()).mean(0) for patches in images])
 
     def wait_for_batch(self) -> None:
-        assert self.entered.acquire(timeout=10)
+        assert self.entered.acquire(timeout=PATIENCE_S)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _as_on_a_slow_machine() -> Iterator[None]:
+    """Servers of this process run no more batches to warm up than on the slowest machine, and drop
+    no client for its slowness."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("vimserve.server.engine.runner.WARM_UP_ENOUGH_S", 0)
+        monkeypatch.setattr("vimserve.server.engine.loading.MEASURED_ENOUGH_S", 0)
+        monkeypatch.setattr("vimserve.server.http.server.CLIENT_TIMEOUT_S", PATIENCE_S)
+        yield
 
 
 @pytest.fixture
@@ -96,16 +106,25 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyModel:
     return _install(monkeypatch)
 
 
+@contextmanager
+def _serve_tiny(**settings: Any) -> Iterator[httpx2.Client]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _install(monkeypatch)
+        with _live(create_app(ServerConfig(**settings), [_spec()])) as client:
+            yield client
+
+
+@pytest.fixture(scope="session")
+def serve_tiny() -> Callable[..., AbstractContextManager[httpx2.Client]]:
+    """``with serve_tiny(**settings) as client``: a server for all tests of a module."""
+    return _serve_tiny
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx2.Client]:
     """The client of a server with the default settings, which the tests of a module share."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        _install(monkeypatch)
-        with (
-            _live(create_app(ServerConfig(), [_spec()])) as url,
-            httpx2.Client(base_url=url, timeout=20) as client,
-        ):
-            yield client
+    with _serve_tiny() as client:
+        yield client
 
 
 @contextmanager
@@ -113,22 +132,27 @@ def _live(
     app: FastAPI,
     path: str = "/readyz",
     certificate: tuple[Path, Path] | None = None,
-    verify: ssl.SSLContext | bool = True,
-) -> Iterator[str]:
+    **options: Any,
+) -> Iterator[httpx2.Client]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = http_server(app, *(certificate or ()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     scheme = "https" if certificate else "http"
     url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+
+    def ready() -> bool:
+        answer = client.get(path)
+        assert answer.json()["status"] != "failed", answer.text
+        return answer.status_code == 200
+
     try:
-        _wait_until(
-            lambda: httpx2.get(f"{url}{path}", verify=verify).status_code == 200, timeout_s=60
-        )
-        yield url
+        with httpx2.Client(base_url=url, timeout=PATIENCE_S, **options) as client:
+            wait_until(ready)
+            yield client
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
@@ -139,8 +163,7 @@ def serve(tiny: TinyModel) -> Iterator[Callable[..., tuple[httpx2.Client, FastAP
 
         def start(**settings: Any) -> tuple[httpx2.Client, FastAPI]:
             app = create_app(ServerConfig(**settings), [_spec()])
-            url = stack.enter_context(_live(app))
-            return stack.enter_context(httpx2.Client(base_url=url, timeout=20)), app
+            return stack.enter_context(_live(app)), app
 
         yield start
         tiny.gate.set()
@@ -151,8 +174,11 @@ def held(
     serve: Callable[..., tuple[httpx2.Client, FastAPI]], tiny: TinyModel
 ) -> Iterator[Callable[..., Any]]:
     """A function that starts a server whose device is busy with a first request until
-    ``tiny.gate`` opens; returns its client, its app, the first answer's future and a pool."""
-    with ThreadPoolExecutor() as pool:
+    ``tiny.gate`` opens; returns its client, its app, the first answer's future and a pool.
+
+    The first request has all the time that there is, whatever the settings say.
+    """
+    with ThreadPoolExecutor(8) as pool:
 
         def start(data: bytes, **settings: Any) -> Any:
             client, app = serve(**settings)
@@ -160,7 +186,8 @@ def held(
                 pass
             tiny.batches.clear()
             tiny.gate.clear()
-            first = pool.submit(client.post, "/v1/classify", content=data)
+            patient = {"X-Request-Timeout-Ms": "3600000"}
+            first = pool.submit(client.post, "/v1/classify", content=data, headers=patient)
             tiny.wait_for_batch()
             return client, app, first, pool
 
@@ -169,8 +196,8 @@ def held(
 
 
 @pytest.fixture(scope="session")
-def live() -> Callable[..., AbstractContextManager[str]]:
-    """``with live(app) as url``: uvicorn on a free port of the loopback, ready when entered
+def live() -> Callable[..., AbstractContextManager[httpx2.Client]]:
+    """``with live(app) as client``: uvicorn on a free port of the loopback, ready when entered
     (or as soon as another path answers 200); with a certificate and its key, over TLS."""
     return _live
 
@@ -182,17 +209,11 @@ def connect() -> Iterator[Callable[..., socket.socket]]:
 
         def make(client: httpx2.Client, data: bytes = b"") -> socket.socket:
             address = (client.base_url.host, client.base_url.port or 80)
-            sock = stack.enter_context(socket.create_connection(address, timeout=10))
+            sock = stack.enter_context(socket.create_connection(address, PATIENCE_S))
             sock.sendall(data)
             return sock
 
         yield make
-
-
-@pytest.fixture
-def wait_until() -> Callable[..., None]:
-    """``wait_until(condition)`` fails if it does not come true."""
-    return _wait_until
 
 
 @pytest.fixture
@@ -216,10 +237,3 @@ def encode() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return make
-
-
-def _wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.005)

@@ -1,9 +1,8 @@
 """The whole server over real sockets: concurrency, clients that leave, time that runs out."""
 
+import json
 import re
-import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,6 +10,8 @@ import httpx2
 import pytest
 import torch
 
+from tests.patience import PATIENCE_S, wait_until
+from tests.server import raw
 from vimserve.model import catalog
 from vimserve.model.config import DeiTConfig
 from vimserve.model.families import build
@@ -31,10 +32,6 @@ def batch_count(app):
     return app.state.metrics.registry.get_sample_value("vimserve_batch_images_count", TINY)
 
 
-def batch_images(app):
-    return app.state.metrics.registry.get_sample_value("vimserve_batch_images_sum", TINY)
-
-
 def scores(answer):
     assert answer.status_code == 200, answer.text
     predictions = answer.json()["results"][0]["predictions"]
@@ -44,9 +41,9 @@ def scores(answer):
 def test_a_deit_says_how_it_attends(monkeypatch, spec, live):
     spec = replace(spec, config=DEIT)
     monkeypatch.setattr(catalog, "load", lambda *_: build(spec.config))
-    with live(create_app(ServerConfig(), [spec])) as url:
-        (model,) = httpx2.get(f"{url}/v1/models").json()["models"]
-        metrics = httpx2.get(f"{url}/metrics").text
+    with live(create_app(ServerConfig(max_resolution=224), [spec])) as client:
+        (model,) = client.get("/v1/models").json()["models"]
+        metrics = client.get("/metrics").text
     assert (model["family"], model["attention"]) == ("deit", "eager")
     (info,) = re.findall(r"vimserve_model_info{(.*)} 1.0", metrics)
     assert 'attention="eager"' in info
@@ -55,22 +52,22 @@ def test_a_deit_says_how_it_attends(monkeypatch, spec, live):
 
 @pytest.mark.parametrize("config", [None, DEIT], ids=["vim", "deit"])
 def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(
-    monkeypatch, spec, live, picture, encode, wait_until, config
+    monkeypatch, spec, live, picture, encode, config
 ):
     torch.manual_seed(0)
     spec = replace(spec, config=config or spec.config)
     model = build(spec.config)
     gate = threading.Event()
     gate.set()
-    model.register_forward_pre_hook(lambda *_: gate.wait(10) and None)
+    model.register_forward_pre_hook(lambda *_: gate.wait(PATIENCE_S) and None)
     monkeypatch.setattr(catalog, "load", lambda *_: model)
     monkeypatch.setattr(type(spec), "parameters", 1234)
     files = [encode(picture(*size, seed)) for seed, size in enumerate(SIZES)]
-    app = create_app(ServerConfig(), [spec])
-    with live(app) as url:
+    app = create_app(ServerConfig(max_resolution=224), [spec])
+    with live(app) as client:
 
         def ask(data):
-            with httpx2.Client(base_url=url, timeout=20) as own:
+            with httpx2.Client(base_url=client.base_url, timeout=PATIENCE_S) as own:
                 return scores(own.post("/v1/classify", content=data, params=QUERY))
 
         alone = [ask(data) for data in files]
@@ -86,7 +83,7 @@ def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(
         assert one == pytest.approx(other, abs=1e-5)
 
 
-def test_clients_share_a_batch(held, tiny, picture, encode, wait_until):
+def test_clients_share_a_batch(held, tiny, picture, encode):
     data = encode(picture(64, 64))
     client, app, first, pool = held(data)
     others = [pool.submit(client.post, "/v1/classify", content=data) for _ in range(4)]
@@ -96,7 +93,7 @@ def test_clients_share_a_batch(held, tiny, picture, encode, wait_until):
     assert [other.result().json()["batch"]["images"] for other in others] == [4] * 4
 
 
-def test_a_full_queue_answers_429(held, tiny, picture, encode, wait_until):
+def test_a_full_queue_answers_429(held, tiny, picture, encode):
     data = encode(picture(64, 64))
     client, app, first, pool = held(data, max_queue_tokens=20)
     second = pool.submit(client.post, "/v1/classify", content=data)
@@ -110,23 +107,32 @@ def test_a_full_queue_answers_429(held, tiny, picture, encode, wait_until):
     assert first.result().status_code == second.result().status_code == 200
 
 
-def test_no_answer_in_time(held, tiny, picture, encode):
+def test_no_answer_in_time(held, tiny, connect, picture, encode):
     data = encode(picture(64, 64))
     client, _, first, _ = held(data, request_timeout=0.5)
-    late = client.post("/v1/classify", content=data)
-    assert late.status_code == 504
-    assert (late.json()["limit"], late.json()["value"]) == (0.5, 0.5)
+    status, body = raw.answer(connect(client, raw.post(data)))
+    problem = json.loads(body)
+    assert (status, problem["limit"], problem["value"]) == (504, 0.5, 0.5)
     tiny.gate.set()
-    assert first.result().status_code == 504
-    assert client.post("/v1/classify", content=data).status_code == 200
+    assert first.result().status_code == 200
+    patient = {"X-Request-Timeout-Ms": "3600000"}
+    assert client.post("/v1/classify", content=data, headers=patient).status_code == 200
     assert [batch.num_images for batch in tiny.batches] == [1, 1]
 
 
-def test_a_client_that_leaves_does_not_reach_the_device(held, tiny, picture, encode, wait_until):
+def test_no_answer_in_time_from_the_device(serve, tiny, connect, picture, encode):
+    client, _ = serve(request_timeout=0.5)
+    tiny.gate.clear()
+    status, _ = raw.answer(connect(client, raw.post(encode(picture(64, 64)))))
+    assert status == 504
+
+
+def test_a_client_that_leaves_does_not_reach_the_device(held, tiny, connect, picture, encode):
     data = encode(picture(64, 64))
     client, app, first, _ = held(data)
-    with pytest.raises(httpx2.ReadTimeout):
-        httpx2.post(f"{client.base_url}/v1/classify", content=data, timeout=0.2)
+    leaving = connect(client, raw.post(data))
+    wait_until(lambda: depth(app) == 1)
+    leaving.close()
     metrics = app.state.metrics.registry
     labels = {"reason": "client-gone"}
     wait_until(lambda: metrics.get_sample_value("vimserve_rejected_total", labels) == 1)
@@ -136,25 +142,21 @@ def test_a_client_that_leaves_does_not_reach_the_device(held, tiny, picture, enc
     assert [batch.num_images for batch in tiny.batches] == [1, 1]
 
 
-def test_a_client_that_leaves_while_sending(serve, wait_until):
+def test_a_client_that_leaves_while_sending(serve, connect):
     client, app = serve()
-    with socket.create_connection((client.base_url.host, client.base_url.port)) as sock:
-        sock.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        time.sleep(0.1)
-    labels = {"model": "tiny", "task": "classify", "status": "499"}
     metrics = app.state.metrics.registry
+    leaving = connect(client, raw.post(bytes(1000))[:-500])
+    wait_until(lambda: metrics.get_sample_value("vimserve_inflight") == 1)
+    leaving.close()
+    labels = {"model": "tiny", "task": "classify", "status": "499"}
     wait_until(lambda: metrics.get_sample_value("vimserve_requests_total", labels) == 1)
 
 
-def test_a_body_that_does_not_arrive(serve):
+def test_a_body_that_does_not_arrive(serve, connect):
     client, _ = serve(request_timeout=0.3)
-    with socket.create_connection((client.base_url.host, client.base_url.port)) as sock:
-        sock.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        sock.settimeout(10)
-        answer = b""
-        while b"upload-timeout" not in answer:
-            answer += sock.recv(10_000)
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    status, body = raw.answer(connect(client, raw.post(bytes(1000))[:-500]))
+    assert status == 408
+    assert b"upload-timeout" in body
 
 
 def test_a_model_failure_is_a_problem(serve, tiny, picture, encode):
@@ -178,14 +180,21 @@ def test_an_unforeseen_error_is_a_problem_without_its_details(serve, monkeypatch
 
 def test_shutting_down_answers_what_is_in_flight(tiny, live, spec, picture, encode):
     data = encode(picture(64, 64))
+    app = create_app(ServerConfig(), [spec])
+
+    def open_gate_while_it_stops():
+        wait_until(lambda: app.state.drain.stopping)
+        tiny.gate.set()
+
     with ThreadPoolExecutor() as pool:
-        with live(create_app(ServerConfig(), [spec])) as url:
+        with live(app) as client:
             while tiny.entered.acquire(blocking=False):
                 pass
             tiny.gate.clear()
-            answer = pool.submit(httpx2.post, f"{url}/v1/classify", content=data, timeout=20)
+            url = f"{client.base_url}/v1/classify"
+            answer = pool.submit(httpx2.post, url, content=data, timeout=PATIENCE_S)
             tiny.wait_for_batch()
-            threading.Timer(0.3, tiny.gate.set).start()
+            pool.submit(open_gate_while_it_stops)
         assert answer.result().status_code == 200
 
 
@@ -193,12 +202,11 @@ def test_alive_but_not_ready_while_the_model_loads(tiny, live, spec, monkeypatch
     loading = threading.Event()
 
     def load(*_):
-        assert loading.wait(10)
+        assert loading.wait(PATIENCE_S)
         return tiny
 
     monkeypatch.setattr(catalog, "load", load)
-    app = create_app(ServerConfig(), [spec])
-    with live(app, "/healthz") as url, httpx2.Client(base_url=url) as client:
+    with live(create_app(ServerConfig(), [spec]), "/healthz") as client:
         ready = client.get("/readyz")
         assert ready.status_code == 503
         assert ready.json() == {"status": "loading", "models": {"tiny": {"status": "loading"}}}
@@ -210,7 +218,7 @@ def test_alive_but_not_ready_while_the_model_loads(tiny, live, spec, monkeypatch
         loading.set()
 
 
-def test_a_full_queue_refuses_before_any_pixel_is_decoded(held, tiny, picture, encode, wait_until):
+def test_a_full_queue_refuses_before_any_pixel_is_decoded(held, tiny, picture, encode):
     """A truncated image tells: whoever decodes it answers 422."""
     good = encode(picture(64, 64))
     client, app, first, pool = held(good, max_queue_tokens=20)

@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
+from tests.patience import PATIENCE_S
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.urgency import Urgency
@@ -59,7 +60,7 @@ async def pipeline_of(spec, **settings):
     engine.start()
     await engine.ready()
     yield pipeline
-    await engine.stop(10)
+    await engine.stop(PATIENCE_S)
     pipeline.close()
 
 
@@ -68,7 +69,7 @@ def run(pipeline, images, render=lambda measured, result: result, **query):
     spec = model.runner.spec
     asked = CLASSIFY.ask({"resolution": "native", "fit": "contain"} | query)
     plan = CLASSIFY.plan(spec, asked, pipeline.config.max_resolution)
-    return pipeline.run(model, plan, images, Urgency(time.monotonic(), 60, 5), render)
+    return pipeline.run(model, plan, images, Urgency(time.monotonic(), PATIENCE_S, 5), render)
 
 
 def pixels(seed, height=32, width=48):

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 
+from tests.patience import PATIENCE_S
 from vimserve.model.batch import PackedBatch
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine, State
@@ -39,10 +40,10 @@ async def started(*specs, **settings):
 
 
 @asynccontextmanager
-async def running(*specs, drain_s=10, **settings):
+async def running(*specs, **settings):
     engine = await started(*specs, **settings)
     yield engine
-    await engine.stop(drain_s)
+    await engine.stop(PATIENCE_S)
     assert not engine.alive
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.patience import PATIENCE_S
 from tests.server.engine.driving import (
     forget_warm_up,
     hold,
@@ -65,7 +66,7 @@ def test_stopping_answers_what_waits_and_refuses_the_rest(tiny, spec):
         async with running(spec) as engine:
             futures = await hold(engine, tiny)
             futures += submit(engine, image(1), image(2))
-            stopping = asyncio.create_task(engine.stop(10))
+            stopping = asyncio.create_task(engine.stop(PATIENCE_S))
             await asyncio.sleep(0)
             with pytest.raises(NotReady) as caught:
                 submit(engine, image(3))
@@ -84,10 +85,10 @@ def test_stopping_does_not_wait_for_a_model_that_loads(tiny, spec):
         engine = Engine([spec], ServerConfig(), Metrics())
         engine.start()
         await reach_device(tiny)
-        await asyncio.wait_for(engine.stop(1), 5)
+        await asyncio.wait_for(engine.stop(2 * PATIENCE_S), PATIENCE_S)
         assert engine.alive
         tiny.gate.set()
-        await asyncio.to_thread(engine._thread.join, 5)
+        await asyncio.to_thread(engine._thread.join, PATIENCE_S)
         assert engine.state is State.STOPPING
 
     asyncio.run(run())
@@ -112,7 +113,7 @@ def test_a_stuck_worker_is_no_healthy_one(monkeypatch, tiny, spec):
                 await engine.probe(0.05)
             tiny.gate.set()
             await asyncio.gather(*futures)
-            await engine.probe(5)
+            await engine.probe(PATIENCE_S)
             assert engine.health().ok
 
     asyncio.run(run())
@@ -127,7 +128,8 @@ def test_stopping_waits_no_longer_than_it_may(tiny, spec):
         answers = await asyncio.gather(*futures, return_exceptions=True)
         assert [type(answer) for answer in answers] == [NotReady, NotReady]
         tiny.gate.set()
-        await asyncio.to_thread(engine._thread.join, 5)
+        await asyncio.to_thread(engine._thread.join, PATIENCE_S)
+        assert not engine.alive
 
     asyncio.run(run())
 
@@ -152,7 +154,7 @@ def test_a_fault_of_the_scheduler_is_not_hidden(monkeypatch, tiny, spec, caplog)
         assert "a bug" in engine.health().detail
         with pytest.raises(NotReady):
             submit(engine, image(1))
-        await engine.stop(1)
+        await engine.stop(PATIENCE_S)
 
     asyncio.run(run())
     assert "a bug" in caplog.text

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.server.engine.driving import image, running, submit
 from vimserve.model import catalog
 from vimserve.model.checkpoint import CheckpointError
@@ -113,6 +114,6 @@ def test_a_model_that_fails_to_load_leaves_the_others(monkeypatch, tiny, spec):
                 engine.loaded("bad")
             assert caught.value.limit == ["tiny"]
             await submit(engine, image(0))[0]
-            await engine.probe(5)
+            await engine.probe(PATIENCE_S)
 
     asyncio.run(run())

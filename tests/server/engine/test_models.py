@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.server.engine.driving import (
     FAR,
     hold,
@@ -181,7 +182,7 @@ def test_stopping_refuses_a_model_that_is_on_its_way(tiny, spec, other):
         adding = asyncio.create_task(engine.models.add(other))
         while not engine._worker._calls:
             await asyncio.sleep(0.001)
-        stopping = asyncio.create_task(engine.stop(10))
+        stopping = asyncio.create_task(engine.stop(PATIENCE_S))
         await asyncio.sleep(0)
         tiny.gate.set()
         with pytest.raises(NotReady, match="stopping"):

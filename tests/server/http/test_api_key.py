@@ -2,7 +2,6 @@
 
 import ssl
 
-import httpx2
 import pytest
 import trustme
 
@@ -18,17 +17,17 @@ def bearer(key):
     return {"Authorization": f"Bearer {key}"}
 
 
-@pytest.fixture
-def keys_file(tmp_path):
-    file = tmp_path / "keys"
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("api_key") / "keys"
     file.write_text(f"{KEY}\n\n  {OTHER}\n")
     return file
 
 
-@pytest.fixture
-def locked(serve, keys_file):
-    client, _ = serve(api_key_file=keys_file)
-    return client
+@pytest.fixture(scope="module")
+def locked(serve_tiny, keys_file):
+    with serve_tiny(api_key_file=keys_file) as client:
+        yield client
 
 
 CLOSED = [
@@ -146,11 +145,8 @@ def test_https(tiny, spec, live, certificate, authority, picture, encode):
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     app = create_app(ServerConfig(api_key=KEY), [spec])
-    with (
-        live(app, certificate=certificate, verify=trusting) as url,
-        httpx2.Client(base_url=url, verify=trusting, headers=bearer(KEY)) as client,
-    ):
-        assert url.startswith("https://")
+    with live(app, certificate=certificate, verify=trusting, headers=bearer(KEY)) as client:
+        assert client.base_url.scheme == "https"
         assert client.post("/v1/classify", content=encode(picture(64, 64))).status_code == 200
 
 

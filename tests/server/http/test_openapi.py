@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import httpx2
 import pytest
 
 from tests.paths import ROOT
@@ -20,10 +19,7 @@ def client(live):
     """A server that has models for each task."""
     demo = resolve("demo")
     specs = [demo, dataclasses.replace(demo, name="twin"), resolve("demo-seg")]
-    with (
-        live(create_app(ServerConfig(), specs)) as url,
-        httpx2.Client(base_url=url, timeout=20) as client,
-    ):
+    with live(create_app(ServerConfig(), specs)) as client:
         yield client
 
 

@@ -1,154 +1,278 @@
-"""Clients that never finish lose their connection, and nobody else does."""
+"""Clients that never finish lose their connection, and nobody else does.
+
+The timers of the connections go by a clock of the test's own.
+"""
 
 import socket
-import time
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
 
+import httpx2
 import pytest
 
+from tests.patience import PATIENCE_S, wait_until
+from tests.server import raw
 from vimserve.server.http.server import Protocol
 
+TIMEOUT_S = 1.0
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
+OPENAPI = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture
-def impatient(serve, monkeypatch):
-    """The client of a server that gives a stalled connection half a second."""
-    monkeypatch.setattr("vimserve.server.http.server.CLIENT_TIMEOUT_S", 0.5)
-    return serve()[0]
+@dataclass
+class Timer:
+    due: float
+    callback: object
+
+    def cancel(self):
+        self.callback = None
 
 
-def read(sock):
-    received = b""
-    try:
-        while chunk := sock.recv(65_536):
-            received += chunk
-    except ConnectionResetError:
-        pass
-    return received
+class Clock:
+    """Time that passes when a test says so.
+
+    Attributes:
+        connections: all that were made, by the address of the client.
+    """
+
+    def __init__(self):
+        self.now = 0.0
+        self.timers = []
+        self.connections = {}
+
+    def watch(self, protocol):
+        self.loop = protocol.loop
+        protocol.loop = Loop(self.loop, self)
+        protocol.received = 0
+        self.connections[protocol.transport.get_extra_info("peername")] = protocol
+
+    def advance(self, seconds):
+        """Returns when everything has happened that was due."""
+        passed = Future()
+        self.loop.call_soon_threadsafe(self._fire, seconds, passed)
+        passed.result(PATIENCE_S)
+
+    def _fire(self, seconds, passed):
+        self.now += seconds
+        due = [timer for timer in self.timers if timer.due <= self.now]
+        self.timers = [timer for timer in self.timers if timer.due > self.now]
+        for timer in due:
+            if timer.callback is not None:
+                timer.callback()
+        passed.set_result(None)
 
 
-def trickle(sock, data, seconds=5):
-    """Send ``data`` again and again; how long the server bore it."""
-    start = time.monotonic()
-    try:
-        while time.monotonic() - start < seconds:
-            sock.sendall(data)
-            time.sleep(0.05)
-    except ConnectionError:
-        pass
-    return time.monotonic() - start
+class Loop:
+    """A connection's event loop, but for the clock."""
+
+    def __init__(self, loop, clock):
+        self._loop = loop
+        self._clock = clock
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+    def call_later(self, delay, callback, *args):
+        timer = Timer(self._clock.now + delay, partial(callback, *args))
+        self._clock.timers.append(timer)
+        return timer
 
 
-def test_a_head_that_trickles_in(impatient, connect):
-    sock = connect(impatient, b"GET /healthz HTTP/1.1\r\nX-Slow: ")
-    assert 0.4 < trickle(sock, b"x") < 2
-    assert read(sock) == b""
-
-
-def test_a_client_that_says_nothing(impatient, connect):
-    start = time.monotonic()
-    assert read(connect(impatient)) == b""
-    assert 0.4 < time.monotonic() - start < 2
-
-
-def test_a_second_head_that_trickles_in(impatient, connect):
-    sock = connect(impatient, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /he")
-    assert 0.4 < trickle(sock, b"x") < 2
-    assert read(sock).startswith(b"HTTP/1.1 200 ")
-
-
-def test_a_body_that_trickles_in_after_its_answer(impatient, connect):
-    sock = connect(impatient, POST + b"Content-Length: 999999999\r\n\r\n")
-    assert sock.recv(65_536).startswith(b"HTTP/1.1 413 ")
-    assert 0.4 < trickle(sock, b"x") < 2
-
-
-def test_a_body_that_trickles_in_ends_with_the_requests_time(impatient, connect):
-    head = POST + b"Content-Length: 1000\r\nX-Request-Timeout-Ms: 900\r\n\r\n"
-    sock = connect(impatient, head)
-    assert 0.8 < trickle(sock, b"x") < 3
-    answer = read(sock)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'"limit":0.9' in answer
-
-
-def test_a_head_without_end(impatient, connect):
-    sock = connect(impatient, b"GET /healthz HTTP/1.1\r\n")
-    for number in range(17):
-        time.sleep(0.005)
-        sock.sendall(b"X-%d: " % number + 4000 * b"x" + b"\r\n")
-    assert read(sock).startswith(b"HTTP/1.1 431 ")
-
-
-@pytest.fixture
-def small_buffers(impatient, monkeypatch):
-    """A connection on which hardly anything is on its way unread."""
-    made = Protocol.connection_made
+@pytest.fixture(scope="module")
+def clock():
+    clock = Clock()
+    made, received = Protocol.connection_made, Protocol.data_received
 
     def connection_made(self, transport):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.transport = transport
+        clock.watch(self)
         made(self, transport)
 
-    monkeypatch.setattr(Protocol, "connection_made", connection_made)
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(10)
-        sock.connect((impatient.base_url.host, impatient.base_url.port))
-        yield sock
+    def data_received(self, data):
+        received(self, data)
+        self.received += len(data)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Protocol, "connection_made", connection_made)
+        monkeypatch.setattr(Protocol, "data_received", data_received)
+        monkeypatch.setattr("vimserve.server.http.server.CLIENT_TIMEOUT_S", TIMEOUT_S)
+        yield clock
 
 
-def test_a_client_that_does_not_read(impatient, small_buffers, wait_until):
-    small_buffers.sendall(50 * b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
-    time.sleep(1.5)
-    assert read(small_buffers).count(b"HTTP/1.1 200") < 50
-    assert impatient.get("/healthz").status_code == 200
+@pytest.fixture(scope="module")
+def url(clock, client):
+    """Of a server whose connections go by the clock."""
+    return str(client.base_url)
 
 
-def test_a_slow_reader_gets_all_of_its_answers(small_buffers):
+class Peer:
+    """A client's socket, and the connection that the server has made of it."""
+
+    def __init__(self, sock, clock):
+        self.sock = sock
+        wait_until(lambda: sock.getsockname() in clock.connections)
+        self.connection = clock.connections[sock.getsockname()]
+
+    @property
+    def connected(self):
+        return not self.connection.transport.is_closing()
+
+    def send(self, data):
+        """Returns when the server has read it."""
+        expected = self.connection.received + len(data)
+        self.sock.sendall(data)
+        wait_until(lambda: self.connection.received >= expected)
+
+    def read(self):
+        return raw.read(self.sock)
+
+
+@pytest.fixture
+def peer(clock, url):
+    """``peer(data)``: one that has sent ``data``; with small buffers, hardly any is on its way."""
+    with ExitStack() as stack:
+
+        def make(data=b"", *, small_buffers=False):
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(PATIENCE_S)
+            if small_buffers:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect((httpx2.URL(url).host, httpx2.URL(url).port))
+            one = Peer(sock, clock)
+            if small_buffers:
+                served = one.connection.transport.get_extra_info("socket")
+                served.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            if data:
+                one.send(data)
+            return one
+
+        yield make
+
+
+def trickle(peer, clock):
+    """Send a byte now and then for a little less than the server bears, then for longer."""
+    for _ in range(9):
+        clock.advance(0.1 * TIMEOUT_S)
+        peer.send(b"x")
+    assert peer.connected
+    clock.advance(0.11 * TIMEOUT_S)
+
+
+def healthy(url):
+    return httpx2.get(f"{url}/healthz", timeout=PATIENCE_S).status_code == 200
+
+
+def test_a_head_that_trickles_in(peer, clock):
+    slow = peer(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+    trickle(slow, clock)
+    assert slow.read() == b""
+
+
+def test_a_client_that_says_nothing(peer, clock):
+    silent = peer()
+    clock.advance(0.9 * TIMEOUT_S)
+    assert silent.connected
+    clock.advance(0.11 * TIMEOUT_S)
+    assert silent.read() == b""
+
+
+def test_a_second_head_that_trickles_in(peer, clock):
+    slow = peer(GET + b"\r\nGET /he")
+    assert raw.answer(slow.sock)[0] == 200
+    trickle(slow, clock)
+    assert slow.read() == b""
+
+
+def test_a_body_that_trickles_in_after_its_answer(peer, clock):
+    slow = peer(POST + b"Content-Length: 999999999\r\n\r\n")
+    assert raw.answer(slow.sock)[0] == 413
+    trickle(slow, clock)
+    assert slow.read() == b""
+
+
+def test_a_body_that_trickles_in_has_the_time_of_its_request(peer, clock):
+    slow = peer(POST + b"Content-Length: 1000\r\nX-Request-Timeout-Ms: 3600000\r\n\r\n")
+    for _ in range(5):
+        clock.advance(TIMEOUT_S)
+        slow.send(b"x")
+    assert slow.connected
+    late = peer(POST + b"Content-Length: 1000\r\nX-Request-Timeout-Ms: 300\r\n\r\n")
+    late.sock.sendall(b"x")
+    status, body = raw.answer(late.sock)
+    assert status == 408
+    assert b'"limit":0.3' in body
+
+
+def test_a_head_without_end(peer):
+    endless = peer(b"GET /healthz HTTP/1.1\r\n")
+    with suppress(ConnectionError):
+        endless.sock.sendall(b"".join(b"X-%d: " % n + 4000 * b"x" + b"\r\n" for n in range(17)))
+    assert endless.read().startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_client_that_does_not_read(peer, clock, url):
+    deaf = peer(50 * OPENAPI, small_buffers=True)
+
+    def dropped():
+        clock.advance(TIMEOUT_S)
+        return not deaf.connected
+
+    wait_until(dropped)
+    assert deaf.read().count(b"HTTP/1.1 200") < 50
+    assert healthy(url)
+
+
+def test_a_slow_reader_gets_all_of_its_answers(peer, clock):
     count = 50
-    small_buffers.sendall(count * b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
-    start, received = time.monotonic(), b""
+    slow, received, began = peer(count * OPENAPI, small_buffers=True), b"", clock.now
     while received.count(b"HTTP/1.1 200") < count:
-        chunk = small_buffers.recv(65_536)
+        chunk = slow.sock.recv(65_536)
         assert chunk
         received += chunk
-        if time.monotonic() - start < 2:
-            time.sleep(0.02)
+        clock.advance(0.2 * TIMEOUT_S)
+    assert clock.now - began > 10 * TIMEOUT_S
 
 
-def test_requests_sent_ahead(impatient, connect):
-    ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert read(connect(impatient, 50 * ask)).count(b"HTTP/1.1 200 ") == 50
-    answers = read(connect(impatient, 5000 * ask))
+def test_requests_sent_ahead(peer):
+    answers, some = b"", peer(50 * (GET + b"\r\n"))
+    while answers.count(b"HTTP/1.1 200 ") < 50:
+        answers += some.sock.recv(65_536)
+    many = peer()
+    with suppress(ConnectionError):
+        many.sock.sendall(5000 * (GET + b"\r\n"))
+    answers = many.read()
     assert answers.count(b"HTTP/1.1 400 ") == 1
     assert answers.count(b"HTTP/1.1 200 ") < 200
 
 
-def test_patient_use_of_one_connection(impatient, picture, encode):
-    data = encode(picture(64, 64))
+def test_patient_use_of_one_connection(peer, clock, picture, encode):
+    request = raw.post(encode(picture(64, 64)))
+    patient = peer()
     for _ in range(4):
-        time.sleep(0.2)
-        assert impatient.post("/v1/classify", content=data).status_code == 200
+        clock.advance(0.9 * TIMEOUT_S)
+        patient.sock.sendall(request)
+        assert raw.answer(patient.sock)[0] == 200
 
 
-def test_slow_work_is_not_a_slow_client(held, tiny, monkeypatch, picture, encode):
-    monkeypatch.setattr("vimserve.server.http.server.CLIENT_TIMEOUT_S", 0.2)
+def test_slow_work_is_not_a_slow_client(clock, held, tiny, picture, encode):
     _, _, first, _ = held(encode(picture(64, 64)))
-    time.sleep(0.6)
+    clock.advance(3 * TIMEOUT_S)
     tiny.gate.set()
     assert first.result().status_code == 200
 
 
-def test_many_connections_that_say_nothing(impatient, connect):
-    silent = [connect(impatient, b"GET") for _ in range(200)]
-    assert impatient.get("/healthz").status_code == 200
-    start = time.monotonic()
-    assert all(read(sock) == b"" for sock in silent)
-    assert time.monotonic() - start < 3
+def test_many_connections_that_say_nothing(peer, clock, url):
+    silent = [peer(b"GET") for _ in range(200)]
+    assert healthy(url)
+    clock.advance(1.1 * TIMEOUT_S)
+    assert all(one.read() == b"" for one in silent)
 
 
-def test_a_client_that_wants_the_connection_closed(impatient, connect, caplog):
-    sock = connect(impatient, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert read(sock).startswith(b"HTTP/1.1 200 ")
-    time.sleep(0.6)
+def test_a_client_that_wants_the_connection_closed(peer, clock, caplog):
+    answer = peer(GET + b"Connection: close\r\n\r\n").read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    clock.advance(2 * TIMEOUT_S)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

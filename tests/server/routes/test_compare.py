@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import httpx2
 import pytest
 
 from vimserve.model.catalog import resolve
@@ -13,10 +12,7 @@ from vimserve.server.config import ServerConfig
 @pytest.fixture
 def client(tiny, spec, live):
     specs = [dataclasses.replace(spec, name=name) for name in ("one", "two", "three")]
-    with (
-        live(create_app(ServerConfig(), specs)) as url,
-        httpx2.Client(base_url=url, timeout=20) as client,
-    ):
+    with live(create_app(ServerConfig(), specs)) as client:
         yield client
 
 
@@ -64,10 +60,7 @@ def both_tasks(live):
     """A classifier, and one segmenter under two names."""
     segmenter = resolve("demo-seg")
     specs = [resolve("demo"), segmenter, dataclasses.replace(segmenter, name="twin")]
-    with (
-        live(create_app(ServerConfig(max_resolution=320), specs)) as url,
-        httpx2.Client(base_url=url, timeout=20) as client,
-    ):
+    with live(create_app(ServerConfig(max_resolution=320), specs)) as client:
         yield client
 
 

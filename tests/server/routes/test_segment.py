@@ -3,7 +3,6 @@
 import base64
 import io
 
-import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,15 +16,9 @@ SPEC = resolve("demo-seg")
 
 
 @pytest.fixture(scope="module")
-def url(live):
+def client(live):
     config = ServerConfig(max_resolution=320)
-    with live(create_app(config, [SPEC, resolve("demo")])) as url:
-        yield url
-
-
-@pytest.fixture
-def client(url):
-    with httpx2.Client(base_url=url, timeout=30) as client:
+    with live(create_app(config, [SPEC, resolve("demo")])) as client:
         yield client
 
 

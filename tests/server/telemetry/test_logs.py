@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.patience import wait_until
 from vimserve.server.telemetry.logs import formatter
 from vimserve.server.telemetry.request_id import RequestIdFilter
 
@@ -48,14 +49,16 @@ def test_a_line_of_text():
 
 
 @pytest.fixture
-def logged(client, caplog, wait_until):
-    """``logged(method, path, **request)``: what the log says of a request."""
+def logged(client, caplog):
+    """``logged(method, path, **request)``: what the log says of a request, which is called a."""
 
     def ask(method, path, **request):
-        caplog.clear()
-        client.request(method, path, **request)
-        wait_until(lambda: caplog.records)
-        return caplog.records[-1]
+        def lines():
+            return [r for r in caplog.records if getattr(r, "request_id", None) == "a"]
+
+        client.request(method, path, headers={"X-Request-Id": "a"}, **request)
+        wait_until(lines)
+        return lines()[-1]
 
     caplog.set_level(logging.INFO, "vimserve.server.telemetry.observe")
     caplog.handler.addFilter(RequestIdFilter())
@@ -63,12 +66,7 @@ def logged(client, caplog, wait_until):
 
 
 def test_the_line_of_a_request(logged, picture, encode):
-    record = logged(
-        "POST",
-        "/v1/classify?top_k=1",
-        content=encode(picture(64, 64)),
-        headers={"X-Request-Id": "a"},
-    )
+    record = logged("POST", "/v1/classify?top_k=1", content=encode(picture(64, 64)))
     entry = json.loads(formatter("json").format(record))
     assert entry["duration_ms"] > 0
     assert entry["message"].startswith("POST /v1/classify 200 ")

@@ -1,14 +1,12 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
 import pytest
-import torch
-from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.patience import wait_until
+from tests.server import raw
 from vimserve.server.errors import ModelFailure, QueueFull, ServerError
-from vimserve.server.telemetry.gpu_memory import GpuMemory
 from vimserve.server.telemetry.metrics import resolution_bucket
 
 
@@ -101,7 +99,7 @@ def test_the_metrics_that_there_are(client):
     assert types == NAMES
 
 
-def test_what_is_under_way_and_what_waits(held, tiny, picture, encode, wait_until):
+def test_what_is_under_way_and_what_waits(held, tiny, picture, encode):
     data = encode(picture(64, 64))
     client, _, first, pool = held(data)
     second = pool.submit(client.post, "/v1/classify", content=data)
@@ -120,7 +118,7 @@ def reasons(error=ServerError):
 
 
 @pytest.fixture
-def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
+def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
     """``refusals[reason](reason)``: a client of a server that has refused for that reason."""
     good = encode(picture(64, 64))
 
@@ -136,29 +134,26 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
 
     def stalled():
         client, _ = serve(request_timeout=0.2)
-
-        def chunks():
-            yield good[:100]
-            time.sleep(0.5)
-            yield good[100:]
-
-        client.post("/v1/classify", content=chunks())
+        assert raw.answer(connect(client, raw.post(good)[:-100]))[0] == 408
         return client
 
-    def busy(settings, *, count, timeout=20):
-        client, _, _, pool = held(good, **settings)
-        answers = [pool.submit(ask_once, client, timeout) for _ in range(count)]
-        if count > 1:
-            wait_until(lambda: any(answer.done() for answer in answers))
-        else:
-            answers[0].result()
+    def full():
+        client, _, _, pool = held(good, max_queue_tokens=20)
+        answers = [pool.submit(client.post, "/v1/classify", content=good) for _ in range(3)]
+        wait_until(lambda: any(answer.done() for answer in answers))
         return client
 
-    def ask_once(client, timeout):
-        try:
-            return client.post("/v1/classify", content=good, timeout=timeout)
-        except httpx2.ReadTimeout:
-            return None
+    def late():
+        client, _, _, _ = held(good, request_timeout=0.3)
+        assert raw.answer(connect(client, raw.post(good)))[0] == 504
+        return client
+
+    def left():
+        client, _, _, _ = held(good)
+        leaving = connect(client, raw.post(good))
+        wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 1)
+        leaving.close()
+        return client
 
     def stopping():
         client, app = serve()
@@ -212,9 +207,9 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
             settings={"max_images": 1}, files=[("file", ("a", good)), ("file", ("b", good))]
         ),
         "upload-timeout": stalled,
-        "queue-full": lambda: busy({"max_queue_tokens": 20}, count=3),
-        "request-timeout": lambda: busy({"request_timeout": 0.3}, count=1),
-        "client-gone": lambda: busy({}, count=1, timeout=0.2),
+        "queue-full": full,
+        "request-timeout": late,
+        "client-gone": left,
         "not-ready": stopping,
         "model-failure": failing,
         "internal-error": unforeseen,
@@ -227,11 +222,11 @@ REASONS = sorted(reasons() | {"client-gone", "internal-error"})
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_every_reason_to_refuse_is_counted(refusals, reason, tiny, wait_until):
+def test_every_reason_to_refuse_is_counted(refusals, reason, tiny):
     client = refusals[reason]()
     wait_until(lambda: scrape(client).get(("rejected_total", reason), 0) >= 1)
     counted = {key[1] for key in scrape(client) if key[0] == "rejected_total"}
-    assert counted <= {reason, "request-timeout"}
+    assert counted == {reason}
     tiny.gate.set()
 
 
@@ -251,12 +246,13 @@ def test_scrapes_at_once(client, picture, encode):
 
 
 def test_what_a_batch_took(serve, tiny, picture, encode):
+    start = time.monotonic()
     client, _ = serve()
     good = encode(picture(64, 64))
     client.post("/v1/classify?resolution=512", content=good)
     seen = scrape(client)
     assert seen["tokens_total", "tiny"] == 32 * 32 + 1
-    assert 0 < seen["device_busy_seconds_total", "cpu"] < 10
+    assert 0 < seen["device_busy_seconds_total", "cpu"] < time.monotonic() - start
     assert (seen["queue_depth", "tiny"], seen["queue_tokens", "tiny"]) == (0, 0)
     assert seen["batch_peak_memory_bytes_count", "512", "tiny"] == 1
     assert seen["batch_predicted_memory_bytes_count", "512", "tiny"] == 1
@@ -270,7 +266,7 @@ def test_what_a_batch_took(serve, tiny, picture, encode):
     assert seen["batch_retries_total", "memory", "tiny"] == 1
 
 
-def test_what_waits(held, tiny, picture, encode, wait_until):
+def test_what_waits(held, tiny, picture, encode):
     good = encode(picture(64, 64))
     client, _, first, pool = held(good)
     waiting = [pool.submit(client.post, "/v1/classify", content=good) for _ in range(2)]
@@ -278,43 +274,3 @@ def test_what_waits(held, tiny, picture, encode, wait_until):
     assert scrape(client)["queue_tokens", "tiny"] == 2 * 17
     tiny.gate.set()
     assert [answer.result().status_code for answer in (first, *waiting)] == [200] * 3
-
-
-@pytest.fixture
-def gpu_memory():
-    """The samples of a scrape, by kind."""
-
-    def read():
-        registry = CollectorRegistry()
-        registry.register(GpuMemory("cuda:1"))
-        (family,) = registry.collect()
-        assert family.name == "vimserve_gpu_memory_bytes"
-        assert all(sample.labels["device"] == "cuda:1" for sample in family.samples)
-        return {sample.labels["kind"]: sample.value for sample in family.samples}
-
-    return read
-
-
-def test_the_memory_of_a_gpu(monkeypatch, gpu_memory):
-    asked = []
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (30, 80))
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 40)
-    assert gpu_memory() == {"allocated": 20, "reserved": 40, "used": 50, "total": 80}
-    assert set(asked) == {"cuda:1"}
-
-
-def test_a_gpu_that_nobody_uses_yet_is_left_alone(monkeypatch, gpu_memory):
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    monkeypatch.delattr(torch.cuda, "mem_get_info")
-    assert gpu_memory() == {}
-
-
-def test_a_broken_gpu_does_not_hide_the_rest(monkeypatch, gpu_memory):
-    def fail(_device):
-        raise RuntimeError("CUDA error: unspecified launch failure")
-
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
-    assert gpu_memory() == {}
