@@ -93,12 +93,3 @@ def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
     """The names that an operation knows in its ``query`` or ``header``."""
     operation = app.openapi()["paths"][path][method.lower()]
     return [known["name"] for known in operation.get("parameters", []) if known["in"] == place]
-
-
-if __name__ == "__main__":
-    import json
-
-    from vimserve.server.app import create_app
-    from vimserve.server.config import ServerConfig
-
-    print(json.dumps(create_app(ServerConfig()).openapi(), indent=2, ensure_ascii=False))

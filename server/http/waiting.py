@@ -1,11 +1,12 @@
 """Waiting no longer than the client does."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from vimserve.server.config import ServerConfig
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import RequestTimeout, UploadTimeout
 from vimserve.server.http.uploads import read_uploads
@@ -14,7 +15,24 @@ from vimserve.server.images.source import EncodedImage
 T = TypeVar("T")
 
 
-async def receive(
+async def exchange(
+    request: Request,
+    urgency: Urgency,
+    config: ServerConfig,
+    work: Callable[[list[EncodedImage]], Coroutine[Any, Any, T]],
+) -> T:
+    """What ``work`` makes of the request's images, within the request's time.
+
+    Raises:
+        ClientDisconnect: the client hung up.
+        UploadTimeout, RequestTimeout: the images or the result were not there in time.
+        BadRequest: as ``read_uploads``.
+    """
+    images = await _receive(request, urgency, config.max_body_bytes, config.max_images)
+    return await _finish(request, work(images), urgency)
+
+
+async def _receive(
     request: Request, urgency: Urgency, max_bytes: int, max_images: int
 ) -> list[EncodedImage]:
     """The request's images.
@@ -34,7 +52,7 @@ async def receive(
         ) from error
 
 
-async def finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
+async def _finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
     """The result of ``work``, which is cancelled when the client leaves or time is up.
 
     The request's body must have been read: what it receives then is the client's departure.

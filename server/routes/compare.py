@@ -13,7 +13,7 @@ from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.models import does
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import InvalidParameter, UnknownModel, WrongTask
-from vimserve.server.http.waiting import finish, receive
+from vimserve.server.http.waiting import exchange
 from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
@@ -66,8 +66,11 @@ async def compare(
     config = pipeline.config
     given = query.model_dump(exclude={"models"}, exclude_defaults=True)
     asked = [(model, *_plan(model, given, config.max_resolution)) for model in models]
-    images = await receive(request, urgency, config.max_body_bytes, config.max_images)
-    return await finish(request, _run(pipeline, asked, images, urgency), urgency)
+
+    async def work(images: Sequence[Source]) -> BaseModel:
+        return await _run(pipeline, asked, images, urgency)
+
+    return await exchange(request, urgency, config, work)
 
 
 async def _run(

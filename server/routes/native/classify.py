@@ -1,17 +1,15 @@
 """``POST /v1/classify``."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.model.catalog import ModelSpec
-from vimserve.server.http.waiting import receive
 from vimserve.server.images.prepare import Measured
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
-from vimserve.server.routes.native.rendering import Rendering, Result, answered, chosen
+from vimserve.server.routes.native.rendering import Rendering, Result, answer
 from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.classify import ClassifyQuery, ClassScores, best, classes_wanted
@@ -101,12 +99,7 @@ async def classify(
     query: Annotated[NativeClassifyQuery, Query()],
 ) -> ClassifyResponse:
     """Name what is in one or more images."""
-    model = chosen(request, pipeline, query.model, TASK.name)
-    spec, config = model.runner.spec, pipeline.config
-    plan = TASK.plan(spec, query, config.max_resolution)
-    images = await receive(request, urgency, config.max_body_bytes, config.max_images)
-    work = pipeline.run(model, plan, images, urgency, partial(render, spec, query))
-    completed = await answered(request, work, urgency)
+    spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
     return ClassifyResponse(
         model=spec.name,
         results=completed.results,
