@@ -183,7 +183,7 @@ _CATALOG: dict[str, tuple[ModelConfig, Source]] = dict(
     _with_eager(
         {name: (config, HubFile(repo, file)) for name, (config, repo, file) in _VIM.items()}
         | {
-            name: (config, HubFile(repo, "vimserve.model.safetensors"))
+            name: (config, HubFile(repo, "model.safetensors"))
             for name, (config, repo) in _DEIT.items()
         }
         | {name: (config, Unpublished()) for name, config in _UPERNET.items()}
