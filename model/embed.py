@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vimserve.model.config import Pooling
 from vimserve.model.layout import Grid, Layout, class_positions
-from vimserve.model.linear import PackedLinear
+from vimserve.model.linear import PreparedLinear
 
 CACHED_GRIDS = 32
 # Pixels less this are exact in bfloat16 and nearly centred, so that the rounding of the weights
@@ -34,14 +34,14 @@ class PatchProjection:
         weight, bias = convolution.weight, convolution.bias
         assert bias is not None
         self._dtype = weight.dtype
-        self._normalised = PackedLinear(weight.flatten(1), bias)
+        self._normalised = PreparedLinear(weight.flatten(1), bias)
         exact, mean64, std64 = (
             torch.as_tensor(values, dtype=torch.float64, device=weight.device)
             for values in (weight.detach(), mean, std)
         )
         offset = (MIDDLE_GREY / 255 - mean64) / std64
         shift = (exact.sum((2, 3)) * offset).sum(1)
-        self._pixels = PackedLinear(
+        self._pixels = PreparedLinear(
             (exact / (255 * std64[:, None, None])).flatten(1).to(weight.dtype),
             (bias.detach().double() + shift).to(bias.dtype),
         )
