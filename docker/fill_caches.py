@@ -22,7 +22,6 @@ from vimserve.kernels import dispatch, triton_config
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, resolve
 from vimserve.model.families import build
-from vimserve.model.families.upernet.model import UPerNetSegmenter
 
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
@@ -50,7 +49,7 @@ def fill_triton(architecture: int) -> int:
                     grid[0] * grid[1], 3 * config.patch_size**2, dtype=torch.uint8, device="meta"
                 )
                 batch = PackedBatch(pixels, (grid,))
-                (model.segment if isinstance(model, UPerNetSegmenter) else model)(batch)
+                model.answer(batch, [(side, side)])
     return len(compiled)
 
 

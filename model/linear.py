@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vimserve.model.prepared import PreparedModule
+
 Activation = Literal["none", "gelu"]
 
 _mkldnn: Any = torch.ops.mkldnn
@@ -41,7 +43,7 @@ class PreparedLinear:
         return F.gelu(out) if self._activation == "gelu" else out
 
 
-class Linear(nn.Linear):
+class Linear(nn.Linear, PreparedModule):
     """An ``nn.Linear``, names included, that computes with a ``PreparedLinear`` of its weights."""
 
     def __init__(self, inputs: int, outputs: int, activation: Activation = "none") -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vimserve.model.catalog import HubFile, ModelSpec, names, resolve
-from vimserve.model.families import Task
 from vimserve.model.transform import Fit, Transform
 from vimserve.server.config import Config
 from vimserve.server.engine.runner import Runner
@@ -30,7 +29,7 @@ class Request:
     """
 
     files: Sequence[str]
-    task: Task
+    task: str
     resolution: str | None
     top_k: int | None = None
     fit: Fit | None = None

@@ -10,7 +10,6 @@ from enum import StrEnum
 from functools import partial
 
 from vimserve.model.catalog import ModelSpec
-from vimserve.model.families import Task
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog, Room
 from vimserve.server.engine.loading import Loaded, Served, load
@@ -112,7 +111,7 @@ class Engine:
                 logger.error("the worker has not ended within %g s", timeout_s)
                 self._refuse_all(NotReady("the server has stopped"))
 
-    def spec(self, model: str | None, task: Task) -> ModelSpec:
+    def spec(self, model: str | None, task: str) -> ModelSpec:
         """The model of that name, or the first for the task.
 
         Raises:

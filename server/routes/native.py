@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from vimserve.model.families import Task as TaskName
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.http.waiting import finish, receive
@@ -139,7 +138,7 @@ async def models(pipeline: Service) -> ModelList:
     )
 
 
-def _model(request: Request, pipeline: Pipeline, name: str | None, task: TaskName) -> Loaded:
+def _model(request: Request, pipeline: Pipeline, name: str | None, task: str) -> Loaded:
     spec = pipeline.engine.spec(name, task)
     request.state.model = spec.name
     return pipeline.engine.loaded(spec.name)

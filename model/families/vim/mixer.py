@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.selective_scan import selective_scan
-from vimserve.model.config import VimConfig
+from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.layout import Layout
 from vimserve.model.linear import PreparedLinear, PreparedLinears
+from vimserve.model.prepared import PreparedModule
 
 CONV_WIDTH = 4
 
@@ -34,7 +35,7 @@ class _Prepared:
     out_proj: PreparedLinear
 
 
-class Mixer(nn.Module):
+class Mixer(PreparedModule):
     """Vim's bidirectional state space block (arXiv 2401.09417, algorithm 1, lines 3 to 20).
 
     Parameters carry the published names; those ending in ``_b`` belong to the backward direction.

@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import add_norm
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import VimConfig
+from vimserve.model.buckets import Bucket, make_buckets
+from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.layout import Layout
 from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-5
+# Those that read as many tokens of every image, so that the shapes of a graph are fixed.
+RECORDABLE_POOLINGS = ("middle", "head", "double", "last")
 
 
 class Norm(nn.Module):
@@ -48,6 +51,8 @@ class Vim(PackedModel):
     ``load_state_dict(strict=True)``.
     """
 
+    graphs_need_kernels = True
+
     config: VimConfig
 
     def __init__(self, config: VimConfig) -> None:
@@ -64,6 +69,19 @@ class Vim(PackedModel):
         )
         self.norm_f = Norm(D)
         self.head = nn.Linear(D, config.num_classes) if config.num_classes else nn.Identity()
+
+    def graph_buckets(self, max_tokens: int) -> list[Bucket]:
+        """As ``PackedModel.graph_buckets``; the buckets hold any images.
+
+        Raises:
+            ValueError: if the pooling cannot be recorded.
+        """
+        if self.config.pooling not in RECORDABLE_POOLINGS:
+            raise ValueError(
+                f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "
+                f"{', '.join(RECORDABLE_POOLINGS)}: run the model itself"
+            )
+        return make_buckets(max_tokens)
 
     @torch.inference_mode()
     def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
@@ -106,10 +124,3 @@ class Vim(PackedModel):
             for layer in self.layers:
                 hidden, residual = layer(hidden, residual, layout)
                 yield hidden, residual
-
-    def forget_prepared(self) -> None:
-        """Drop everything derived from the parameters."""
-        super().forget_prepared()
-        for module in self.modules():
-            if isinstance(module, Mixer):
-                module.forget_prepared()
