@@ -37,7 +37,7 @@ class Layout:
         cu_seqlens: ``[N + 1]`` int32, sequence ``i`` owns the tokens from ``cu_seqlens[i]`` to
             ``cu_seqlens[i + 1]``.
         class_rows: ``[N, c]`` int32, the rows of the c class tokens of every sequence.
-        lengths: of every sequence, for the host.
+        lengths: of every sequence, where the host can read them without waiting for the device.
     """
 
     cu_seqlens: Tensor

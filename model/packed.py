@@ -30,7 +30,7 @@ class PackedModel(ServedModel):
     """
 
     antialias: ClassVar[bool] = False  # of resized position embeddings
-    graphs_need_kernels: ClassVar[bool]  # those of this project; PyTorch's are always there
+    graphs_need_kernels: ClassVar[bool]  # of this project, not only PyTorch's own
 
     config: BackboneConfig
 

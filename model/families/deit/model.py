@@ -107,12 +107,6 @@ class DeiT(PackedModel):
         D, classes = config.width, config.num_classes
         self.head = Linear(D, classes) if classes else nn.Identity()
 
-    def graph_buckets(self, max_tokens: int) -> list[EqualBucket]:
-        """As ``PackedModel.graph_buckets``, for images of one common size."""
-        sides = {self.config.trained_size[0], *COMMON_SIDES}
-        rows = [side // self.config.patch_size for side in sides]
-        return make_equal_buckets([self.num_tokens((n, n)) for n in rows], max_tokens)
-
     @torch.inference_mode()
     def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
         """The tokens ``[T, D]``, class tokens included, after the blocks ``out_indices``."""
@@ -129,3 +123,9 @@ class DeiT(PackedModel):
         for block in self.blocks:
             tokens = block(tokens, layout)
             yield tokens
+
+    def graph_buckets(self, max_tokens: int) -> list[EqualBucket]:
+        """As ``PackedModel.graph_buckets``, for images of one common size."""
+        sides = {self.config.trained_size[0], *COMMON_SIDES}
+        rows = [side // self.config.patch_size for side in sides]
+        return make_equal_buckets([self.num_tokens((n, n)) for n in rows], max_tokens)

@@ -15,7 +15,7 @@ from vimserve.model.layout import Layout
 from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-5
-# Those that read as many tokens of every image, so that the shapes of a graph are fixed.
+# They read the same number of tokens of every image, which fixes the shapes in a graph.
 RECORDABLE_POOLINGS = ("middle", "head", "double", "last")
 
 
@@ -70,19 +70,6 @@ class Vim(PackedModel):
         self.norm_f = Norm(D)
         self.head = nn.Linear(D, config.num_classes) if config.num_classes else nn.Identity()
 
-    def graph_buckets(self, max_tokens: int) -> list[Bucket]:
-        """As ``PackedModel.graph_buckets``; the buckets hold any images.
-
-        Raises:
-            ValueError: if the pooling cannot be recorded.
-        """
-        if self.config.pooling not in RECORDABLE_POOLINGS:
-            raise ValueError(
-                f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "
-                f"{', '.join(RECORDABLE_POOLINGS)}: run the model itself"
-            )
-        return make_buckets(max_tokens)
-
     @torch.inference_mode()
     def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
         """The hidden states ``[T, D]`` (residual not added) after the blocks ``out_indices``."""
@@ -124,3 +111,16 @@ class Vim(PackedModel):
             for layer in self.layers:
                 hidden, residual = layer(hidden, residual, layout)
                 yield hidden, residual
+
+    def graph_buckets(self, max_tokens: int) -> list[Bucket]:
+        """As ``PackedModel.graph_buckets``; the buckets hold any images.
+
+        Raises:
+            ValueError: if the pooling cannot be recorded.
+        """
+        if self.config.pooling not in RECORDABLE_POOLINGS:
+            raise ValueError(
+                f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "
+                f"{', '.join(RECORDABLE_POOLINGS)}: run the model itself"
+            )
+        return make_buckets(max_tokens)
