@@ -11,7 +11,6 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from vimserve.loadtests.comparison.results import Served
-from vimserve.model.families import Task
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 STAGES = ("decode", "queue", "inference", "postprocess")
@@ -24,7 +23,7 @@ Metrics = dict[str, float]
 
 
 def drive(
-    url: str, task: Task, model: str, size: int, clients: int, seconds: float, csv_prefix: Path
+    url: str, task: str, model: str, size: int, clients: int, seconds: float, csv_prefix: Path
 ) -> Served:
     """Load the model for so many seconds; what is under way then is waited for.
 
