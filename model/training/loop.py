@@ -85,22 +85,23 @@ def train(recipe: Recipe, options: Options) -> None:
     criterion = recipe.criterion()
     optimizers = recipe.optimizers(network, criterion)
     begin = reported = time.monotonic()
-    step = pictures = 0
+    steps = pictures = 0
     measured: list[Measured] = []
-    for step, elapsed in enumerate(clock(begin, 60 * options.minutes), start=1):
+    for elapsed in clock(begin, 60 * options.minutes):
         progress.value = elapsed
         if not all_go_on(elapsed < 1):
             break
         batch: Batch = next(batches)
         outcome: Outcome = criterion(network, batch)
         descend(outcome.loss, optimizers, schedule(elapsed), network, criterion)
-        update_average(average, network, min(recipe.averaging, step / (step + 10)))
+        steps += 1
+        update_average(average, network, min(recipe.averaging, steps / (steps + 10)))
         pictures += len(batch.pixels)
         measured.append((outcome.figures, outcome.weight))
         if time.monotonic() - reported > SECONDS_PER_REPORT:
             reported = time.monotonic()
             if rank == 0:
-                counts = f"step {step}  {recipe.unit} {pictures}"
+                counts = f"step {steps}  {recipe.unit} {pictures}"
                 print(f"{elapsed:6.1%}  {counts}  {means(measured)}", flush=True)
                 save(average, options.output)
             measured.clear()
@@ -108,7 +109,7 @@ def train(recipe: Recipe, options: Options) -> None:
         save(average, options.output)
         facts = {
             "minutes": round((time.monotonic() - begin) / 60, 1),
-            "steps": step,
+            "steps": steps,
             recipe.unit: pictures * dist.get_world_size(),
             "parameters": sum(p.numel() for p in network.parameters()),
             **recipe.facts,

@@ -74,7 +74,7 @@ def test_a_pixel_has_the_class_of_what_it_shows() -> None:
 
 
 def test_batches_are_of_at_least_two_scenes_of_one_size() -> None:
-    progress = multiprocessing.Value("d", 0.9)
+    progress = multiprocessing.Value("d", 0.2)
     draw = partial(draw_batch, by_class(ICONS), 64)
     for batch in islice(Batches(draw, STAGES, progress, seed=0), 4):
         count, _, height, width = batch.pixels.shape
