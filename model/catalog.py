@@ -18,20 +18,9 @@ from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
 from vimserve.model.palette import make_palette, read_palette
 from vimserve.model.served import ServedModel
-from vimserve.model.sources import HubFile, Source
+from vimserve.model.sources import Source
 from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit
-
-__all__ = [
-    "HubFile",
-    "ModelSpec",
-    "load",
-    "load_classifier",
-    "load_model",
-    "load_segmenter",
-    "names",
-    "resolve",
-]
 
 HERE = Path(__file__).parent
 

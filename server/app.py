@@ -7,7 +7,8 @@ from functools import partial
 from fastapi import FastAPI
 
 from vimserve import __version__
-from vimserve.model.catalog import ModelSpec, resolve
+from vimserve.model.catalog import resolve
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.probe import SharedProbe

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import torch
 
-from vimserve.model.catalog import ModelSpec, resolve
+from vimserve.model.catalog import resolve
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import Config, ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.models import does

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog, Room
 from vimserve.server.engine.loading import Loaded, Status

@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.device_memory import PeakMeter, free_bytes, release_unused
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.memory import MemoryModel, Sample, fit
 from vimserve.server.engine.runner import Runner

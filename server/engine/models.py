@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.loading import Loaded, Served, Status, warm_up

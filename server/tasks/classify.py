@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit, Transform
 from vimserve.server.errors import InvalidParameter
 

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from vimserve.kernels.upsample_argmax import upsample_argmax
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.palette import make_palette
 from vimserve.model.slide import CELLS, average, windows
+from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.mask import overlay, to_png
 from vimserve.server.images.prepare import Measured

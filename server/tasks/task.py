@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import ValidationError
 from torch import Tensor
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured, Views, whole

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.config import VimConfig
 from vimserve.model.served import Answers, MapSize
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig

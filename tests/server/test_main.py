@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from tests.paths import ROOT
-from vimserve.model.catalog import HubFile
 from vimserve.model.config import VimConfig
 from vimserve.model.families.vim.model import Vim
+from vimserve.model.sources import HubFile
 from vimserve.server.__main__ import main
 
 

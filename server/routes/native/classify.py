@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.images.prepare import Measured
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS

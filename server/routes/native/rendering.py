@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.http.waiting import exchange
 from vimserve.server.images.prepare import Measured

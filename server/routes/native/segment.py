@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured
 from vimserve.server.images.source import Source
