@@ -113,10 +113,16 @@ class Models(Mapping[str, Served]):
                 first if all failed.
         """
         loading = [served for served in self.values() if served.status is Status.LOADING]
-        runners = [self._build(served.spec) for served in loading]
+        # All weights are read before the first model is measured: the memory that they take would
+        # count as its own.
+        runners = await asyncio.gather(
+            *(self._build(served.spec) for served in loading), return_exceptions=True
+        )
         failures = []
         for served, runner in zip(loading, runners, strict=True):
             try:
+                if isinstance(runner, BaseException):
+                    raise runner
                 await self._install(served, runner)
             except Exception as error:
                 served.status, served.detail = Status.FAILED, f"{type(error).__name__}: {error}"
@@ -138,7 +144,7 @@ class Models(Mapping[str, Served]):
             raise ValueError(f"a model {spec.name!r} is served already")
         served = self._served[spec.name] = Served(spec)
         try:
-            await self._install(served, self._build(spec))
+            await self._install(served, await self._build(spec))
         except BaseException:
             del self._served[spec.name]
             raise
@@ -169,7 +175,7 @@ class Models(Mapping[str, Served]):
             )
         return self[name]
 
-    def _build(self, spec: ModelSpec) -> Future[Runner]:
+    def _build(self, spec: ModelSpec) -> asyncio.Future[Runner]:
         """Read the weights in a thread that does not keep the process from ending."""
         runner: Future[Runner] = promise()
 
@@ -183,11 +189,10 @@ class Models(Mapping[str, Served]):
         thread = threading.Thread(target=build, name=f"load {spec.name}", daemon=True)
         self._builders.add(thread)
         thread.start()
-        return runner
+        return asyncio.wrap_future(runner)
 
-    async def _install(self, served: Served, building: Future[Runner]) -> None:
+    async def _install(self, served: Served, runner: Runner) -> None:
         name = served.spec.name
-        runner = await asyncio.wrap_future(building)
 
         def warm() -> Loaded:
             loaded = self._worker.models[name] = warm_up(runner, self._config)
