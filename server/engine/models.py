@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
@@ -15,6 +15,9 @@ from vimserve.server.engine.runner import Runner
 from vimserve.server.engine.worker import Worker
 from vimserve.server.errors import ModelUnavailable, UnknownModel, WrongTask
 from vimserve.server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 logger = logging.getLogger(__name__)
 
