@@ -23,16 +23,13 @@ from vimserve.model.training.processes import all_go_on, run_together
 PREFETCH = 6
 SECONDS_PER_REPORT = 30
 
-# Figures of a batch, and their weight.
-Measured = tuple[dict[str, float], int]
-
 
 class Outcome(NamedTuple):
-    """What a criterion says of the network's answers to one batch.
+    """What a criterion makes of the network's answers to one batch.
 
     Attributes:
         loss: what the step lowers.
-        figures: for the log, which gives their means over many batches.
+        figures: for the log, which shows their means over many batches.
         weight: of this batch in those means.
     """
 
@@ -43,7 +40,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one training has of its own; every process calls these functions anew.
+    """What distinguishes one training from another; every process calls the functions for itself.
 
     Attributes:
         draw: takes the number of patches and makes the function that draws batches of so many.
@@ -52,9 +49,9 @@ class Recipe:
         criterion: makes a module that maps the network and a batch to an ``Outcome``. Its own
             parameters are trained too, but not kept.
         optimizers: of the network and the criterion; each of their groups has a ``peak`` rate.
-        averaging: how much of the averaged weights a step keeps, in the long run.
-        unit: what the log and the facts call pictures.
-        facts: more of them, to be written beside the weights.
+        averaging: share of the averaged weights that a step keeps; less during the first steps.
+        unit: what the log and the facts call the pictures.
+        facts: what else to write beside the weights, in JSON.
     """
 
     draw: Callable[[int], Draw]
@@ -86,7 +83,7 @@ def train(recipe: Recipe, options: Options) -> None:
     optimizers = recipe.optimizers(network, criterion)
     begin = reported = time.monotonic()
     steps = pictures = 0
-    measured: list[Measured] = []
+    measured: list[tuple[dict[str, float], int]] = []
     for elapsed in clock(begin, 60 * options.minutes):
         progress.value = elapsed
         if not all_go_on(elapsed < 1):
@@ -123,8 +120,8 @@ def clock(begin: float, seconds: float) -> Iterator[float]:
         yield min(1.0, (time.monotonic() - begin) / seconds)
 
 
-def means(measured: Sequence[Measured]) -> str:
-    """The weighted means of figures, as the log shows them."""
+def means(measured: Sequence[tuple[dict[str, float], int]]) -> str:
+    """The means of figures with their weights, as the log shows them."""
     weights = [weight for _, weight in measured]
     values = {name: [figures[name] for figures, _ in measured] for name in measured[0][0]}
     return "  ".join(

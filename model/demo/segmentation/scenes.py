@@ -49,7 +49,7 @@ def make_scene(
     size: tuple[int, int],
     difficulty: float = 1.0,
 ) -> Scene:
-    """A scene of ``size`` (height, width) with one to five objects; a seed decides everything.
+    """A scene of ``size`` (height, width) with one to five objects; ``rng`` decides everything.
 
     Classes are equally frequent whatever their numbers of ``icons``. An object covers the ones
     drawn before it; a pixel belongs to the last object that hides at least half of it.

@@ -56,7 +56,7 @@ class Criterion(nn.Module):
     """Cross entropy of the classes' shares in every 4×4 pixels, the background weighing less."""
 
     def forward(self, network: nn.Module, batch: Batch) -> Outcome:
-        """The loss; the figures are it and the share of 4×4 pixels whose largest class is right."""
+        """The loss, and the share of the squares of 4×4 pixels whose largest class is right."""
         scores = network(normalize(batch.pixels))
         shares = class_shares(batch.classes, scores.shape[1])
         weight = torch.ones(scores.shape[1])
