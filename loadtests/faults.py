@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import aiohttp
 from prometheus_client.samples import Sample as Metric
 
-from vimserve.loadtests.load.checks import Outcome
-from vimserve.loadtests.load.client import session
-from vimserve.loadtests.load.generator import Sender
-from vimserve.loadtests.load.mix import Mix, Request
-from vimserve.loadtests.load.process import usage
-from vimserve.loadtests.load.server import ServerProcess, serving
-from vimserve.loadtests.load.watch import scrape, values
+from vimserve.loadtests.common.checks import Outcome
+from vimserve.loadtests.common.client import session
+from vimserve.loadtests.common.mix import Mix, Request
+from vimserve.loadtests.common.process import usage
+from vimserve.loadtests.common.sender import Sender
+from vimserve.loadtests.common.server import ServerProcess, serving
+from vimserve.loadtests.soak.watch import scrape, values
 
 HANGING_UP = 1000
 LORIS_CONNECTIONS, LORIS_EVERY_S, LORIS_LIMIT_S = 200, 0.5, 30.0

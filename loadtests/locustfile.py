@@ -17,7 +17,7 @@ from locust import FastHttpUser, constant_throughput, events, task
 from locust.env import Environment
 from PIL import Image
 
-from vimserve.loadtests.load.images import sample
+from vimserve.loadtests.common.images import sample
 
 REFUSED = (429, 503, 504)
 TOP_K = 5

@@ -1,0 +1,207 @@
+"""What a hard day sends: every kind of request, drawn by a seed."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+
+from vimserve.loadtests.common import images
+
+SIDES = (
+    96,
+    128,
+    160,
+    192,
+    224,
+    288,
+    320,
+    384,
+    448,
+    512,
+    576,
+    640,
+    768,
+    896,
+    1024,
+    1120,
+    1184,
+    1248,
+)
+RATIOS = (1, 1, 3 / 4, 1 / 3)
+RESOLUTIONS = (128, 224, 512)
+SMALL = 384
+NATIVE = "resolution=native&fit=contain"
+
+OVERLOADED = frozenset({(429, "queue-full"), (504, "request-timeout")})
+ANSWERED = OVERLOADED | {(200, None)}
+
+# How many of a hundred requests; those of ``WORK`` are answered unless the server has too many.
+KINDS: Mapping[str, float] = MappingProxyType(
+    {
+        "single": 56,
+        "multipart": 8,
+        "slow": 5,
+        "short deadline": 6,
+        "too slow": 2,
+        "gone, waiting": 6,
+        "gone, sending": 4,
+        "truncated": 4,
+        "no image": 4,
+        "bomb": 2,
+        "strip": 2,
+        "too many bytes": 1,
+    }
+)
+WORK = ("single", "multipart", "slow")
+BAD = ("too slow", "truncated", "no image", "bomb", "strip", "too many bytes")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and what is asked of it; its ``side`` is the longer one, in pixels."""
+
+    data: bytes
+    query: str
+    side: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, and what may come of it.
+
+    Attributes:
+        kind: one of ``KINDS``.
+        pictures: whose scores are wanted, as indices of the pool.
+        data: an upload for each of them, or a bad one.
+        form: whether they go as ``multipart/form-data``; else there is only one.
+        timeout_ms: for the header.
+        priority: for the header.
+        allowed: (status, slug of the problem) that are no failure.
+        upload_s: time over which the body trickles; 0 sends it at once.
+        sent: part of the body that is sent at all.
+        declared_bytes: Content-Length, where it is not the truth.
+        hang_up_s: when the client leaves, counted from its connection.
+    """
+
+    kind: str
+    pictures: tuple[int, ...]
+    data: tuple[bytes, ...]
+    query: str
+    timeout_ms: int
+    priority: int = 5
+    allowed: frozenset[tuple[int, str | None]] = ANSWERED
+    form: bool = False
+    upload_s: float = 0
+    sent: float = 1
+    declared_bytes: int | None = None
+    hang_up_s: float | None = None
+
+
+@dataclass
+class Mix:
+    """Draws requests.
+
+    Args:
+        seed: of everything.
+        timeout_ms: how long a client waits that has no short deadline.
+
+    Attributes:
+        pool: the good pictures.
+        small: indices of those that several of go in one request.
+    """
+
+    seed: int
+    timeout_ms: int = 10_000
+    pool: tuple[Picture, ...] = field(init=False)
+    small: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311, it must repeat
+        self.pool = _pool(self.seed)
+        self._bomb, self._strip = images.bomb(), images.strip()
+        small = [i for i, p in enumerate(self.pool) if p.query == NATIVE and p.side <= SMALL]
+        self.small = tuple(small)
+
+    def draw(self, kinds: tuple[str, ...] = tuple(KINDS)) -> Request:
+        """The next request, of one of these kinds."""
+        return self.make(self._random.choices(kinds, [KINDS[kind] for kind in kinds])[0])
+
+    def make(self, kind: str) -> Request:
+        """A request of this kind."""
+        if kind in BAD:
+            return self._bad(kind)
+        choice = self._random
+        if kind == "multipart":
+            chosen = tuple(choice.sample(self.small, choice.randint(2, 4)))
+            return self._good(kind, chosen, form=True)
+        chosen = (choice.randrange(len(self.pool)),)
+        match kind:
+            case "slow":
+                return self._good(
+                    kind, chosen, upload_s=choice.uniform(0.05, 0.2) * self.timeout_ms / 1000
+                )
+            case "short deadline":
+                # The head and the body may already be late when the server gets to read them.
+                allowed = ANSWERED | {(408, "upload-timeout")}
+                timeout_ms = choice.choice((20, 100, 500, 1500))
+                return self._good(kind, chosen, timeout_ms=timeout_ms, allowed=allowed)
+            case "gone, waiting":
+                return self._good(kind, chosen, hang_up_s=choice.uniform(0.01, 0.5))
+            case "gone, sending":
+                return self._good(kind, chosen, sent=0.5, upload_s=0.1, hang_up_s=0.3)
+        return self._good(kind, chosen)
+
+    def single(self, index: int) -> Request:
+        """One picture of the pool, as urgent as can be."""
+        return self._good("single", (index,), priority=1)
+
+    def _good(self, kind: str, chosen: tuple[int, ...], **members: object) -> Request:
+        given = {
+            "timeout_ms": self.timeout_ms,
+            "priority": self._random.randint(1, 9),
+        } | members
+        pictures = [self.pool[index] for index in chosen]
+        data = tuple(picture.data for picture in pictures)
+        return Request(kind, chosen, data, pictures[0].query, **given)  # type: ignore[arg-type]
+
+    def _bad(self, kind: str) -> Request:
+        seed = self._random.randrange(10)
+        picture = self.pool[self._random.choice(self.small)].data
+        wait = self.timeout_ms
+        match kind:
+            case "too slow":
+                late = frozenset({(408, "upload-timeout")})
+                return Request(kind, (), (picture,), NATIVE, 300, allowed=late, upload_s=5)
+            case "truncated":
+                # Its header is whole, so that it asks for room in the queue first.
+                allowed = OVERLOADED | {(422, "corrupt-image")}
+                data = images.truncated(300, 200 + seed, seed)
+                return Request(kind, (), (data,), NATIVE, wait, allowed=allowed)
+            case "no image":
+                unsupported = frozenset({(415, "unsupported-image")})
+                data = images.no_image(5000 * (1 + seed), seed)
+                return Request(kind, (), (data,), NATIVE, wait, allowed=unsupported)
+            case "too many bytes":
+                too_many = frozenset({(413, "body-too-large")})
+                data, length = picture, 2**40
+                return Request(
+                    kind, (), (data,), NATIVE, wait, allowed=too_many, declared_bytes=length
+                )
+        too_large = frozenset({(413, "image-too-large")})
+        data = self._bomb if kind == "bomb" else self._strip
+        return Request(kind, (), (data,), NATIVE, wait, allowed=too_large)
+
+
+@cache
+def _pool(seed: int) -> tuple[Picture, ...]:
+    choice = random.Random(seed)  # noqa: S311
+    pool = []
+    for index, side in enumerate((*SIDES, *choice.sample(SIDES, len(RESOLUTIONS)))):
+        other = max(round(side * choice.choice(RATIOS)), 32)
+        size = (side, other) if choice.random() < 0.5 else (other, side)
+        kind = "PNG" if index % 3 == 2 else "JPEG"
+        number = index - len(SIDES)
+        query = NATIVE if number < 0 else f"resolution={RESOLUTIONS[number]}"
+        pool.append(Picture(images.sample(*size, seed + index, kind), query, side))
+    return tuple(pool)

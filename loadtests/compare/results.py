@@ -1,0 +1,97 @@
+"""What a comparison measures, and on what."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from vimserve import __version__
+from vimserve.model.bench import Measurement
+from vimserve.model.families import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model at one size under so many clients at once, over HTTP.
+
+    ``busy`` is the device's share of the time; ``peak_memory_bytes`` the highest mean that
+    a batch took above the weights; times are in milliseconds.
+    """
+
+    model: str
+    size: int
+    clients: int
+    seconds: float
+    requests: int
+    refused: int
+    wrong: int
+    images_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    stage_ms: dict[str, float]
+    images_per_batch: float
+    busy: float
+    peak_memory_bytes: float
+
+
+@dataclass
+class Results:
+    """Everything that one comparison saw; ``partial`` until it has come to its end."""
+
+    environment: dict[str, str | int]
+    task: Task
+    models: list[str]
+    sizes: list[int]
+    partial: bool = True
+    bare: list[Measurement] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+
+    def alone(self, model: str, size: int) -> Measurement | None:
+        """The bare model on one image."""
+        found = (m for m in self.bare if (m.model, m.size, m.batch) == (model, size, 1))
+        return next(found, None)
+
+    def save(self, folder: Path) -> None:
+        """Write ``results.json``."""
+        (folder / "results.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def describe(device: str, threads: int) -> dict[str, str | int]:
+    """The machine and the versions, as far as they bear on speed."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name(device) if device != "cpu" else _processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": threads,
+        "dtype": "float32" if device == "cpu" else "bfloat16",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "vimserve": __version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
