@@ -8,16 +8,21 @@ status 1.
 
 import argparse
 import base64
+import csv
 import itertools
+import time
 from io import BytesIO
+from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 import numpy as np
 from locust import FastHttpUser, constant_throughput, events, task
 from locust.env import Environment
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 from PIL import Image
 
-from vimserve.loadtests.common.images import sample
+from vimserve.loadtests.common.images import intact
 
 REFUSED = (429, 503, 504)
 TOP_K = 5
@@ -42,10 +47,27 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         ("--pictures", 8, int, "how many different ones"),
         ("--picture-seed", 0, int, "which ones"),
         ("--api-key", "", str, "of the server, if it wants one; better in the variable"),
+        ("--least-requests", 0, int, "end the run once so many have ended; 0: see --run-time"),
+        ("--least-seconds", 0.0, float, "but not before so many seconds have passed"),
+        ("--stats-csv", "", str, "file for the final figures; --csv is up to a second behind"),
         ("--user-rate", 0.0, float, "requests per second of each user; 0: as fast as answers come"),
     ):
         variable = f"VIMSERVE_LOAD_{flag[2:].replace('-', '_').upper()}"
         group.add_argument(flag, default=default, type=kind, help=text, env_var=variable)
+
+
+@events.test_start.add_listener
+def _end_early(environment: Any, **_: Any) -> None:
+    if environment.parsed_options.least_requests:
+        gevent.spawn(_end_after_enough, environment)
+
+
+def _end_after_enough(environment: Any) -> None:
+    options = environment.parsed_options
+    end = time.monotonic() + options.least_seconds
+    while environment.stats.total.num_requests < options.least_requests or time.monotonic() < end:
+        gevent.sleep(0.1)
+    environment.runner.quit()
 
 
 @events.quitting.add_listener
@@ -54,6 +76,13 @@ def _judge(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = 1
     elif environment.stats.total.num_requests > environment.stats.total.num_failures:
         environment.process_exit_code = 0
+
+
+@events.quitting.add_listener
+def _write_stats(environment: Any, **_: Any) -> None:
+    if file := environment.parsed_options.stats_csv:
+        with Path(file).open("w", newline="") as table:
+            StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(table))
 
 
 class PictureUser(FastHttpUser):
@@ -79,7 +108,7 @@ class PictureUser(FastHttpUser):
         """Draw the pictures."""
         options = self.environment.parsed_options
         side, seed = options.resolution, options.picture_seed
-        self._pictures = [sample(side, side, seed + i) for i in range(options.pictures)]
+        self._pictures = [intact(side, side, seed + i) for i in range(options.pictures)]
         self._side = side
         self._headers = {"Content-Type": "image/jpeg"}
         if options.api_key:
@@ -100,15 +129,15 @@ class PictureUser(FastHttpUser):
         ) as response:
             if response.status_code in REFUSED:
                 response.failure(f"refused: {response.status_code}")
-            elif fault := self._fault(model, index, response):
-                _wrong.append(fault)
-                response.failure(f"wrong: {fault}")
+            elif wrong := self._check(model, index, response):
+                _wrong.append(wrong)
+                response.failure(f"wrong: {wrong}")
 
-    def fault_of(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
-        """What is wrong with a result; ``first`` is the one that came first for the picture."""
+    def what_is_wrong(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
+        """What is wrong with a result, or None; ``first`` is the first one for the same picture."""
         raise NotImplementedError
 
-    def _fault(self, model: str, index: int, response: Any) -> str | None:
+    def _check(self, model: str, index: int, response: Any) -> str | None:
         if response.status_code != 200:
             return f"status {response.status_code}"
         answer = response.json()
@@ -118,7 +147,7 @@ class PictureUser(FastHttpUser):
             return f"answered by {answer['model']}"
         if shape != (self._side, self._side):
             return f"the input was {shape}"
-        return self.fault_of(result, _first.setdefault((model, index), result))
+        return self.what_is_wrong(result, _first.setdefault((model, index), result))
 
 
 class ClassifyUser(PictureUser):
@@ -127,7 +156,7 @@ class ClassifyUser(PictureUser):
     abstract = True
     path = f"/v1/classify?top_k={TOP_K}&resolution=native&fit=contain"
 
-    def fault_of(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
+    def what_is_wrong(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
         """Scores that are none, or that are not the first result's."""
         predictions, before = result["predictions"], first["predictions"]
         scores = [prediction["score"] for prediction in predictions]
@@ -152,7 +181,7 @@ class SegmentUser(PictureUser):
     abstract = True
     path = "/v1/segment?resolution=native"
 
-    def fault_of(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
+    def what_is_wrong(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
         """A mask that is not its classes', or not the first result's."""
         mask, before = (_classes_of(one["mask"]) for one in (result, first))
         if mask.shape != (self._side, self._side):

@@ -1,10 +1,9 @@
 """Whether an answer is the right one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from vimserve.loadtests.common.client import Answer
 from vimserve.loadtests.common.mix import Request
 
 TOLERANCE = 1e-3
@@ -14,19 +13,28 @@ Scores: TypeAlias = dict[int, float]
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the server sent back; ``body`` is its JSON, parsed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a request ended.
 
     Attributes:
         kind: of the request.
-        side: longest of its pictures, in pixels; 0 for bad ones.
+        side: longest of its pictures, in pixels; 0 for a request without good pictures.
         due_s: when it was to be sent, in seconds from the start.
-        lag_s: how much later it was sent.
+        lag_s: how much later than that it was sent.
         latency_s: from when it was to be sent until it ended.
-        timeout_s: what it gave the server.
+        timeout_s: how long it gave the server, counted from when it was sent.
         status: of the answer, None without one.
-        slug: of the problem that it was refused with.
-        fault: what was wrong with that.
+        slug: of the problem that the answer names, if it is a refusal.
+        wrong: what is wrong with the answer, or with there being none; None if nothing is.
     """
 
     kind: str
@@ -37,38 +45,38 @@ class Outcome:
     timeout_s: float
     status: int | None = None
     slug: str | None = None
-    fault: str | None = None
+    wrong: str | None = None
 
     @property
     def late_s(self) -> float:
-        """How long after its deadline it ended, which the server counts from when it was sent."""
+        """How long after its deadline it ended; negative if it ended before."""
         return self.latency_s - self.lag_s - self.timeout_s
 
     @property
     def end(self) -> str:
-        """In a word or two."""
+        """The outcome in a word or two."""
         if self.status == 200:
             return "answered"
         if self.status is not None:
             return f"{self.status} {self.slug}"
-        return "abandoned" if self.fault is None else "nothing"
+        return "abandoned" if self.wrong is None else "nothing"
 
 
 def slug(answer: Answer) -> str | None:
-    """Which problem an answer tells of."""
+    """Which problem an answer names, or None if it names none of the server's."""
     kind = answer.body.get("type") if isinstance(answer.body, dict) else None
     return kind.removeprefix(PROBLEM) if isinstance(kind, str) else None
 
 
 def scores(answer: Answer) -> list[Scores]:
-    """The score of every class, for each image of a 200."""
+    """The score of every class, for each image of an answer with status 200."""
     return [
         {best["index"]: best["score"] for best in result["predictions"]}
         for result in answer.body["results"]
     ]
 
 
-def fault(
+def what_is_wrong(
     request: Request, name: str, answer: Answer, seconds: float, references: Sequence[Scores]
 ) -> str | None:
     """What is wrong with an answer, or None.
@@ -77,7 +85,7 @@ def fault(
         request: what was asked.
         name: its X-Request-Id.
         answer: what came back.
-        seconds: that the answer took.
+        seconds: how long that took.
         references: the right scores of the pool's pictures.
     """
     if (answer.status, slug(answer)) not in request.allowed:

@@ -1,89 +1,55 @@
-"""A client that may be slow, or leave."""
+"""The HTTP client of the load tests, on aiohttp. Locust alone brings its own."""
 
-import asyncio
-import math
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-from vimserve.loadtests.common.mix import Request
-
-# What an answer may take beyond the request's own timeout until it counts as missing.
-GRACE_S = 10.0
-PIECES = 10
+# Far less than the ten seconds after which the server closes an idle connection.
 KEEP_ALIVE_S = 1.0
+TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came back; ``body`` is what its JSON says."""
+def open_session(url: str) -> aiohttp.ClientSession:
+    """A client of the server at ``url``, to be used as an asynchronous context manager.
 
-    status: int
-    headers: Mapping[str, str]
-    body: Any
-
-
-def session(url: str) -> aiohttp.ClientSession:
-    """Connections to a server, as many as there are requests at once.
-
-    They are given up long before the server would, so that none is closed while it is used.
+    It opens a connection for every request that is under way at the same time. A connection that
+    has been idle for ``KEEP_ALIVE_S`` is closed from this side, before the server would close it:
+    otherwise a request might be sent on a connection that the server is just closing.
     """
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
-    timeout = aiohttp.ClientTimeout(total=120)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     return aiohttp.ClientSession(url, connector=connector, timeout=timeout)
 
 
-async def classify(
-    connections: aiohttp.ClientSession, request: Request, classes: int, name: str
-) -> Answer | None:
-    """The answer to ``request`` with the scores of ``classes`` classes, or None if its client
-    left before.
+async def is_ready(url: str) -> bool:
+    """Whether a server listens at ``url`` and all its models are warm."""
+    limit = aiohttp.ClientTimeout(total=READY_TIMEOUT_S)
+    try:
+        async with open_session(url) as session, session.get("/readyz", timeout=limit) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+async def scrape(session: aiohttp.ClientSession) -> list[Sample]:
+    """All samples of ``/metrics``.
 
     Raises:
-        TimeoutError: no answer in time.
-        aiohttp.ClientError, OSError, ValueError: the connection failed, or it was no JSON.
+        aiohttp.ClientError, TimeoutError: if the server does not answer.
+        ValueError: if the answer is not in Prometheus's text format.
     """
-    headers = {
-        "X-Request-Id": name,
-        "X-Request-Priority": str(request.priority),
-        "X-Request-Timeout-Ms": str(request.timeout_ms),
-    }
-    body: Any
-    if request.form:
-        body = aiohttp.FormData()
-        for index, data in enumerate(request.data):
-            body.add_field("file", data, filename=str(index))
-    else:
-        (data,) = request.data
-        body = data
-        if request.upload_s or request.declared_bytes:
-            headers["Content-Length"] = str(request.declared_bytes or len(data))
-            body = _trickle(data, request.upload_s, request.sent)
-        headers["Content-Type"] = "application/octet-stream"
-
-    async def exchange() -> Answer:
-        path = f"/v1/classify?top_k={classes}&{request.query}"
-        async with connections.post(path, data=body, headers=headers) as response:
-            answer = await response.json(content_type=None)
-            return Answer(response.status, response.headers.copy(), answer)
-
-    limit = request.timeout_ms / 1000 + GRACE_S
-    try:
-        async with asyncio.timeout(request.hang_up_s or limit):
-            return await exchange()
-    except TimeoutError:
-        if request.hang_up_s is None:
-            raise
-        return None
+    async with session.get("/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+        return [sample for family in families for sample in family.samples]
 
 
-async def _trickle(data: bytes, seconds: float, part: float) -> AsyncGenerator[bytes, None]:
-    end = round(len(data) * part)
-    step = math.ceil(end / PIECES)
-    for start in range(0, end, step):
-        yield data[start : min(start + step, end)]
-        await asyncio.sleep(seconds / PIECES)
-    # Whoever declares more than there is never ends; the answer, or the client, ends it.
-    await asyncio.sleep(0 if part == 1 and seconds else math.inf)
+def values(samples: Sequence[Sample], name: str, **labels: str) -> list[float]:
+    """The values of the samples that have this name and, among others, these labels."""
+    return [
+        sample.value
+        for sample in samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]

@@ -1,4 +1,4 @@
-"""Pictures to send, good and bad; the same seed gives the same bytes."""
+"""Image files to send, good and bad; the same seed gives the same bytes."""
 
 import io
 import random
@@ -17,20 +17,20 @@ BOMB_SIZE = (10_000, 20_000)
 STRIP_WIDTH = 1_000_000
 
 
-def sample(height: int, width: int, seed: int, kind: str = "JPEG") -> bytes:
-    """A file of ``kind``, a format that Pillow writes: one of the demo's samples, resized, its
-    left and right swapped or not.
+def intact(height: int, width: int, seed: int, file_format: str = "JPEG") -> bytes:
+    """A good file in ``file_format``, one that Pillow writes: one of the demo's sample images,
+    resized and perhaps mirrored.
     """
     choice = random.Random(seed)  # noqa: S311, nobody needs to be unable to guess it
     picture = _samples()[choice.randrange(len(_samples()))]
     if choice.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _encode(picture.resize((width, height), Image.Resampling.BICUBIC), kind)
+    return _encode(picture.resize((width, height), Image.Resampling.BICUBIC), file_format)
 
 
-def truncated(height: int, width: int, seed: int, kind: str = "JPEG") -> bytes:
+def truncated(height: int, width: int, seed: int, file_format: str = "JPEG") -> bytes:
     """The first half of such a file."""
-    data = sample(height, width, seed, kind)
+    data = intact(height, width, seed, file_format)
     return data[: len(data) // 2]
 
 
@@ -41,7 +41,7 @@ def no_image(num_bytes: int, seed: int) -> bytes:
 
 @cache
 def bomb() -> bytes:
-    """A PNG whose header claims 200 megapixels, of which there are none."""
+    """A PNG that claims 200 megapixels in its header and has no pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", BOMB_SIZE[1], BOMB_SIZE[0], 8, 2, 0, 0, 0)
     checked = header + struct.pack(">I", zlib.crc32(header))
     return (
@@ -51,7 +51,7 @@ def bomb() -> bytes:
 
 @cache
 def strip() -> bytes:
-    """A whole PNG of 1 × 1,000,000 pixels."""
+    """An intact PNG of 1 × 1,000,000 pixels."""
     return _encode(Image.new("RGB", (STRIP_WIDTH, 1), "teal"), "PNG")
 
 
@@ -61,7 +61,7 @@ def _samples() -> list[Image.Image]:
     return [Image.open(file).convert("RGB") for file in files]
 
 
-def _encode(picture: Image.Image, kind: str) -> bytes:
+def _encode(picture: Image.Image, file_format: str) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind)
+    picture.save(buffer, file_format)
     return buffer.getvalue()

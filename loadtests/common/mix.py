@@ -1,4 +1,4 @@
-"""What a hard day sends: every kind of request, drawn by a seed."""
+"""Every kind of request that a server may get on a hard day, drawn by a seed."""
 
 import random
 from collections.abc import Mapping
@@ -9,34 +9,18 @@ from types import MappingProxyType
 from vimserve.loadtests.common import images
 
 SIDES = (
-    96,
-    128,
-    160,
-    192,
-    224,
-    288,
-    320,
-    384,
-    448,
-    512,
-    576,
-    640,
-    768,
-    896,
-    1024,
-    1120,
-    1184,
-    1248,
-)
+    96, 128, 160, 192, 224, 288, 320, 384, 448, 512, 576, 640, 768, 896, 1024, 1120, 1184, 1248,
+)  # fmt: skip
 RATIOS = (1, 1, 3 / 4, 1 / 3)
 RESOLUTIONS = (128, 224, 512)
 SMALL = 384
+SLOWEST_S = 10.0
 NATIVE = "resolution=native&fit=contain"
 
 OVERLOADED = frozenset({(429, "queue-full"), (504, "request-timeout")})
 ANSWERED = OVERLOADED | {(200, None)}
 
-# How many of a hundred requests; those of ``WORK`` are answered unless the server has too many.
+# Percent of the requests. Those of ``WORK`` are answered unless the server has too much to do.
 KINDS: Mapping[str, float] = MappingProxyType(
     {
         "single": 56,
@@ -59,7 +43,7 @@ BAD = ("too slow", "truncated", "no image", "bomb", "strip", "too many bytes")
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and what is asked of it; its ``side`` is the longer one, in pixels."""
+    """An image file and the query that goes with it; ``side`` is its longer one, in pixels."""
 
     data: bytes
     query: str
@@ -72,16 +56,17 @@ class Request:
 
     Attributes:
         kind: one of ``KINDS``.
-        pictures: whose scores are wanted, as indices of the pool.
-        data: an upload for each of them, or a bad one.
-        form: whether they go as ``multipart/form-data``; else there is only one.
-        timeout_ms: for the header.
-        priority: for the header.
-        allowed: (status, slug of the problem) that are no failure.
-        upload_s: time over which the body trickles; 0 sends it at once.
-        sent: part of the body that is sent at all.
-        declared_bytes: Content-Length, where it is not the truth.
-        hang_up_s: when the client leaves, counted from its connection.
+        pictures: indices in the pool of the pictures whose scores are wanted, if any.
+        data: the files to upload.
+        query: of the URL.
+        timeout_ms: for the header X-Request-Timeout-Ms.
+        priority: for the header X-Request-Priority.
+        allowed: each (status, slug of the problem) that the answer may have; no slug goes with 200.
+        form: whether the files go as ``multipart/form-data``; otherwise one file is the body.
+        upload_s: seconds over which the client trickles the body; 0 sends it at once.
+        sent: the part of the body that the client sends at all.
+        declared_bytes: Content-Length, if it is to be wrong.
+        hang_up_s: seconds after which the client hangs up; None if it waits for the answer.
     """
 
     kind: str
@@ -103,12 +88,12 @@ class Mix:
     """Draws requests.
 
     Args:
-        seed: of everything.
-        timeout_ms: how long a client waits that has no short deadline.
+        seed: the same seed draws the same requests.
+        timeout_ms: the deadline of all requests but those with a short one.
 
     Attributes:
         pool: the good pictures.
-        small: indices of those that several of go in one request.
+        small: indices of the pictures that are small enough to go several in one request.
     """
 
     seed: int
@@ -124,11 +109,11 @@ class Mix:
         self.small = tuple(small)
 
     def draw(self, kinds: tuple[str, ...] = tuple(KINDS)) -> Request:
-        """The next request, of one of these kinds."""
+        """Draw a request of one of these kinds."""
         return self.make(self._random.choices(kinds, [KINDS[kind] for kind in kinds])[0])
 
     def make(self, kind: str) -> Request:
-        """A request of this kind."""
+        """Draw a request of this kind."""
         if kind in BAD:
             return self._bad(kind)
         choice = self._random
@@ -138,11 +123,10 @@ class Mix:
         chosen = (choice.randrange(len(self.pool)),)
         match kind:
             case "slow":
-                return self._good(
-                    kind, chosen, upload_s=choice.uniform(0.05, 0.2) * self.timeout_ms / 1000
-                )
+                longest_s = min(self.timeout_ms / 1000, SLOWEST_S)
+                return self._good(kind, chosen, upload_s=choice.uniform(0.05, 0.2) * longest_s)
             case "short deadline":
-                # The head and the body may already be late when the server gets to read them.
+                # The deadline may have passed before the server gets to read the body.
                 allowed = ANSWERED | {(408, "upload-timeout")}
                 timeout_ms = choice.choice((20, 100, 500, 1500))
                 return self._good(kind, chosen, timeout_ms=timeout_ms, allowed=allowed)
@@ -153,7 +137,7 @@ class Mix:
         return self._good(kind, chosen)
 
     def single(self, index: int) -> Request:
-        """One picture of the pool, as urgent as can be."""
+        """A request for one picture of the pool, of the highest priority."""
         return self._good("single", (index,), priority=1)
 
     def _good(self, kind: str, chosen: tuple[int, ...], **members: object) -> Request:
@@ -172,9 +156,9 @@ class Mix:
         match kind:
             case "too slow":
                 late = frozenset({(408, "upload-timeout")})
-                return Request(kind, (), (picture,), NATIVE, 300, allowed=late, upload_s=5)
+                return Request(kind, (), (picture,), NATIVE, 300, allowed=late, upload_s=60)
             case "truncated":
-                # Its header is whole, so that it asks for room in the queue first.
+                # The image's header is whole, so the server gives it room in the queue first.
                 allowed = OVERLOADED | {(422, "corrupt-image")}
                 data = images.truncated(300, 200 + seed, seed)
                 return Request(kind, (), (data,), NATIVE, wait, allowed=allowed)
@@ -200,8 +184,8 @@ def _pool(seed: int) -> tuple[Picture, ...]:
     for index, side in enumerate((*SIDES, *choice.sample(SIDES, len(RESOLUTIONS)))):
         other = max(round(side * choice.choice(RATIOS)), 32)
         size = (side, other) if choice.random() < 0.5 else (other, side)
-        kind = "PNG" if index % 3 == 2 else "JPEG"
+        file_format = "PNG" if index % 3 == 2 else "JPEG"
         number = index - len(SIDES)
         query = NATIVE if number < 0 else f"resolution={RESOLUTIONS[number]}"
-        pool.append(Picture(images.sample(*size, seed + index, kind), query, side))
+        pool.append(Picture(images.intact(*size, seed + index, file_format), query, side))
     return tuple(pool)

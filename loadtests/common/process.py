@@ -1,4 +1,4 @@
-"""What Linux tells of a process."""
+"""What a process holds and uses, as Linux tells it."""
 
 import os
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ def usage(pid: int) -> Usage:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What process ``pid`` has used of the processor in all its threads, the kernel's part too.
+    """Seconds of processor time that all threads of process ``pid`` have used, in the kernel too.
 
     Raises:
         OSError: if there is none.
     """
-    # The name before it may hold spaces and brackets.
+    # The process's name comes before the last bracket, and may hold spaces and brackets.
     fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
     user, system = map(int, fields[11:13])
     return (user + system) / os.sysconf("SC_CLK_TCK")

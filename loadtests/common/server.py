@@ -1,32 +1,37 @@
 """A server in a process of its own."""
 
+import asyncio
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from vimserve.loadtests.common.client import is_ready
+
 READY_S = 600
-STOP_S = 60
+STOP_S = 600
 
 
 class ServerProcess:
-    """``python -m vimserve.server serve`` with these flags, on a free port of the loopback.
+    """``python -m vimserve.server serve`` on a free port of the loopback.
+
+    Args:
+        flags: besides those for the address and the log.
+        log: file to write what the process prints to.
 
     Attributes:
-        url: without a slash at the end.
+        url: without a slash at the end; empty until the server is ready.
         pid: of the process.
     """
 
     def __init__(self, flags: Sequence[str], log: Path) -> None:
         self._log = log
-        self._asked = False
+        self._terminated = False
         command = [sys.executable, "-m", "vimserve.server", "serve", *flags, "--host", "127.0.0.1"]
         command += ["--port", "0", "--log-level", "info"]
         with log.open("wb") as output:
@@ -35,15 +40,16 @@ class ServerProcess:
         self.url = ""
 
     def wait_until_ready(self) -> None:
-        """Return once the models are warm.
+        """Return once the server is ready for requests; not to be called within an event loop.
 
         Raises:
-            RuntimeError: with what it wrote, if it ends or takes longer than ``READY_S``.
+            RuntimeError: with what the process printed, if it ends or takes longer than
+                ``READY_S``.
         """
         end = time.monotonic() + READY_S
         while time.monotonic() < end and self._process.poll() is None:
             found = re.search(r"listening on (http://[\d.:]+)", self.log)
-            if found and _answers(f"{found[1]}/readyz"):
+            if found and asyncio.run(is_ready(found[1])):
                 self.url = found[1]
                 return
             time.sleep(0.1)
@@ -51,17 +57,21 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """What the process has printed so far."""
         return self._log.read_text(errors="replace")
 
     def terminate(self) -> None:
-        """Ask it to end, once: a second signal would cut short what is under way."""
-        if not self._asked and self._process.poll() is None:
-            self._asked = True
+        """Tell the process to end, at most once: a second signal would cut its requests short."""
+        if not self._terminated and self._process.poll() is None:
+            self._terminated = True
             self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
-        """End it, by force after ``STOP_S``; its exit status, negative for a signal."""
+        """End the process, by force after ``STOP_S``.
+
+        Returns:
+            Its exit status, negative if a signal ended it.
+        """
         self.terminate()
         try:
             return self._process.wait(STOP_S)
@@ -72,7 +82,7 @@ class ServerProcess:
 
 @contextmanager
 def serving(flags: Sequence[str] = ()) -> Iterator[ServerProcess]:
-    """A server that is ready; it has ended when the block is left.
+    """Start a server with these flags and wait until it is ready; it ends with the block.
 
     Raises:
         RuntimeError: if it does not become ready.
@@ -84,11 +94,3 @@ def serving(flags: Sequence[str] = ()) -> Iterator[ServerProcess]:
             yield server
         finally:
             server.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310, a URL of ours
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

@@ -1,4 +1,4 @@
-"""Models to measure whose published weights nobody needs to download."""
+"""Random weights, so that nobody needs to download the published ones to measure a model."""
 
 from pathlib import Path
 
@@ -9,9 +9,12 @@ from vimserve.model.catalog import load_model, resolve
 
 
 def random_weights(name: str, folder: Path) -> Path:
-    """A file in ``folder`` with random weights for a model of the catalog.
+    """Write random weights for a model of the catalog to a file in ``folder``.
 
     Times and memory do not depend on the weights' values.
+
+    Returns:
+        The file.
     """
     file = folder / f"{name}.safetensors"
     torch.manual_seed(0)
@@ -20,12 +23,15 @@ def random_weights(name: str, folder: Path) -> Path:
 
 
 def embedded(name: str) -> bool:
-    """Whether the model comes with weights of its own."""
+    """Whether the model's weights are part of this project."""
     return isinstance(resolve(name).source, Path)
 
 
 def served_as(name: str, folder: Path) -> str:
-    """What ``--model`` calls the model with such weights, or with the embedded ones."""
+    """The value of ``--model`` that serves a model with random weights, or with embedded ones.
+
+    Random weights are written to a file in ``folder``.
+    """
     if embedded(name):
         return name
     attention = resolve(name).attention

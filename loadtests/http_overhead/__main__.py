@@ -20,8 +20,9 @@ from pathlib import Path
 
 import torch
 
+from vimserve.loadtests.common.options import count
 from vimserve.loadtests.common.weights import random_weights
-from vimserve.loadtests.http_overhead.pairs import Comparison, compare
+from vimserve.loadtests.http_overhead.pairs import Comparison, compare_with_bare
 from vimserve.model.catalog import names
 
 MODELS = ("demo", "vim-tiny")
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for size in options.size or SIZES:
                 connections = options.connections or (MANY if size < MANY_BELOW_PIXELS else FEW)
                 try:
-                    comparison = compare(
+                    comparison = compare_with_bare(
                         model, weights, size, connections, options.pairs, options.seconds
                     )
                 except RuntimeError as error:
@@ -72,12 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    def count(text: str) -> int:
-        number = int(text)
-        if number < 1:
-            raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-        return number
-
     def duration(text: str) -> float:
         number = float(text)
         if not 0 < number <= 120:

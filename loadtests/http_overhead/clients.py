@@ -1,20 +1,19 @@
 """Closed-loop clients that leave the processor to the server, for a process of their own."""
 
+import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPConnection
-from itertools import cycle, islice
+from itertools import count
 
-TIMEOUT_S = 120
+from vimserve.loadtests.common.client import open_session
 
 
 @dataclass(frozen=True)
 class Driven:
     """What the server did, from the first request to the last answer.
 
-    ``cpu_s`` is what the clients themselves burnt, all together.
+    ``cpu_s`` is the processor time of all clients together.
     """
 
     images: int
@@ -22,37 +21,34 @@ class Driven:
     cpu_s: float
 
 
-def drive(
-    address: tuple[str, int],
-    path: str,
-    bodies: Sequence[bytes],
-    connections: int,
-    seconds: float,
-) -> Driven:
-    """Post ``bodies`` in turn over so many connections, each at its answer, for so long.
+def drive(url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Driven:
+    """Post ``bodies`` in turn from so many clients, each of which waits for its answer.
+
+    It ends when ``seconds`` have passed and every body has been sent.
 
     Raises:
-        RuntimeError: if an answer is not 200.
-        OSError, http.client.HTTPException: if a connection fails.
+        RuntimeError: if the status of an answer is not 200.
+        aiohttp.ClientError, TimeoutError: if a connection fails.
     """
-    cpu, start = time.process_time(), time.perf_counter()
-    end = start + seconds
+    return asyncio.run(_drive(url, path, bodies, connections, seconds))
 
-    def loop(number: int) -> int:
-        connection = HTTPConnection(*address, timeout=TIMEOUT_S)
-        try:
-            for done, body in enumerate(islice(cycle(bodies), number, None)):
-                if time.perf_counter() >= end:
-                    return done
-                connection.request("POST", path, body)
-                answer = connection.getresponse()
-                text = answer.read()
+
+async def _drive(
+    url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float
+) -> Driven:
+    async with open_session(url) as session:
+        cpu, start = time.process_time(), time.perf_counter()
+        numbers = count()
+        images = 0
+
+        async def client() -> None:
+            nonlocal images
+            while (number := next(numbers)) < len(bodies) or time.perf_counter() < start + seconds:
+                async with session.post(path, data=bodies[number % len(bodies)]) as answer:
+                    text = await answer.read()
                 if answer.status != 200:
                     raise RuntimeError(f"{path} answered {answer.status}: {text[:500]!r}")
-            raise AssertionError("the bodies come round for ever")
-        finally:
-            connection.close()
+                images += 1
 
-    with ThreadPoolExecutor(connections) as clients:
-        images = sum(clients.map(loop, range(connections)))
-    return Driven(images, time.perf_counter() - start, time.process_time() - cpu)
+        await asyncio.gather(*(client() for _ in range(connections)))
+        return Driven(images, time.perf_counter() - start, time.process_time() - cpu)

@@ -1,33 +1,32 @@
-"""One model at one size: the bare loop and the server, by turns."""
+"""One model at one size: the bare model in a loop and the server take turns."""
 
-import json
+import asyncio
 import multiprocessing
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from vimserve.loadtests.common.images import sample
+from vimserve.loadtests.common.client import open_session
+from vimserve.loadtests.common.images import intact
 from vimserve.loadtests.common.process import cpu_seconds
 from vimserve.loadtests.common.server import serving
 from vimserve.loadtests.http_overhead import bare
-from vimserve.loadtests.http_overhead.clients import TIMEOUT_S, Driven, drive
+from vimserve.loadtests.http_overhead.clients import Driven, drive
 
 IMAGES = 8
 BATCHES = (1, 4, 8)
-# Of a score itself: random weights make all of 1000 classes equally unlikely.
+# As a share of the score: with random weights every one of 1000 classes is about as unlikely.
 TOLERANCE = 1e-3
 LONGEST_RUN_S = 600
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Images per second one after the other, and the processor's seconds per image.
+    """One turn of each: images per second, and seconds of processor time per image.
 
-    ``best`` is the bare model at its best batch size.
+    ``bare`` is the bare model on one image at a time, ``best`` the same at its best batch size.
     """
 
     bare: float
@@ -40,7 +39,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of one model at one size of ``pixels`` squared."""
+    """All pairs of one model on images of ``pixels`` squared."""
 
     model: str
     pixels: int
@@ -57,15 +56,23 @@ class Comparison:
         return statistics.median(getattr(pair, field) for pair in self.pairs)
 
 
-def compare(
+def compare_with_bare(
     name: str, weights: Path | None, pixels: int, connections: int, pairs: int, seconds: float
 ) -> Comparison:
-    """Measure ``pairs`` times, the server first every other time.
+    """Measure so many pairs, the server first in every other one.
+
+    Args:
+        name: of the model in the catalog.
+        weights: file with its weights; None for those that are embedded.
+        pixels: side of the images.
+        connections: clients at once.
+        pairs: how many to measure.
+        seconds: least time of a run.
 
     Raises:
-        RuntimeError: if the server answers anything but what the bare model says.
+        RuntimeError: if the server does not start, or answers other than the bare model.
     """
-    files = [sample(pixels, pixels, seed) for seed in range(IMAGES)]
+    files = [intact(pixels, pixels, seed) for seed in range(IMAGES)]
     argument = name if weights is None else f"{name}-random={weights}"
     spawn = multiprocessing.get_context("spawn")
     loading = (name, weights, files)
@@ -74,7 +81,6 @@ def compare(
         ProcessPoolExecutor(1, spawn, initializer=bare.load, initargs=loading) as model,
         ProcessPoolExecutor(1, spawn) as client,
     ):
-        address = _address(server.url)
         path = f"/v1/classify?resolution={pixels}&fit=contain"
 
         def loop(batch: int) -> bare.Looped:
@@ -82,10 +88,11 @@ def compare(
 
         def drive_server() -> tuple[Driven, float]:
             before = cpu_seconds(server.pid)
-            job = client.submit(drive, address, path, files, connections, seconds)
+            job = client.submit(drive, server.url, path, files, connections, seconds)
             return job.result(LONGEST_RUN_S), cpu_seconds(server.pid) - before
 
-        check(server.url, path, files, model.submit(bare.scores).result(LONGEST_RUN_S))
+        scores = model.submit(bare.scores).result(LONGEST_RUN_S)
+        asyncio.run(check(server.url, path, files, scores))
         drive_server()
         speeds = {batch: _rate(loop(batch)) for batch in BATCHES}
         best_batch = max(speeds, key=lambda batch: speeds[batch])
@@ -114,22 +121,19 @@ def _rate(run: bare.Looped | Driven) -> float:
     return run.images / run.seconds
 
 
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return str(parts.hostname), int(parts.port or 80)
-
-
-def check(url: str, path: str, files: Sequence[bytes], scores: Sequence[Sequence[float]]) -> None:
+async def check(
+    url: str, path: str, files: Sequence[bytes], scores: Sequence[Sequence[float]]
+) -> None:
     """Compare the server's answers with the ``scores`` of all classes, for each of ``files``.
 
     Raises:
-        RuntimeError: if it refuses a file or gives a class another score.
+        RuntimeError: if the server refuses a file or gives a class another score.
+        aiohttp.ClientError, TimeoutError: if a connection fails.
     """
-    connection = HTTPConnection(*_address(url), timeout=TIMEOUT_S)
-    try:
+    async with open_session(url) as session:
         for file, expected in zip(files, scores, strict=True):
-            connection.request("POST", path, file)
-            answer = json.loads(connection.getresponse().read())
+            async with session.post(path, data=file) as response:
+                answer = await response.json(content_type=None)
             if "results" not in answer:
                 raise RuntimeError(f"the server refuses an image: {answer.get('detail')}")
             for prediction in answer["results"][0]["predictions"]:
@@ -139,5 +143,3 @@ def check(url: str, path: str, files: Sequence[bytes], scores: Sequence[Sequence
                         f"the server's score of class {prediction['index']} is {error:.2e} of it "
                         f"off the bare model's, more than {TOLERANCE:g}"
                     )
-    finally:
-        connection.close()

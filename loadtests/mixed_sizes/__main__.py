@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vimserve.loadtests.common.options import count, positive
 from vimserve.loadtests.mixed_sizes.policies import POLICIES
 from vimserve.loadtests.mixed_sizes.replay import Replay, cut, replay, warm_up
 from vimserve.loadtests.mixed_sizes.trace import read
@@ -70,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run(policy: str, gap_s: float, load: float | None) -> Run:
         policy_now = POLICIES[policy](options.max_batch_tokens)
-        outcome = replay(model, trace, images, policy_now, gap_s)
-        return _figures(policy, load, outcome, float((outcome.scores - alone).abs().max()))
+        replayed = replay(model, trace, images, policy_now, gap_s)
+        return _figures(policy, load, replayed, float((replayed.scores - alone).abs().max()))
 
     runs = [run(policy, 0.0, None) for policy in _turns(options.rounds)]
     slowest = statistics.median(r.images_per_second for r in runs if r.policy == "one at a time")
@@ -104,18 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    def positive(text: str) -> int:
-        number = int(text)
-        if number < 1:
-            raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-        return number
-
-    def load(text: str) -> float:
-        number = float(text)
-        if not 0 < number < float("inf"):
-            raise argparse.ArgumentTypeError(f"must be above 0 and finite, not {number}")
-        return number
-
     parser = argparse.ArgumentParser(
         prog="python -m vimserve.loadtests.mixed_sizes", description=__doc__.partition("\n")[0]
     )
@@ -123,14 +112,14 @@ def _parser() -> argparse.ArgumentParser:
         "--model", choices=names(), default="demo", help="all but demo get random weights [demo]"
     )
     parser.add_argument("--trace", type=Path, default=TRACE, help="what arrives [%(default)s]")
-    parser.add_argument("--images", type=positive, help="only so many, the first [all]")
-    parser.add_argument("--rounds", type=positive, default=3, help="turns of each policy [3]")
+    parser.add_argument("--images", type=count, help="only so many, the first [all]")
+    parser.add_argument("--rounds", type=count, default=3, help="turns of each policy [3]")
     parser.add_argument(
-        "--load", type=load, action="append", metavar="FACTOR",
+        "--load", type=positive, action="append", metavar="FACTOR",
         help="arrivals, as a multiple of the throughput of one at a time, repeatable [0.7]",
     )  # fmt: skip
     parser.add_argument(
-        "--max-batch-tokens", type=positive, default=8192, help="as the server's [%(default)s]"
+        "--max-batch-tokens", type=count, default=8192, help="as the server's [%(default)s]"
     )
     parser.add_argument("--json", type=Path, help="write the figures of each run to this file")
     return parser
@@ -141,14 +130,14 @@ def _turns(rounds: int) -> Iterator[str]:
         yield from POLICIES if number % 2 == 0 else reversed(POLICIES)
 
 
-def _figures(policy: str, load: float | None, outcome: Replay, error: float) -> Run:
-    p50, p95, p99 = np.percentile(outcome.latencies_s, PERCENTILES) * 1e3
-    images = len(outcome.latencies_s)
+def _figures(policy: str, load: float | None, replayed: Replay, error: float) -> Run:
+    p50, p95, p99 = np.percentile(replayed.latencies_s, PERCENTILES) * 1e3
+    images = len(replayed.latencies_s)
     return Run(
         policy=policy,
         load=load,
-        images_per_second=images / outcome.makespan_s,
-        images_per_batch=images / outcome.batches,
+        images_per_second=images / replayed.makespan_s,
+        images_per_batch=images / replayed.batches,
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,

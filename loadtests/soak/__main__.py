@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from vimserve.loadtests.common.options import add_patience
 from vimserve.loadtests.common.server import serving
 from vimserve.loadtests.soak.run import soak
 
@@ -33,8 +34,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     pace.add_argument("--rate", type=float, default=20.0, help="requests a second [%(default)s]")
     pace.add_argument("--overload", type=float, help="this many times what the server can do")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load [%(default)s]")
-    parser.add_argument("--max-requests", type=int, default=1_000_000, help="[%(default)s]")
+    parser.add_argument("--max-requests", type=int, default=1_000_000, help="at most [%(default)s]")
     parser.add_argument("--timeout-ms", type=int, default=10_000, help="deadline [%(default)s]")
+    add_patience(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the mix and times [%(default)s]")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     parser.add_argument("flags", nargs="*", help="after --: flags of vimserve serve")

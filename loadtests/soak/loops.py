@@ -13,19 +13,22 @@ Send = Callable[..., Coroutine[Any, Any, Outcome]]
 
 
 async def closed_loop(
-    send: Send, draw: Callable[[], Request], clients: int, seconds: float
+    send: Send, draw: Callable[[], Request], clients: int, seconds: float, most: int
 ) -> tuple[float, list[Outcome]]:
-    """Each client sends its next request when it has its answer.
+    """Let each client send its next request as soon as it has its answer, and no new one once
+    ``seconds`` have passed or ``most`` have been sent.
 
     Returns:
-        Answers per second and how everything ended.
+        Answers per second and how every request ended.
     """
     start = time.monotonic()
-    end = start + seconds
+    sent = 0
     outcomes: list[Outcome] = []
 
     async def client() -> None:
-        while time.monotonic() < end:
+        nonlocal sent
+        while time.monotonic() < start + seconds and sent < most:
+            sent += 1
             outcomes.append(await send(draw()))
 
     await asyncio.gather(*(client() for _ in range(clients)))
@@ -36,10 +39,10 @@ async def closed_loop(
 async def open_loop(
     send: Send, draw: Callable[[], Request], arrivals: Sequence[float]
 ) -> list[Outcome]:
-    """Send at ``arrivals``, seconds from now, whatever became of the requests before.
+    """Send at ``arrivals``, in seconds from now, whether or not earlier requests have ended.
 
     Returns:
-        One outcome for each.
+        One outcome for each arrival, once all requests have ended.
     """
     start = time.monotonic()
     tasks: list[asyncio.Task[Outcome]] = []
@@ -51,7 +54,7 @@ async def open_loop(
 
 
 def poisson(rate: float, seconds: float, most: int, seed: int) -> list[float]:
-    """Times of arrivals at ``rate`` a second that know nothing of each other, ``most`` at most."""
+    """Random times of arrival, independent of each other: ``rate`` a second, ``most`` at most."""
     choice = random.Random(seed)  # noqa: S311, it must repeat
     arrivals: list[float] = []
     time_s = choice.expovariate(rate)

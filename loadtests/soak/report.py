@@ -1,4 +1,4 @@
-"""The figures of a soak, and what of them must not be."""
+"""The figures of a soak, and which of them are failures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,21 +8,20 @@ import numpy as np
 
 from vimserve.loadtests.common.checks import Outcome
 from vimserve.loadtests.common.process import Usage
-from vimserve.loadtests.soak.watch import Sample, busy_shares, growth_per_minute, saturated
+from vimserve.loadtests.soak.watch import Snapshot, busy_shares, growth_per_minute, saturated
 
-LATEST_S = 1.0
 SIDES = (256, 512, 1024)
-# A shorter run has not yet filled the queue for the second time.
+# In a shorter run the memory may still grow because the queue fills for the first time.
 JUDGED_AFTER_S = 120.0
 MOST_GROWTH_MB = 50.0
-# Threads of pools that start late, a connection that has not yet closed.
+# Pools may start a thread late, and a connection may not have closed yet.
 MORE_THREADS, MORE_DESCRIPTORS = 4, 2
-FAULTS_NAMED = 10
+WRONG_NAMED = 10
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Of the answers of one class of sizes, in seconds from when they were to be sent."""
+    """Of all answers of one class of sizes, in seconds from when their requests were to be sent."""
 
     answered: int
     p50: float
@@ -36,19 +35,24 @@ class Report:
     """What happened.
 
     Attributes:
-        capacity: answers a second of a closed loop, None if it was not measured.
-        rate: requests a second.
-        sent: requests.
-        ends: how many ended in which way, by kind.
+        rate: requests sent a second.
+        late_s: how long after its deadline an answer is a failure.
+        capacity: answers a second to clients in a closed loop; None if that was not measured.
+        sent: how many requests were sent.
+        ends: how many requests ended in which way, by kind.
         latency: by class of sizes.
-        longest_lag_s: most that a request was sent too late.
-        growth_mb_per_minute: of the resident memory over the last half.
-        busy: mean share of the device's time while there was a queue, and that of the idlest 5 s;
-            the server counts a batch when it ends, so that each is wrong by up to one batch.
-        failures: what must not be.
+        longest_lag_s: by how much, at most, a request was sent too late.
+        before: what the server's process held before the load; None if that is not known.
+        after: the same after the load.
+        growth_mb_per_minute: of the resident memory over the last half of the load.
+        busy: the device's share of the time while images waited, on the average and in the idlest
+            5 s.
+        snapshots: of the server during the load.
+        failures: what should have been otherwise, in words.
     """
 
     rate: float
+    late_s: float = 1.0
     capacity: float | None = None
     sent: int = 0
     ends: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -58,7 +62,7 @@ class Report:
     after: Usage | None = None
     growth_mb_per_minute: float | None = None
     busy: tuple[float, float] | None = None
-    samples: list[Sample] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def add_outcomes(self, outcomes: Sequence[Outcome]) -> None:
@@ -71,11 +75,11 @@ class Report:
         counted = sum(sum(counts.values()) for counts in ends.values())
         if counted != self.sent:
             self.failures.append(f"{self.sent} were sent, {counted} ended")
-        self.add_faults(outcomes)
+        self.add_wrong(outcomes)
         accepted = [outcome for outcome in outcomes if outcome.status == 200]
         if not accepted:
             self.failures.append("not one request was answered")
-        late = [o for o in accepted if o.late_s > LATEST_S]
+        late = [o for o in accepted if o.late_s > self.late_s]
         if late:
             worst = max(late, key=lambda outcome: outcome.late_s)
             self.failures.append(
@@ -92,20 +96,20 @@ class Report:
                 self.latency[name] = Latency(len(inside), *quantiles)
             lower = upper or lower
 
-    def add_faults(self, outcomes: Sequence[Outcome]) -> None:
-        """Name what went wrong, each thing once."""
-        faults = Counter(f"{o.kind}: {o.fault}" for o in outcomes if o.fault)
-        for fault, count in faults.most_common(FAULTS_NAMED):
-            self.failures.append(f"{count} × {fault}")
-        if len(faults) > FAULTS_NAMED:
-            self.failures.append(f"and {len(faults) - FAULTS_NAMED} other kinds of fault")
+    def add_wrong(self, outcomes: Sequence[Outcome]) -> None:
+        """Add what was wrong with requests to the failures, each thing once."""
+        wrong = Counter(f"{o.kind}: {o.wrong}" for o in outcomes if o.wrong)
+        for what, count in wrong.most_common(WRONG_NAMED):
+            self.failures.append(f"{count} × {what}")
+        if len(wrong) > WRONG_NAMED:
+            self.failures.append(f"and {len(wrong) - WRONG_NAMED} other kinds of fault")
 
-    def add_samples(self, samples: list[Sample]) -> None:
-        """Judge the curve of the memory and read the device's timeline."""
-        self.samples = samples
-        self.growth_mb_per_minute = growth_per_minute(samples)
-        self.busy = busy_shares(saturated(samples))
-        seconds = samples[-1].time_s - samples[0].time_s if samples else 0
+    def add_snapshots(self, snapshots: list[Snapshot]) -> None:
+        """Judge how the memory grew, and work out how busy the device was."""
+        self.snapshots = snapshots
+        self.growth_mb_per_minute = growth_per_minute(snapshots)
+        self.busy = busy_shares(saturated(snapshots))
+        seconds = snapshots[-1].time_s - snapshots[0].time_s if snapshots else 0
         if self.growth_mb_per_minute is not None and seconds >= JUDGED_AFTER_S:
             growth = self.growth_mb_per_minute * seconds / 2 / 60
             if growth > MOST_GROWTH_MB:
@@ -125,7 +129,7 @@ class Report:
                 self.failures.append(f"{name}: {start} before, {end} after")
 
     def table(self) -> str:
-        """For a person."""
+        """The figures and the failures, for a person to read."""
         capacity = "" if self.capacity is None else f"capacity {self.capacity:.1f}/s, "
         lines = [f"{capacity}{self.rate:.1f} requests/s, {self.sent} sent, at most "
                  f"{self.longest_lag_s * 1e3:.0f} ms late"]  # fmt: skip

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import aiohttp
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample as Metric
 
+from vimserve.loadtests.common.client import scrape, values
 from vimserve.loadtests.common.process import usage
 
 EVERY_S = 1.0
@@ -18,14 +17,14 @@ WINDOW_S = 5.0
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One look.
+class Snapshot:
+    """The server at one moment.
 
     Attributes:
         time_s: from the start.
-        busy_s: that the busiest device had run batches.
+        busy_s: for how long the busiest device had run batches.
         waiting: images in the queues.
-        resident_bytes: of the process; None where it is not known.
+        resident_bytes: memory of the process; None where that is not known.
     """
 
     time_s: float
@@ -34,44 +33,31 @@ class Sample:
     resident_bytes: int | None
 
 
-async def scrape(connections: aiohttp.ClientSession) -> list[Metric]:
-    """What ``/metrics`` says."""
-    async with connections.get("/metrics") as answer:
-        families = text_string_to_metric_families(await answer.text())
-        return [metric for family in families for metric in family.samples]
-
-
-def values(metrics: Sequence[Metric], name: str, **labels: str) -> list[float]:
-    """Those of this name that have these labels, among others."""
-    return [
-        metric.value
-        for metric in metrics
-        if metric.name == name and labels.items() <= metric.labels.items()
-    ]
-
-
-async def watch(connections: aiohttp.ClientSession, pid: int | None, samples: list[Sample]) -> None:
-    """Add a sample every second, until cancelled; a look that fails is left out."""
+async def watch(session: aiohttp.ClientSession, pid: int | None, snapshots: list[Snapshot]) -> None:
+    """Add a snapshot every ``EVERY_S`` until cancelled, but none while the server gives none."""
     start = time.monotonic()
     for due in itertools.count(0, EVERY_S):
         await asyncio.sleep(max(start + due - time.monotonic(), 0))
         try:
-            metrics = await scrape(connections)
+            samples = await scrape(session)
+            resident_bytes = None if pid is None else usage(pid).resident_bytes
         except (aiohttp.ClientError, OSError):
             continue
-        samples.append(
-            Sample(
+        snapshots.append(
+            Snapshot(
                 time.monotonic() - start,
-                max(values(metrics, "vimserve_device_busy_seconds_total"), default=0),
-                sum(values(metrics, "vimserve_queue_depth")),
-                None if pid is None else usage(pid).resident_bytes,
+                max(values(samples, "vimserve_device_busy_seconds_total"), default=0),
+                sum(values(samples, "vimserve_queue_depth")),
+                resident_bytes,
             )
         )
 
 
-def growth_per_minute(samples: Sequence[Sample]) -> float | None:
-    """Slope of the straight line through the last half's resident memory, in MB a minute."""
-    known = [(s.time_s, s.resident_bytes) for s in samples if s.resident_bytes is not None]
+def growth_per_minute(snapshots: Sequence[Snapshot]) -> float | None:
+    """Slope of the straight line through the resident memory of the last half, in MB a minute;
+    None for too few snapshots.
+    """
+    known = [(s.time_s, s.resident_bytes) for s in snapshots if s.resident_bytes is not None]
     half = known[len(known) // 2 :]
     if len(half) < 3:
         return None
@@ -79,26 +65,26 @@ def growth_per_minute(samples: Sequence[Sample]) -> float | None:
     return float(np.polyfit(times / 60, sizes / 1e6, 1)[0])
 
 
-def busy_shares(samples: Sequence[Sample]) -> tuple[float, float] | None:
-    """Mean share of the time that the device is busy between the first and the last sample, and
-    that of the idlest ``WINDOW_S``.
+def busy_shares(snapshots: Sequence[Snapshot]) -> tuple[float, float] | None:
+    """The device's share of the time from the first to the last snapshot, and in the idlest
+    ``WINDOW_S`` between them; None if the snapshots span less than that.
     """
     windows = []
-    for first, last in itertools.combinations(samples, 2):
+    for first, last in itertools.combinations(snapshots, 2):
         seconds = last.time_s - first.time_s
         if WINDOW_S - EVERY_S / 2 <= seconds < WINDOW_S + EVERY_S / 2:
             windows.append((last.busy_s - first.busy_s) / seconds)
     if not windows:
         return None
-    first, last = samples[0], samples[-1]
+    first, last = snapshots[0], snapshots[-1]
     return (last.busy_s - first.busy_s) / (last.time_s - first.time_s), min(windows)
 
 
-def saturated(samples: Sequence[Sample]) -> list[Sample]:
-    """From the first to the last sample at which anything waited, less a tenth at either end."""
-    waiting = [index for index, sample in enumerate(samples) if sample.waiting]
+def saturated(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """From the first to the last snapshot at which images waited, less a tenth at either end."""
+    waiting = [index for index, snapshot in enumerate(snapshots) if snapshot.waiting]
     if not waiting:
         return []
     first, last = waiting[0], waiting[-1]
     margin = (last - first) // 10
-    return list(samples[first + margin : last + 1 - margin])
+    return list(snapshots[first + margin : last + 1 - margin])

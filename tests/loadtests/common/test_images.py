@@ -7,17 +7,17 @@ from vimserve.loadtests.common import images
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_samples(kind):
-    data = images.sample(96, 160, 3, kind)
+def test_intact(kind):
+    data = images.intact(96, 160, 3, kind)
     with Image.open(io.BytesIO(data)) as picture:
         assert (picture.format, picture.size) == (kind, (160, 96))
-    assert data == images.sample(96, 160, 3, kind)
-    assert len({images.sample(96, 160, seed, kind) for seed in range(40)}) > 10
+    assert data == images.intact(96, 160, 3, kind)
+    assert len({images.intact(96, 160, seed, kind) for seed in range(40)}) > 10
 
 
 def test_truncated():
     data = images.truncated(96, 160, 3)
-    assert images.sample(96, 160, 3).startswith(data)
+    assert images.intact(96, 160, 3).startswith(data)
     with Image.open(io.BytesIO(data)) as picture, pytest.raises(OSError, match="truncated"):
         picture.load()
 

@@ -2,7 +2,6 @@ import mmap
 import os
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -28,7 +27,7 @@ def test_usage_of_this_process(tmp_path):
 
 def test_a_process_that_has_ended():
     with subprocess.Popen(["true"]) as process:
-        time.sleep(0.3)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ProcessLookupError):
             usage(process.pid)
     with pytest.raises(FileNotFoundError):

@@ -53,17 +53,17 @@ def test_equal_sizes_keep_to_the_budget(jobs):
 def test_every_image_gets_its_scores_and_its_latency(name, demo):
     images = cut(demo, TRACE)
     alone = torch.cat([demo(image) for image in images])
-    outcome = replay(demo, TRACE, images, POLICIES[name](8192), gap_s=0.02)
-    torch.testing.assert_close(outcome.scores, alone, atol=1e-4, rtol=0)
-    assert outcome.makespan_s >= TRACE[-1].at * 0.02
-    assert all(0 < latency <= outcome.makespan_s for latency in outcome.latencies_s)
+    replayed = replay(demo, TRACE, images, POLICIES[name](8192), gap_s=0.02)
+    torch.testing.assert_close(replayed.scores, alone, atol=1e-4, rtol=0)
+    assert replayed.makespan_s >= TRACE[-1].at * 0.02
+    assert all(0 < latency <= replayed.makespan_s for latency in replayed.latencies_s)
 
 
 def test_waiting_counts_from_the_arrival(demo):
     images = cut(demo, TRACE)
-    outcome = replay(demo, TRACE, images, POLICIES["one at a time"](8192), gap_s=0)
-    assert outcome.latencies_s == sorted(outcome.latencies_s)
-    assert outcome.latencies_s[-1] == pytest.approx(outcome.makespan_s, abs=0.01)
+    replayed = replay(demo, TRACE, images, POLICIES["one at a time"](8192), gap_s=0)
+    assert replayed.latencies_s == sorted(replayed.latencies_s)
+    assert replayed.latencies_s[-1] == pytest.approx(replayed.makespan_s, abs=0.01)
 
 
 def test_the_recorded_trace_is_what_its_seed_gives():
@@ -114,9 +114,9 @@ def test_measures_all_policies(few, tmp_path, capsys):
 
 def test_no_speed_is_reported_for_wrong_scores(few, monkeypatch, capsys):
     def mistaken(*arguments):
-        outcome = replay(*arguments)
-        outcome.scores[3] += 0.01
-        return outcome
+        replayed = replay(*arguments)
+        replayed.scores[3] += 0.01
+        return replayed
 
     monkeypatch.setattr(mixed_sizes, "replay", mistaken)
     assert mixed_sizes.main(["--trace", str(few), "--rounds", "1"]) == 1
