@@ -10,16 +10,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import torch
 
 from vimserve.loadtests.compare import plots, report
 from vimserve.loadtests.compare.results import Results, describe
-from vimserve.loadtests.compare.run import Plan, run
-from vimserve.model.families import Task
+from vimserve.loadtests.compare.run import Settings, run
 
-MODELS: dict[Task, Sequence[str]] = {
+MODELS: dict[str, Sequence[str]] = {
     "classify": ("vim-tiny", "deit-tiny", "deit-tiny-eager"),
     "segment": ("vim-tiny-upernet", "deit-tiny-upernet", "deit-tiny-upernet-eager"),
 }
@@ -32,7 +30,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the results whatever happens; 1 if an answer was wrong."""
     options = _parse(arguments)
-    plan = Plan(
+    settings = Settings(
         task=options.task,
         models=options.model or MODELS[options.task],
         sizes=options.resolutions or (QUICK_SIZES if options.quick else SIZES),
@@ -43,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         least_runs=3 if options.quick else 5,
         published=options.weights == "published",
     )
-    environment = describe(plan.device, plan.threads)
-    results = Results(environment, plan.task, list(plan.models), list(plan.sizes))
-    folder = options.output or RESULTS / _folder_name(environment, plan.task)
-    (folder / "locust").mkdir(parents=True, exist_ok=True)
+    environment = describe(settings.device, settings.threads)
+    results = Results(environment, settings.task, list(settings.models), list(settings.sizes))
+    folder = options.output or RESULTS / _folder_name(environment, settings.task)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        run(plan, results, folder)
+        run(settings, results, folder)
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept", file=sys.stderr)
     except RuntimeError as error:
@@ -63,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(wrong) or results.partial)
 
 
-def _folder_name(environment: dict[str, str | int], task: Task) -> str:
+def _folder_name(environment: dict[str, str | int], task: str) -> str:
     device = re.sub(r"[^a-z0-9]+", "-", str(environment["device"]).lower()).strip("-")
     return f"{str(environment['date'])[:10]}-{device}-{task}"
 
@@ -72,7 +70,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m vimserve.loadtests.compare", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--task", choices=get_args(Task), default="classify")
+    parser.add_argument("--task", choices=MODELS, default="classify")
     parser.add_argument(
         "--model", action="append", help="of the catalog and the task, Vim first, repeatable"
     )

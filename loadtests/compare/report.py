@@ -8,12 +8,11 @@ import numpy as np
 
 from vimserve.loadtests.compare.results import Results, Served
 from vimserve.model.bench import Measurement
-from vimserve.model.families import Task
 
 PAPER_SIZE = 1248
 PAPER_SPEED = 2.8
 PAPER_MEMORY = 0.868
-TITLES: dict[Task, str] = {"classify": "classification", "segment": "segmentation"}
+TITLES: dict[str, str] = {"classify": "classification", "segment": "segmentation"}
 
 
 def exponent(measured: Sequence[Measurement]) -> float:

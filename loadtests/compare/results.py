@@ -12,7 +12,6 @@ import torch
 
 from vimserve import __version__
 from vimserve.model.bench import Measurement
-from vimserve.model.families import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +46,7 @@ class Results:
     """Everything that one comparison saw; ``partial`` until it has come to its end."""
 
     environment: dict[str, str | int]
-    task: Task
+    task: str
     models: list[str]
     sizes: list[int]
     partial: bool = True

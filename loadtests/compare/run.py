@@ -11,25 +11,32 @@ from tqdm import tqdm
 
 from vimserve.loadtests.common.server import serving
 from vimserve.loadtests.common.weights import embedded, served_as
-from vimserve.loadtests.compare.drive import drive
+from vimserve.loadtests.compare.drive import Load, drive
 from vimserve.loadtests.compare.results import Results
 from vimserve.model.bench import Measurement, measure
-from vimserve.model.families import Task
 
-# A served measurement lasts until so many answers are likely, or so long.
-ANSWERS = 12
+# A load lasts until so many requests have ended, but no longer than this unless it is told to.
+REQUESTS = 12
 LONGEST_S = 60.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class Settings:
     """What is to be measured.
 
-    ``seconds`` is the least time under each load; ``least_runs`` the least number of forward
-    passes of a bare model.
+    Attributes:
+        task: of all models.
+        models: by their names in the catalog, Vim first.
+        sizes: sides of the square images, in pixels.
+        clients: how many send at once, for each load.
+        device: a name that torch knows.
+        threads: of a forward pass on a CPU.
+        seconds: least time under each load.
+        least_runs: least number of forward passes of a bare model.
+        published: whether to take the published weights instead of random ones.
     """
 
-    task: Task
+    task: str
     models: Sequence[str]
     sizes: Sequence[int]
     clients: Sequence[int]
@@ -41,68 +48,75 @@ class Plan:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Images in a bare forward pass; a GPU is not filled by one."""
+        """Numbers of images in a forward pass of a bare model: one does not fill a GPU."""
         return (1,) if self.device == "cpu" else (1, 32)
 
 
-def run(plan: Plan, results: Results, folder: Path) -> None:
-    """Fill ``results``, models in turn at each size, so that drift of the machine hits all alike.
+def run(settings: Settings, results: Results, folder: Path) -> None:
+    """Fill ``results``, and write Locust's own figures to ``locust.csv`` in ``folder``.
+
+    The models take turns at each size, so that a drift of the machine's speed hits all alike.
 
     Raises:
         RuntimeError: if a server or Locust fails.
     """
+    table = folder / "locust.csv"
+    table.unlink(missing_ok=True)
     with ExitStack() as stack:
         weights = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         progress = stack.enter_context(
-            tqdm(total=_work(plan), unit="s", bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+            tqdm(total=_work(settings), unit="s", bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
         )
         urls = {}
-        for model in plan.models:
+        for model in settings.models:
             progress.set_description(f"starting {model}")
-            argument = model if plan.published else served_as(model, weights)
-            flags = ["--model", argument, "--device", plan.device, "--threads", str(plan.threads)]
-            flags += ["--max-resolution", str(max(plan.sizes)), "--request-timeout", "600"]
+            argument = model if settings.published else served_as(model, weights)
+            flags = [
+                "--model", argument, "--device", settings.device,
+                "--threads", str(settings.threads),
+                "--max-resolution", str(max(settings.sizes)), "--request-timeout", "600",
+            ]  # fmt: skip
             urls[model] = stack.enter_context(serving(flags)).url
-        for size in plan.sizes:
-            for model in plan.models:
+        for size in settings.sizes:
+            for model in settings.models:
                 progress.set_description(f"{model} {size}")
-                for measured in _bare(plan, model, size):
+                for measured in _bare(settings, model, size):
                     results.bare.append(measured)
-                progress.update(_bare_s(plan, size))
-            for model in plan.models:
+                progress.update(_bare_s(settings, size))
+            for model in settings.models:
                 progress.set_description(f"{model} {size} over HTTP")
-                for clients in plan.clients:
-                    alone = results.alone(model, size)
-                    expected_s = ANSWERS * alone.median_ms / 1000 if alone else 0
-                    seconds = min(max(plan.seconds, expected_s), LONGEST_S)
-                    prefix = folder / "locust" / f"{model}-{size}-{clients}"
-                    load = (plan.task, model, size, clients, seconds, prefix)
-                    results.served.append(drive(urls[model], *load))
-                    progress.update(_served_s(plan, size))
+                for clients in settings.clients:
+                    longest_s = max(settings.seconds, LONGEST_S)
+                    load = Load(
+                        settings.task, model, size, clients, settings.seconds, REQUESTS, longest_s
+                    )
+                    results.served.append(drive(urls[model], load, table))
+                    progress.update(_served_s(settings, size))
         results.partial = False
 
 
-def _bare(plan: Plan, model: str, size: int) -> Iterator[Measurement]:
-    # A process for each: none finds memory that another left behind.
+def _bare(settings: Settings, model: str, size: int) -> Iterator[Measurement]:
+    # Each in a process of its own, so that none finds memory that another left behind.
     context = multiprocessing.get_context("spawn")
-    weights = None if plan.published or embedded(model) else "random"
-    for batch in plan.batches:
+    weights = None if settings.published or embedded(model) else "random"
+    how = (settings.threads, settings.device, settings.least_runs)
+    for batch in settings.batches:
         with context.Pool(1) as pool:
-            job = (model, weights, size, batch, plan.threads, plan.device, plan.least_runs)
-            yield pool.apply(measure, job)
+            yield pool.apply(measure, (model, weights, size, batch, *how))
 
 
-def _work(plan: Plan) -> float:
-    """Seconds, very roughly: only their shares matter to the progress bar."""
+def _work(settings: Settings) -> float:
+    """Seconds of the whole run, very roughly: the progress bar only needs their shares."""
     return sum(
-        len(plan.models) * (_bare_s(plan, size) + len(plan.clients) * _served_s(plan, size))
-        for size in plan.sizes
+        len(settings.models)
+        * (_bare_s(settings, size) + len(settings.clients) * _served_s(settings, size))
+        for size in settings.sizes
     )
 
 
-def _bare_s(plan: Plan, size: int) -> float:
-    return len(plan.batches) * (6 + plan.least_runs * (size / 700) ** 3)
+def _bare_s(settings: Settings, size: int) -> float:
+    return len(settings.batches) * (6 + settings.least_runs * (size / 700) ** 3)
 
 
-def _served_s(plan: Plan, size: int) -> float:
-    return 4 + max(plan.seconds, min(ANSWERS * (size / 700) ** 3, LONGEST_S))
+def _served_s(settings: Settings, size: int) -> float:
+    return 4 + max(settings.seconds, min(REQUESTS * (size / 700) ** 3, LONGEST_S))

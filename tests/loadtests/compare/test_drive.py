@@ -1,6 +1,7 @@
 """Locust in a process of its own, against a real server and against a stub that answers wrongly."""
 
 import base64
+import csv
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +10,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from vimserve.loadtests.common.server import serving
-from vimserve.loadtests.compare.drive import drive
+from vimserve.loadtests.compare.drive import Load, drive
 
 METRICS = b"# TYPE vimserve_tokens counter\nvimserve_tokens_total 1\n"
 SIDE = 64
@@ -67,29 +67,41 @@ def stub():
     server.server_close()
 
 
-def test_a_real_server_answers_all_of_it_rightly(tmp_path):
-    with serving(["--model", "demo"]) as server:
-        served = drive(
-            server.url, "classify", "demo", 64, clients=2, seconds=2, csv_prefix=tmp_path / "x"
-        )
-    assert served.wrong == served.refused == 0
-    assert served.requests >= 5
-    assert 0 < served.images_per_s < 2000
-    assert 0 < served.p50_ms <= served.p95_ms <= served.p99_ms
-    assert served.stage_ms["inference"] > 0
-    assert 1 <= served.images_per_batch <= 2
-    assert 0 < served.busy <= 1
-    assert (tmp_path / "x_stats.csv").exists()
+def load(task, clients, requests):
+    """A load that takes as long as it needs."""
+    return Load(task, "demo", SIDE, clients, seconds=0, requests=requests, longest_s=3600)
+
+
+def test_a_real_server_answers_all_of_it_rightly(server, tmp_path):
+    table = tmp_path / "locust.csv"
+    first = drive(server.url, load("classify", clients=2, requests=20), table)
+    second = drive(server.url, load("classify", clients=1, requests=5), table)
+    for served, least in ((first, 20), (second, 5)):
+        assert served.wrong == served.refused == 0
+        assert served.requests >= least
+        assert served.images_per_s == pytest.approx(served.requests / served.seconds)
+        assert 0 < served.p50_ms <= served.p95_ms <= served.p99_ms
+        assert served.stage_ms["inference"] > 0
+        assert 1 <= served.images_per_batch <= served.clients
+        assert 0 < served.busy <= 1
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["clients"], row["Name"]) for row in rows] == [
+        ("2", "demo 64"), ("2", "Aggregated"), ("1", "demo 64"), ("1", "Aggregated"),
+    ]  # fmt: skip
+    for row, served in zip(rows, (first, first, second, second), strict=True):
+        assert (row["model"], row["size"]) == ("demo", "64")
+        assert int(row["Request Count"]) == served.requests
+        assert row["Failure Count"] == "0"
 
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_answers_that_differ_are_wrong(stub, tmp_path, task):
-    served = drive(stub, task, "demo", SIDE, clients=1, seconds=1, csv_prefix=tmp_path / "x")
+    served = drive(stub, load(task, clients=1, requests=30), tmp_path / "locust.csv")
     # The first answer for each of eight pictures has nothing to differ from.
     assert served.wrong > 0.8 * (served.requests - 8) > 0
 
 
 def test_a_server_that_is_not_there(tmp_path):
-    url = "http://127.0.0.1:9"
-    with pytest.raises(OSError, match="refused"):
-        drive(url, "classify", "demo", SIDE, clients=1, seconds=1, csv_prefix=tmp_path / "x")
+    with pytest.raises(OSError, match="Connect call failed"):
+        drive("http://127.0.0.1:9", load("classify", 1, 1), tmp_path / "locust.csv")

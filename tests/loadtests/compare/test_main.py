@@ -19,13 +19,13 @@ def measured(monkeypatch):
     """A function that makes the n-th driven model go wrong."""
     state = SimpleNamespace(count=0, fail_at=None, error=None, wrong=0)
 
-    def drive(url, task, model, size, clients, seconds, csv_prefix):
+    def drive(url, load, table):
         state.count += 1
         if state.count == state.fail_at:
             raise state.error
-        return served(model, size, clients, state.wrong)
+        return served(load.model, load.size, load.clients, state.wrong)
 
-    def bare(plan, model, size):
+    def bare(settings, model, size):
         yield Measurement(model, size, 1, size * size // 256 + 1, 5, size / 8, 1, 1, 1_000_000)
 
     @contextmanager
