@@ -1,8 +1,8 @@
 """Vim against DeiT on this machine: bare and over HTTP, with a report and plots.
 
 ``make compare`` or ``python -m vimserve.loadtests.compare``; ``--task segment`` compares UPerNets
-on both. Random weights, unless told otherwise: times and memory do not depend on them. Interrupted,
-it keeps what it has.
+on both. The weights are random unless told otherwise, since times and memory do not depend on them.
+If it is interrupted, it keeps what was measured until then.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from vimserve.loadtests.common.checkout import results_folder
 from vimserve.loadtests.compare import plots, report
 from vimserve.loadtests.compare.results import Results, describe
 from vimserve.loadtests.compare.run import Settings, run
@@ -24,11 +25,14 @@ MODELS: dict[str, Sequence[str]] = {
 SIZES = (224, 512, 768, 1024, 1248)
 QUICK_SIZES = (224, 512)
 CLIENTS = (1, 4)
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and write the results whatever happens; 1 if an answer was wrong."""
+    """Measure, and write the results whatever happens.
+
+    Returns:
+        0, or 1 if an answer was wrong or the run did not come to its end.
+    """
     options = _parse(arguments)
     settings = Settings(
         task=options.task,
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     environment = describe(settings.device, settings.threads)
     results = Results(environment, settings.task, list(settings.models), list(settings.sizes))
-    folder = options.output or RESULTS / _folder_name(environment, settings.task)
+    folder = options.output or results_folder() / _folder_name(environment, settings.task)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         run(settings, results, folder)
@@ -83,7 +87,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
     parser.add_argument("--weights", choices=("random", "published"), default="random")
     parser.add_argument("--quick", action="store_true", help="under three minutes on two cores")
-    parser.add_argument("--output", type=Path, help="folder [loadtests/results/DATE-DEVICE-TASK]")
+    parser.add_argument(
+        "--output", type=Path,
+        help="folder [DATE-DEVICE-TASK, in loadtests/results if the current folder has that]",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +10,8 @@ from pathlib import Path
 import torch
 
 from vimserve import __version__
+from vimserve.loadtests.common.checkout import commit
 from vimserve.model.bench import Measurement
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def describe(device: str, threads: int) -> dict[str, str | int]:
     """The machine and the versions, as far as they bear on speed."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "device": torch.cuda.get_device_name(device) if device != "cpu" else _processor(),
         "cores": os.cpu_count() or 1,
         "threads": threads,
@@ -85,12 +83,3 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

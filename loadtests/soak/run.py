@@ -53,10 +53,12 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> Report
         before = await _at_rest(pid, None, rest_s)
         arrivals = poisson(report.rate, options.seconds, options.max_requests, options.seed)
         report.sent = len(arrivals)
+        # Drawn anew, so that the load does not depend on what was sent before.
+        load = Mix(options.seed, options.timeout_ms)
         snapshots: list[Snapshot] = []
         watcher = asyncio.create_task(watch(session, pid, snapshots))
         try:
-            report.add_outcomes(await open_loop(sender.send, mix.draw, arrivals))
+            report.add_outcomes(await open_loop(sender.send, load.draw, arrivals))
         finally:
             watcher.cancel()
         report.add_snapshots(snapshots)

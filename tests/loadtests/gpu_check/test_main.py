@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,14 +105,18 @@ def test_red_gates_are_counted_and_named(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "RED  bad: error 2.000e+00, bound 1.000e+00\n"
 
 
-def test_a_red_gate_leaves_no_speed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def no_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gates of ``main`` are two made-up ones, the first of which is red."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(gpu_check, "describe_machine", lambda: {"device": "none"})
     monkeypatch.setattr(gates, "kernel_gates", lambda: iter([Gate("a", 1, 0)]))
-    monkeypatch.setattr(gates, "model_gates", lambda: iter([Gate("b", 0, 0)]))
+    monkeypatch.setattr(gates, "model_gates", lambda golden: iter([Gate("b", 0, 0)]))
     monkeypatch.setattr(measure, "everything", lambda **_: pytest.fail("measured"))
+
+
+@pytest.mark.usefixtures("no_measurements")
+def test_a_red_gate_leaves_no_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "results" / "gpu.json"
 
     assert gpu_check.main([str(report)]) == 1
@@ -118,7 +124,47 @@ def test_a_red_gate_leaves_no_speed(
     written = json.loads(report.read_text())
     assert [gate["name"] for gate in written["gates"]] == ["a", "b"]
     assert "models" not in written
-    assert "no speed is measured" in capsys.readouterr().err
+    assert written["left_out"] == {}
+    output = capsys.readouterr()
+    assert "no speed is measured" in output.err
+    assert "LEFT OUT" not in output.out
+
+
+@pytest.mark.usefixtures("no_measurements")
+def test_missing_golden_outputs_are_named_and_everything_else_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert gpu_check.main(["--golden", "nowhere"]) == 1
+
+    written = json.loads(Path("gpu_check.json").read_text())
+    assert written["left_out"] == dict.fromkeys(GOLDEN_CASES, "nowhere/cases.json is missing")
+    assert [gate["name"] for gate in written["gates"]] == ["a", "b"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "LEFT OUT" in line]
+    assert lines == [
+        f"LEFT OUT  the published outputs of {', '.join(GOLDEN_CASES)}: "
+        "nowhere/cases.json is missing"
+    ]
+
+
+def test_one_missing_golden_output_leaves_out_no_other(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN, tmp_path, dirs_exist_ok=True)
+    lacking = tmp_path / "vim_tiny_512.npz"
+    lacking.unlink()
+    assert gates.left_out(GOLDEN) == {}
+    assert gates.left_out(tmp_path) == {"vim_tiny_512": f"{lacking} is missing"}
+
+
+@pytest.mark.usefixtures("no_measurements")
+def test_a_report_that_cannot_be_written_is_said_before_anything_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        gpu_check.main([str(tmp_path)])
+    output = capsys.readouterr()
+    assert "the report cannot be written: " in output.err
+    assert output.out == ""
 
 
 @no_gpu
@@ -137,7 +183,7 @@ def test_golden_cases_are_those_of_the_models_tests() -> None:
 
 
 def test_model_gates_are_green_where_they_can_run(
-    monkeypatch: pytest.MonkeyPatch, recorded: list[EagerGraph]
+    monkeypatch: pytest.MonkeyPatch, recorded: list[EagerGraph], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(gates, "DEVICE", torch.device("cpu"))
     monkeypatch.setattr(gates, "DTYPES", (torch.float32,))
@@ -145,7 +191,7 @@ def test_model_gates_are_green_where_they_can_run(
     monkeypatch.setattr(gates, "RAGGED_SIZES", [(16, 16), (32, 48)])
     monkeypatch.setattr(gates, "RAGGED_CONFIG", VimConfig(width=32, depth=2, num_classes=10))
 
-    made = list(gates.model_gates())
+    made = list(gates.model_gates(GOLDEN))
 
     assert [gate.name for gate in made] == [
         f"{name} float32 graphs {graphs}"
@@ -155,26 +201,39 @@ def test_model_gates_are_green_where_they_can_run(
     assert all(gate.green for gate in made), made
     assert sum(graph.replays for graph in recorded) == 4
 
+    without = list(gates.model_gates(tmp_path))
 
-def test_needs_nothing_of_the_server() -> None:
+    assert [gate.name for gate in without] == [gate.name for gate in made[2:]]
+    assert all(gate.green for gate in without), without
+
+
+def test_runs_from_an_installed_package_and_needs_nothing_of_the_server(tmp_path: Path) -> None:
     program = """
 import sys
 
 class Refused:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {
-            "fastapi", "starlette", "pydantic", "pydantic_settings", "uvicorn",
+            "fastapi", "starlette", "pydantic", "pydantic_settings", "uvicorn", "tests",
             "prometheus_client", "safetensors", "huggingface_hub", "pytest", "httpx2",
-        }:
+            "aiohttp", "locust", "matplotlib", "tqdm",
+        } or name.startswith("vimserve.server"):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Refused())
 import vimserve.loadtests.gpu_check.measure, vimserve.loadtests.gpu_check.__main__
 from vimserve.loadtests.gpu_check import gates
-assert len(list(gates.json.loads((gates.GOLDEN / "cases.json").read_text()))) > 5
+print(vimserve.__file__, *gates.left_out(gates.GOLDEN))
 """
+    installed = tmp_path / "vimserve"
+    for part in ("kernels", "model", "loadtests"):
+        no_data = shutil.ignore_patterns("__pycache__", "demo", "results")
+        shutil.copytree(ROOT / part, installed / part, ignore=no_data)
+    shutil.copy(ROOT / "vimserve" / "__init__.py", installed)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(installed / "__init__.py"), *GOLDEN_CASES]

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_images, make_weights
 from tests.paths import GOLDEN
+from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import DEIT_BASE, DEIT_BASE_384, DEIT_SMALL, DEIT_TINY, DeiTConfig
 from vimserve.model.families.deit.model import DeiT
