@@ -1,9 +1,9 @@
 """Compile what a server would compile at start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
 
-For a CPU, Numba's kernels (for this machine's instruction set: another kind of processor compiles
-them again). For GPUs, Triton's kernels for each architecture (90 is compute capability 9.0), which
-needs none of them: models on PyTorch's meta device make the launches that they make on a GPU, and
-each launch ends after the compiler.
+For a CPU these are Numba's kernels, compiled for the instruction set of this machine; another kind
+of processor compiles them again. For GPUs these are Triton's kernels for each architecture (90 is
+compute capability 9.0). No GPU is needed: models on PyTorch's meta device launch what they would
+launch on a GPU, and each launch ends when its kernel is compiled.
 """
 
 import os
@@ -22,7 +22,6 @@ from vimserve.kernels import dispatch, triton_config
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, resolve
 from vimserve.model.families import build
-from vimserve.model.families.upernet.model import UPerNetSegmenter
 
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
@@ -50,7 +49,7 @@ def fill_triton(architecture: int) -> int:
                     grid[0] * grid[1], 3 * config.patch_size**2, dtype=torch.uint8, device="meta"
                 )
                 batch = PackedBatch(pixels, (grid,))
-                (model.segment if isinstance(model, UPerNetSegmenter) else model)(batch)
+                model.answer(batch, [(side, side)])
     return len(compiled)
 
 

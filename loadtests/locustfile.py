@@ -7,29 +7,22 @@ status 1.
 """
 
 import argparse
-import base64
 import csv
 import itertools
 import time
-from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gevent
-import numpy as np
 from locust import FastHttpUser, constant_throughput, events, task
 from locust.env import Environment
 from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
-from PIL import Image
 
 from vimserve.loadtests.common.images import intact
+from vimserve.server.routes.native import RENDERINGS
+from vimserve.server.routes.native.rendering import Rendering
 
 REFUSED = (429, 503, 504)
-TOP_K = 5
-# Of the likeliest class's score: with random weights all scores are near one in a thousand.
-SCORE_BOUND = 1e-3
-# What batches of other sizes may round otherwise where two classes are as likely.
-PIXELS_BOUND = 0.01
 
 _wrong: list[str] = []
 _first: dict[tuple[str, int], dict[str, Any]] = {}
@@ -90,14 +83,14 @@ class PictureUser(FastHttpUser):
 
     Attributes:
         asks: the flags that name its models.
-        path: where the pictures go, less the model.
+        rendering: what it asks of them, and how the answers are checked.
     """
 
     abstract = True
     network_timeout = 300.0
     connection_timeout = 30.0
     asks: ClassVar[tuple[str, ...]]
-    path: ClassVar[str]
+    rendering: ClassVar[Rendering[Any, Any]] = RENDERINGS["classify"]
 
     def wait_time(self) -> float:
         """Until its next request."""
@@ -121,7 +114,7 @@ class PictureUser(FastHttpUser):
         """Send the next picture and check the answer."""
         index, model = next(self._turns)
         with self.client.post(
-            f"{self.path}&model={model}",
+            f"/v1/{self.rendering.task.name}?{self.rendering.check_query}&model={model}",
             data=self._pictures[index],  # type: ignore[arg-type]  # it takes bytes as well
             headers=self._headers,
             name=f"{model} {self._side}",
@@ -133,10 +126,6 @@ class PictureUser(FastHttpUser):
                 _wrong.append(wrong)
                 response.failure(f"wrong: {wrong}")
 
-    def what_is_wrong(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
-        """What is wrong with a result, or None; ``first`` is the first one for the same picture."""
-        raise NotImplementedError
-
     def _check(self, model: str, index: int, response: Any) -> str | None:
         if response.status_code != 200:
             return f"status {response.status_code}"
@@ -147,89 +136,44 @@ class PictureUser(FastHttpUser):
             return f"answered by {answer['model']}"
         if shape != (self._side, self._side):
             return f"the input was {shape}"
-        return self.what_is_wrong(result, _first.setdefault((model, index), result))
+        first = _first.setdefault((model, index), result)
+        return self.rendering.fault(result, first, self._side)
 
 
-class ClassifyUser(PictureUser):
-    """Asks what the pictures show."""
-
-    abstract = True
-    path = f"/v1/classify?top_k={TOP_K}&resolution=native&fit=contain"
-
-    def what_is_wrong(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
-        """Scores that are none, or that are not the first result's."""
-        predictions, before = result["predictions"], first["predictions"]
-        scores = [prediction["score"] for prediction in predictions]
-        if len(scores) != TOP_K or scores != sorted(scores, reverse=True):
-            return "not the likeliest classes in order"
-        if not 0 < sum(scores) <= 1 + 1e-5:
-            return f"scores add up to {sum(scores)}"
-        bound = SCORE_BOUND * before[0]["score"]
-        for now, then in zip(predictions, before, strict=True):
-            if abs(now["score"] - then["score"]) > bound:
-                return "another answer for the same picture"
-        if before[0]["index"] != predictions[0]["index"] and (
-            before[0]["score"] - before[1]["score"] > bound
-        ):
-            return "another class for the same picture"
-        return None
-
-
-class SegmentUser(PictureUser):
-    """Asks what every pixel belongs to."""
-
-    abstract = True
-    path = "/v1/segment?resolution=native"
-
-    def what_is_wrong(self, result: dict[str, Any], first: dict[str, Any]) -> str | None:
-        """A mask that is not its classes', or not the first result's."""
-        mask, before = (_classes_of(one["mask"]) for one in (result, first))
-        if mask.shape != (self._side, self._side):
-            return f"the mask was {mask.shape}"
-        counts = np.bincount(mask.reshape(-1), minlength=256)
-        told = {one["index"]: one["pixels"] for one in result["classes"]}
-        if told != {int(index): int(counts[index]) for index in np.flatnonzero(counts)}:
-            return "the classes are not the mask's"
-        if (mask != before).mean() > PIXELS_BOUND:
-            return "another mask for the same picture"
-        return None
-
-
-def _classes_of(mask: str) -> Any:
-    return np.asarray(Image.open(BytesIO(base64.b64decode(mask))))
-
-
-class VimUser(ClassifyUser):
-    """Asks Vim alone."""
+class VimUser(PictureUser):
+    """Asks Vim alone what the pictures show."""
 
     asks = ("vim_model",)
 
 
-class DeiTUser(ClassifyUser):
-    """Asks DeiT alone."""
+class DeiTUser(PictureUser):
+    """Asks DeiT alone what the pictures show."""
 
     asks = ("deit_model",)
 
 
-class BothUser(ClassifyUser):
+class BothUser(PictureUser):
     """Asks one, then the other, with the same picture."""
 
     asks = ("vim_model", "deit_model")
 
 
-class VimSegmentUser(SegmentUser):
-    """Asks Vim alone."""
+class VimSegmentUser(PictureUser):
+    """Asks Vim alone what every pixel belongs to."""
 
+    rendering = RENDERINGS["segment"]
     asks = ("vim_segmenter",)
 
 
-class DeiTSegmentUser(SegmentUser):
-    """Asks DeiT alone."""
+class DeiTSegmentUser(PictureUser):
+    """Asks DeiT alone what every pixel belongs to."""
 
+    rendering = RENDERINGS["segment"]
     asks = ("deit_segmenter",)
 
 
-class BothSegmentUser(SegmentUser):
+class BothSegmentUser(PictureUser):
     """Asks one, then the other, with the same picture."""
 
+    rendering = RENDERINGS["segment"]
     asks = ("vim_segmenter", "deit_segmenter")

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from vimserve import __version__
@@ -20,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return bench(arguments[1:])
 
-    parser = _parser()
+    parser = _parser(arguments)
     flags = vars(parser.parse_args(arguments))
     command: Callable[..., int] = flags.pop("command")
     config_type: type[Config] = flags.pop("config_type")
@@ -42,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"vimserve: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser("vimserve", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"vimserve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -56,45 +55,11 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, ServerConfig, "answer images over HTTP")
     ServerConfig.add_flags(serve)
-    predict = add("predict", _predict, Config, "classify or segment image files without a server")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or - for stdin")
-    predict.add_argument(
-        "--task",
-        choices=("classify", "segment"),
-        default="classify",
-        help="name the image, or each of its pixels (default: classify)",
-    )
-    predict.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="segment: where the mask goes"
-    )
-    predict.add_argument(
-        "--format",
-        choices=("png", "overlay"),
-        default="png",
-        dest="form",
-        help="segment: a PNG whose pixel values are classes, or a JPEG of the image in their "
-        "colours (default: png)",
-    )
-    predict.add_argument(
-        "--mode",
-        choices=("whole", "slide"),
-        default="whole",
-        help="segment: the image in one piece, or in overlapping windows (default: whole)",
-    )
-    predict.add_argument(
-        "--window", type=int, metavar="N", help="segment: side of a window (default: 512)"
-    )
-    predict.add_argument("--top-k", type=int, metavar="N", help="classes to name (default: 5)")
-    predict.add_argument(
-        "--resolution",
-        metavar="N",
-        help="side of the model's input in pixels, or 'native' (default: the model's own)",
-    )
-    predict.add_argument(
-        "--fit",
-        choices=("crop", "contain"),
-        help="crop a square, or keep the whole image (default: the model's own)",
-    )
+    predict = add("predict", _predict, Config, "answer image files without a server")
+    if arguments[:1] == ["predict"]:  # what it knows takes seconds to import
+        from vimserve.server.commands.predict import add_flags
+
+        add_flags(predict)
     Config.add_flags(predict)
     add("models", _models, Config, "list the models that can be named")
     commands.add_parser("bench", add_help=False, help="measure time and memory of the models")
@@ -102,19 +67,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(config: ServerConfig) -> int:
-    from vimserve.server.serve import serve
+    from vimserve.server.commands.serve import serve
 
     return serve(config)
 
 
-def _predict(config: Config, images: list[str], **flags: Any) -> int:
-    from vimserve.server.predict import Request, predict
+def _predict(config: Config, **flags: Any) -> int:
+    from vimserve.server.commands.predict import predict, request_of
 
-    return predict(config, Request(images, **flags))
+    return predict(config, request_of(**flags))
 
 
 def _models(_config: Config) -> int:
-    from vimserve.server.predict import list_models
+    from vimserve.server.commands.list_models import list_models
 
     return list_models()
 

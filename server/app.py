@@ -13,11 +13,10 @@ from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.probe import SharedProbe
 from vimserve.server.http.api_key import RequireKey, read_keys
 from vimserve.server.http.drain import Drain
-from vimserve.server.http.openapi import openapi
+from vimserve.server.http.openapi import ALWAYS_OPEN, openapi
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes import compare, health, native
-from vimserve.server.routes.health import ALWAYS_OPEN
 from vimserve.server.telemetry.gpu_memory import GpuMemory
 from vimserve.server.telemetry.metrics import DeviceBusy, Metrics
 from vimserve.server.telemetry.observe import Observe
@@ -67,8 +66,7 @@ def create_app(
         app.add_middleware(RequireKey, keys=keys, metrics=metrics, open_paths=open_paths)
     app.add_middleware(Observe, metrics=metrics, drain=drain)
     add_error_handlers(app, metrics)
-    app.include_router(native.router)
-    app.include_router(compare.router)
-    app.include_router(health.router)
+    for dialect in (native, compare, health):
+        app.include_router(dialect.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app

@@ -26,12 +26,15 @@ ServerError
 
 # ruff: noqa: N818, the names say what happened
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from vimserve.server.telemetry import request_id
 
 PROBLEM_JSON = "application/problem+json"
+# Where pydantic keeps what it would have accepted.
+_BOUNDS = ("ge", "gt", "le", "lt", "expected")
 
 
 class ServerError(Exception):
@@ -103,6 +106,20 @@ class InvalidParameter(BadRequest):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-parameter"
+
+    @classmethod
+    def of(cls, error: Mapping[str, Any]) -> Self:
+        """What an error of pydantic says of one value."""
+        parameter, context = str(error["loc"][-1]), error.get("ctx", {})
+        message = error["msg"]
+        limit = next((context[bound] for bound in _BOUNDS if bound in context), None)
+        if error["type"] == "extra_forbidden":
+            message = "there is no such parameter"
+        elif error["type"] == "bool_parsing":
+            limit = [True, False]
+        return cls(
+            f"{parameter}: {message}", parameter=parameter, limit=limit, value=error["input"]
+        )
 
 
 class Unauthorized(BadRequest):

@@ -1,4 +1,4 @@
-"""A request's way from bytes to results: decode, queue, inference, postprocess."""
+"""A request's way from images to results: decode, queue, inference, postprocess."""
 
 import asyncio
 import os
@@ -14,12 +14,13 @@ from typing import Generic, TypeVar
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Room
 from vimserve.server.engine.engine import Engine
-from vimserve.server.engine.request import Answer
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.request import Answer, Batch
+from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ServerError
-from vimserve.server.http.uploads import Upload
 from vimserve.server.images.prepare import Limits, Measured, measure
-from vimserve.server.schemas import BatchInfo, Timing
-from vimserve.server.tasks.plan import Task
+from vimserve.server.images.source import Source
+from vimserve.server.tasks.task import Plan
 from vimserve.server.telemetry.metrics import Metrics
 
 DECODE_NICENESS = 10
@@ -27,20 +28,42 @@ DECODE_NICENESS = 10
 A = TypeVar("A")
 B = TypeVar("B")
 R = TypeVar("R")
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[R]):
-    """What became of a request's uploads, in their order.
+class Stages:
+    """Where the time of a request went, in seconds.
 
     Attributes:
-        measured: what the model saw of each.
+        decode_s: to decode, resize and cut into patches.
+        queue_s: waiting for the device.
+        inference_s: of the batches that carried the images, summed.
+        postprocess_s: from the model's outputs to the rendered results.
+        total_s: from the head of the request, upload included.
     """
 
-    results: list[R]
+    decode_s: float
+    queue_s: float
+    inference_s: float
+    postprocess_s: float
+    total_s: float
+
+
+@dataclass(frozen=True)
+class Completed(Generic[W]):
+    """What became of a request's images, in their order.
+
+    Attributes:
+        results: as they were rendered.
+        measured: what the model saw of each image.
+        batch: the batches that carried them, added up; of the peaks the highest.
+    """
+
+    results: list[W]
     measured: Sequence[Measured]
-    timing: Timing
-    batch: BatchInfo
+    stages: Stages
+    batch: Batch
 
 
 class Pipeline:
@@ -59,56 +82,70 @@ class Pipeline:
         for pool in (self._readers, self._decoders, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, task: Task[R], uploads: Sequence[Upload]) -> Outcome[R]:
-        """The results for every upload.
+    async def run(
+        self,
+        model: Loaded,
+        plan: Plan[R],
+        sources: Sequence[Source],
+        urgency: Urgency,
+        render: Callable[[Measured, R], W],
+    ) -> Completed[W]:
+        """The result for every image.
+
+        Args:
+            model: what answers.
+            plan: how.
+            sources: the images.
+            urgency: by when.
+            render: makes of a plain result what the wire format says; runs in another thread.
 
         Raises:
-            ServerError: that of the first upload which cannot be answered.
+            ServerError: that of the first image which cannot be answered.
         """
-        name = task.model.runner.spec.name
+        name = model.runner.spec.name
         began = time.monotonic()
-        with self.engine.room(name) as room:
-            measured = await self._measure(task, uploads, room)
-            images = await _each(self._decoders, Measured.prepare, measured, uploads)
+        with self.engine.room(model) as room:
+            measured = await self._measure(model, plan, sources, room)
+            images = await _each(self._decoders, Measured.prepare, measured, sources)
             submitted = time.monotonic()
-            waiting = self.engine.submit(room, list(chain(*images)), task.options)
+            waiting = self.engine.submit(room, list(chain(*images)), urgency)
         answers = iter(await _all(waiting))
         answered = time.monotonic()
-        of_uploads = [list(islice(answers, len(views))) for views in images]
+        of_images = [list(islice(answers, len(views))) for views in images]
         results = await asyncio.get_running_loop().run_in_executor(
-            self._postprocessors, _conclude, task, uploads, measured, of_uploads
+            self._postprocessors, _conclude, plan, measured, of_images, render
         )
         done = time.monotonic()
 
-        batches = {answer.batch for answers in of_uploads for answer in answers}
+        batches = {answer.batch for answers in of_images for answer in answers}
         inference_s = sum(batch.inference_s for batch in batches)
-        timing = Timing(
-            decode=_ms(submitted - began),
-            queue=max(_ms(answered - submitted - inference_s), 0.0),
-            inference=_ms(inference_s),
-            postprocess=_ms(done - answered),
-            total=_ms(done - task.options.arrived),
+        stages = Stages(
+            decode_s=submitted - began,
+            queue_s=max(answered - submitted - inference_s, 0.0),
+            inference_s=inference_s,
+            postprocess_s=done - answered,
+            total_s=done - urgency.arrived,
         )
-        self.metrics.observe_stages(name, timing)
-        batch = BatchInfo(
-            images=sum(batch.images for batch in batches),
-            tokens=sum(batch.tokens for batch in batches),
-            peak_memory_bytes=max(batch.peak_bytes for batch in batches),
+        self.metrics.observe_stages(
+            name,
+            decode=stages.decode_s,
+            queue=stages.queue_s,
+            inference=stages.inference_s,
+            postprocess=stages.postprocess_s,
         )
-        return Outcome(results, measured, timing, batch)
+        return Completed(results, measured, stages, Batch.sum_of(batches))
 
     async def _measure(
-        self, task: Task[R], uploads: Sequence[Upload], room: Room
+        self, model: Loaded, plan: Plan[R], sources: Sequence[Source], room: Room
     ) -> list[Measured]:
         limits = Limits(self.config.max_pixels, self.config.max_resolution)
-        model = task.model
 
-        def look(upload: Upload) -> Measured:
-            return measure(upload.data, model.runner, task.transform, limits, task.views)
+        def look(source: Source) -> Measured:
+            return measure(source, model.runner, plan.transform, limits, plan.views)
 
         # The headers have a thread of their own: a request that must be refused shall not wait
         # for the pixels of those that came before it.
-        measured = await _each(self._readers, look, uploads, uploads)
+        measured = await _each(self._readers, look, sources, sources)
         for one in measured:
             for view, tokens in zip(one.views, one.lengths, strict=True):
                 model.check_fits(view.height, view.width, tokens)
@@ -120,15 +157,15 @@ async def _each(
     pool: ThreadPoolExecutor,
     function: Callable[[A], B],
     arguments: Sequence[A],
-    uploads: Sequence[Upload],
+    sources: Sequence[Source],
 ) -> list[B]:
     """The results for all arguments, or the error of the first that has one, with its file."""
     loop = asyncio.get_running_loop()
     jobs = (loop.run_in_executor(pool, function, argument) for argument in arguments)
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
-    for outcome, upload in zip(outcomes, uploads, strict=True):
+    for outcome, source in zip(outcomes, sources, strict=True):
         if isinstance(outcome, ServerError):
-            outcome.file = upload.name
+            outcome.file = source.name
     return [_value(outcome) for outcome in outcomes]
 
 
@@ -157,21 +194,18 @@ def _value(outcome: B | BaseException) -> B:
     return outcome
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
-
-
 def _conclude(
-    task: Task[R],
-    uploads: Sequence[Upload],
+    plan: Plan[R],
     measured: Sequence[Measured],
     answers: Sequence[Sequence[Answer]],
-) -> list[R]:
+    render: Callable[[Measured, R], W],
+) -> list[W]:
     results = []
-    for upload, one, of_upload in zip(uploads, measured, answers, strict=True):
+    for one, of_image in zip(measured, answers, strict=True):
         try:
-            results.append(task.conclude(upload, one, of_upload))
+            result = plan.conclude(one, [answer.output for answer in of_image])
+            results.append(render(one, result))
         except ServerError as error:
-            error.file = upload.name
+            error.file = one.name
             raise
     return results

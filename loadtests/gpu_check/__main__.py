@@ -3,7 +3,7 @@
 First every kernel and the whole model are compared with float32 and with the published outputs;
 only if all of that is right are speeds measured, printed and written. The published outputs are in
 the repository; where they are missing, as beside an installed package, those comparisons are left
-out. Needs torch, triton, numba, numpy and pillow, and nothing of the server.
+out. Needs nothing of the server, and not what the extra ``loadtest`` installs.
 """
 
 import argparse

@@ -10,21 +10,14 @@ from enum import StrEnum
 from functools import partial
 
 from vimserve.model.catalog import ModelSpec
-from vimserve.model.families import Task
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog, Room
-from vimserve.server.engine.loading import Loaded, Served, load
+from vimserve.server.engine.loading import Loaded, Status
+from vimserve.server.engine.models import Models
 from vimserve.server.engine.request import Answer, Image, Req
-from vimserve.server.engine.urgency import Options
-from vimserve.server.engine.worker import Outcome, Worker
-from vimserve.server.errors import (
-    ModelFailure,
-    ModelUnavailable,
-    NotReady,
-    ServerError,
-    UnknownModel,
-    WrongTask,
-)
+from vimserve.server.engine.urgency import Urgency
+from vimserve.server.engine.worker import Ending, Worker
+from vimserve.server.errors import ModelFailure, NotReady, ServerError
 from vimserve.server.telemetry import request_id
 from vimserve.server.telemetry.metrics import Metrics
 
@@ -57,6 +50,9 @@ class Engine:
         metrics: where batches and queues are counted.
         on_failure: called in the event loop if loading fails; the reason is in ``failure``.
 
+    Attributes:
+        models: what is served; models can be added and removed while it runs.
+
     Raises:
         ValueError: if two models have the same name.
     """
@@ -68,29 +64,35 @@ class Engine:
         metrics: Metrics,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        self.models = {spec.name: Served(spec) for spec in specs}
-        if len(self.models) < len(specs):
-            raise ValueError(
-                f"every model needs a name of its own, not {', '.join(spec.name for spec in specs)}"
-            )
         self.state = State.LOADING
         self.failure: Exception | None = None
         self._config = config
-        self._metrics = metrics
         self._on_failure = on_failure
         self._backlog = Backlog(config.max_queue_tokens, metrics.show_queue)
-        self._worker: Worker | None = None
+        self._worker = Worker(config.device, self._backlog, self._settle, metrics)
+        self.models = Models(specs, config, self._worker, self._backlog, metrics)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     @property
     def alive(self) -> bool:
-        """Whether the worker's thread runs."""
-        return self._thread.is_alive()
+        """Whether a thread of its own runs."""
+        return self._thread.is_alive() or self.models.building
 
     def start(self) -> None:
         """Begin to load the models; ``state`` turns to ready when they are warm."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+        self._loading = asyncio.create_task(self._load())
+
+    async def ready(self) -> None:
+        """Wait until the first models are loaded.
+
+        Raises:
+            Exception: why they could not be.
+        """
+        await asyncio.shield(self._loading)
+        if self.failure is not None:
+            raise self.failure
 
     def drain(self) -> None:
         """Be not ready any more; what was accepted is still answered."""
@@ -103,68 +105,33 @@ class Engine:
         A model that is still loading is not waited for. What is unanswered after ``timeout_s`` is
         refused.
         """
-        loading = self.state is State.LOADING or self._worker is None
         self.drain()
         self._backlog.close()
-        if not loading:
-            await asyncio.to_thread(self._thread.join, timeout_s)
-            if self.alive:
-                logger.error("the worker has not ended within %g s", timeout_s)
-                self._refuse_all(NotReady("the server has stopped"))
-
-    def spec(self, model: str | None, task: Task) -> ModelSpec:
-        """The model of that name, or the first for the task.
-
-        Raises:
-            UnknownModel: with the names that are served.
-            WrongTask: if it does something else, or nothing that is served does that; with the
-                names that do.
-        """
-        able = [name for name, served in self.models.items() if served.spec.task == task]
-        name = next(iter(able or self.models)) if model is None else model
-        if name not in self.models:
-            raise UnknownModel(
-                f"no model {name!r} is served; there is {', '.join(self.models)}",
-                parameter="model",
-                limit=list(self.models),
-                value=name,
-            )
-        spec = self.models[name].spec
-        if spec.task != task:
-            raise WrongTask(
-                f"model {name!r} is there to {spec.task}, not to {task}; "
-                f"{', '.join(able) or 'no model that is served'} can",
-                parameter="model",
-                limit=able,
-                value=name,
-            )
-        return spec
+        if not self._loading.done():
+            self._loading.cancel()
+            return
+        await asyncio.to_thread(self._thread.join, timeout_s)
+        if self._thread.is_alive():
+            logger.error("the worker has not ended within %g s", timeout_s)
+            self._refuse_all(NotReady("the server has stopped"))
 
     def loaded(self, model: str) -> Loaded:
         """The model, for a request that begins now.
 
         Raises:
-            NotReady: while the models load or the server stops.
-            ModelUnavailable: if this one could not be loaded.
+            NotReady: while the first models load or the server stops.
+            ModelUnavailable, UnknownModel: if this one cannot answer.
         """
-        served = self.models[model]
         if self.state is not State.READY:
             raise NotReady(f"the server is {self.state}", limit=State.READY, value=self.state)
-        if served.loaded is None:
-            raise ModelUnavailable(
-                f"model {model!r} could not be loaded: {served.detail}",
-                parameter="model",
-                limit=[name for name, other in self.models.items() if other.loaded],
-                value=model,
-            )
-        return served.loaded
+        return self.models.loaded(model)
 
-    def room(self, model: str) -> Room:
+    def room(self, model: Loaded) -> Room:
         """Room in the queue of the model, to take before images are decoded."""
-        return Room(self._backlog, model)
+        return Room(self._backlog, model.runner.spec.name, model.budget)
 
     def submit(
-        self, room: Room, images: Sequence[Image], options: Options
+        self, room: Room, images: Sequence[Image], urgency: Urgency
     ) -> list[asyncio.Future[Answer]]:
         """Queue images for the model that ``room`` belongs to; cancel a future to take its image
         back.
@@ -180,7 +147,7 @@ class Engine:
             Req(
                 model=room.model,
                 image=image,
-                options=options,
+                urgency=urgency,
                 request_id=request_id.current.get() or "",
                 cost_bytes=served.memory.cost(image.tokens),
                 arrived=now,
@@ -197,9 +164,9 @@ class Engine:
         """Whether the worker is there and gets on with its work."""
         if self.failure is not None:
             return Health(ok=False, detail=f"the engine has stopped: {self.failure}")
-        if not self.alive:
+        if not self._thread.is_alive():
             return Health(ok=self.state is State.STOPPING, detail="the worker has ended")
-        since = self._worker.busy_since if self._worker else None
+        since = self._worker.busy_since
         busy_s = 0.0 if since is None else time.monotonic() - since
         limit = self._config.stuck_timeout
         if busy_s > limit:
@@ -210,7 +177,7 @@ class Engine:
 
     def busy_seconds(self) -> dict[str, float]:
         """How long each device has run batches, those included that it runs now."""
-        return {self._config.device: self._worker.busy_s} if self._worker else {}
+        return {self._config.device: self._worker.busy_s}
 
     async def probe(self, timeout_s: float) -> None:
         """A forward pass of the smallest image through every model that is ready.
@@ -219,77 +186,66 @@ class Engine:
             ServerError: what failed.
             TimeoutError: if it took longer.
         """
-        options = Options(time.monotonic(), timeout_s, priority=1)
+        urgency = Urgency(time.monotonic(), timeout_s, priority=1)
         futures = []
-        for name, served in self.models.items():
-            if served.loaded is not None:
-                futures += self.submit(self.room(name), [served.loaded.runner.smallest()], options)
+        for served in self.models.values():
+            if served.loaded is not None and served.status is Status.READY:
+                smallest = served.loaded.runner.smallest()
+                futures += self.submit(self.room(served.loaded), [smallest], urgency)
         async with asyncio.timeout(timeout_s):
             await asyncio.gather(*futures)
 
-    def _work(self) -> None:
-        try:
-            worker = self._worker = self._load()
-        except Exception as error:
-            self._fail(error)
-            if not isinstance(error, ValueError | OSError):
-                logger.error("the models could not be loaded", exc_info=error)
-            self._call(self._on_failure)
-            return
-        try:
-            worker.run()
-        except Exception as error:
-            logger.critical("the engine has stopped", exc_info=error)
-            self._fail(error)
-
-    def _load(self) -> Worker:
+    async def _load(self) -> None:
         start = time.monotonic()
-        load(list(self.models.values()), self._config)
-        loaded = {name: m.loaded for name, m in self.models.items() if m.loaded is not None}
-        for name, model in loaded.items():
-            spec = self.models[name].spec
-            self._metrics.model_info.labels(
-                model=name,
-                family=spec.family,
-                dtype=self._config.model_dtype,
-                device=str(model.runner.device),
-                attention=spec.attention,
-                parameters=spec.parameters,
-            ).set(1)
-        self._backlog.open({name: model.budget for name, model in loaded.items()})
+        try:
+            await self.models.load()
+        except Exception as error:
+            if self.state is State.STOPPING:
+                return
+            self._fail(error)
+            if not isinstance(error, ValueError | OSError | ServerError):
+                logger.error("the models could not be loaded", exc_info=error)
+            self._on_failure()
+            return
         if self.state is State.LOADING:
             self.state = State.READY
         logger.info("ready after %.1f s", time.monotonic() - start)
-        return Worker(loaded, self._backlog, self._settle, self._metrics)
+
+    def _work(self) -> None:
+        try:
+            self._worker.run()
+        except Exception as error:
+            if not isinstance(error, ValueError):
+                logger.critical("the engine has stopped", exc_info=error)
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self.state, self.failure = State.FAILED, error
+        # What came first is the reason: a worker that ends lets the loading fail as well.
+        self.failure = self.failure or error
+        self.state = State.FAILED
         self._backlog.close()
         self._refuse_all(ModelFailure("the engine has stopped"))
 
     def _refuse_all(self, error: ServerError) -> None:
-        requests = [*(self._worker.in_hand if self._worker else ()), *self._backlog.clear()]
+        requests = [*self._worker.in_hand, *self._backlog.clear()]
         self._settle([(request, error) for request in requests])
 
     def _drop(self, request: Req, answer: asyncio.Future[Answer]) -> None:
         if answer.cancelled():
             self._backlog.discard(request)
 
-    def _settle(self, outcomes: Sequence[tuple[Req, Outcome]]) -> None:
-        if outcomes:
-            self._call(_deliver, outcomes)
-
-    def _call(self, function: Callable[..., None], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop is closed: nobody is left to be told
-            logger.debug("an answer came after the server had stopped")
+    def _settle(self, endings: Sequence[tuple[Req, Ending]]) -> None:
+        if endings:
+            try:
+                self._loop.call_soon_threadsafe(_deliver, endings)
+            except RuntimeError:  # the loop is closed: nobody is left to be told
+                logger.debug("an answer came after the server had stopped")
 
 
-def _deliver(outcomes: Sequence[tuple[Req, Outcome]]) -> None:
-    for request, outcome in outcomes:
+def _deliver(endings: Sequence[tuple[Req, Ending]]) -> None:
+    for request, ending in endings:
         if not request.answer.done():
-            if isinstance(outcome, Answer):
-                request.answer.set_result(outcome)
+            if isinstance(ending, Answer):
+                request.answer.set_result(ending)
             else:
-                request.answer.set_exception(outcome)
+                request.answer.set_exception(ending)

@@ -1,9 +1,7 @@
-"""Models from their names to ready: loaded side by side, warmed and measured one after another."""
+"""A model from its name to ready: loaded, warmed and measured."""
 
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,14 +24,15 @@ MEASURED_ENOUGH_S = 1.0
 
 
 class Status(StrEnum):
-    """Where a model is on its way."""
+    """Where a model is in its life."""
 
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    UNLOADING = "unloading"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """A model that answers.
 
@@ -84,31 +83,12 @@ class Served:
     loaded: Loaded | None = None
 
 
-def load(models: Sequence[Served], config: ServerConfig) -> None:
-    """Make the models ready.
+def warm_up(runner: Runner, config: ServerConfig) -> Loaded:
+    """Run a model until nothing is left to compile, and measure it; the device does nothing else.
 
     Raises:
-        Exception: the first failure, or, where some may be missing (``allow_partial``), the first
-            if all failed.
+        ValueError: if there is not enough memory for the smallest batch.
     """
-    with ThreadPoolExecutor(len(models), "load") as pool:
-        jobs = [pool.submit(Runner, model.spec, config) for model in models]
-    failures = []
-    for model, job in zip(models, jobs, strict=True):
-        try:
-            model.loaded = _warm_up(job.result(), config)
-            model.status = Status.READY
-        except Exception as error:
-            model.status, model.detail = Status.FAILED, f"{type(error).__name__}: {error}"
-            if not config.allow_partial:
-                raise
-            logger.error("model %s cannot be served: %s", model.spec.name, error)
-            failures.append(error)
-    if len(failures) == len(models):
-        raise failures[0]
-
-
-def _warm_up(runner: Runner, config: ServerConfig) -> Loaded:
     start = time.monotonic()
     runner.warm_up(config.max_resolution)
     memory = measure(runner)

@@ -1,12 +1,14 @@
 """The nouns of the engine: a request for one image, the batch that carries it, the answer."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
 from vimserve.model.batch import PackedBatch
-from vimserve.server.engine.urgency import Options
+from vimserve.server.engine.urgency import Urgency
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +19,16 @@ class Batch:
     tokens: int
     inference_s: float
     peak_bytes: int
+
+    @classmethod
+    def sum_of(cls, batches: Collection[Self]) -> Self:
+        """Several added up; of the peaks the highest."""
+        return cls(
+            images=sum(batch.images for batch in batches),
+            tokens=sum(batch.tokens for batch in batches),
+            inference_s=sum(batch.inference_s for batch in batches),
+            peak_bytes=max(batch.peak_bytes for batch in batches),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +69,7 @@ class Req:
     # Filled in by the server.
     model: str
     image: Image
-    options: Options
+    urgency: Urgency
 
     # Filled in by the engine.
     request_id: str
@@ -73,12 +85,12 @@ class Req:
     @property
     def deadline(self) -> float:
         """When it leaves the queue unanswered."""
-        return self.options.deadline
+        return self.urgency.deadline
 
     @property
     def priority(self) -> int:
         """Its place among those that wait."""
-        return self.options.priority
+        return self.urgency.priority
 
     @property
     def wanted(self) -> bool:

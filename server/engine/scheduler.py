@@ -129,6 +129,16 @@ class Scheduler(Generic[R]):
         self._remove(key)
         return True
 
+    def forget(self, model: str) -> None:
+        """Keep nothing of a model that has gone.
+
+        Raises:
+            ValueError: if something waits for it.
+        """
+        if self.load(model).images:
+            raise ValueError(f"requests wait for {model!r}")
+        self._queues.pop(model, None)
+
     def load(self, model: str) -> Load:
         """What waits for the model."""
         queue = self._queues.get(model)

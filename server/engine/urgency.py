@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a client asks for besides the answer.
+class Urgency:
+    """By when, and how urgently, a client wants its answer.
 
     Attributes:
         arrived: when the head of the request was there, in seconds of the monotonic clock.

@@ -2,25 +2,33 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
-from vimserve.server.engine.device import is_broken, is_out_of_memory
-from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.device import is_broken, is_out_of_memory, usable_device
+from vimserve.server.engine.promise import promise
 from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.runner import Pass
-from vimserve.server.errors import ModelFailure, OutOfMemory, RequestTimeout, ServerError
+from vimserve.server.errors import ModelFailure, NotReady, OutOfMemory, RequestTimeout, ServerError
 from vimserve.server.telemetry.metrics import BatchFigures, Metrics
+
+if TYPE_CHECKING:
+    from vimserve.server.engine.loading import Loaded
 
 logger = logging.getLogger(__name__)
 
 IDLE_S = 5.0
 
-Outcome = Answer | ServerError
+Ending = Answer | ServerError
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,29 +49,37 @@ class Worker:
     """Runs what the backlog gives; on a GPU it launches one batch while another one computes.
 
     Args:
-        models: the loaded ones.
+        device: the name of what it owns.
         backlog: where the batches come from.
         settle: told how requests ended; called in this thread.
         metrics: where batches are counted.
+
+    Attributes:
+        models: those that batches may come for; only changed in this thread (see ``call``).
+        in_hand: requests that have left the backlog and are not settled.
+        busy_since: when the batch began that the device has now, if it has one.
     """
 
     def __init__(
         self,
-        models: Mapping[str, Loaded],
+        device: str,
         backlog: Backlog,
-        settle: Callable[[Sequence[tuple[Req, Outcome]]], None],
+        settle: Callable[[Sequence[tuple[Req, Ending]]], None],
         metrics: Metrics,
     ) -> None:
-        self._models = models
+        self.models: dict[str, Loaded] = {}
+        self.in_hand: set[Req] = set()
+        self.busy_since: float | None = None
+        self._device_name = device
+        self._device = torch.device("cpu")
         self._backlog = backlog
         self._tell = settle
         self._metrics = metrics
-        self._device = next(iter(models.values())).runner.device
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._ended = False
         self._held = 0
         self._busy_s = 0.0
         self._busy_from: float | None = None
-        self.in_hand: set[Req] = set()
-        self.busy_since: float | None = None
 
     @property
     def busy_s(self) -> float:
@@ -71,16 +87,42 @@ class Worker:
         begun, since = self._busy_s, self._busy_from
         return begun + (0 if since is None else time.monotonic() - since)
 
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run something between two batches, when the device has none; from any thread.
+
+        Returns:
+            Its result, or ``NotReady`` if the worker ends first.
+        """
+        future: Future[T] = promise()
+        self._calls.append((function, future))
+        self._backlog.wake()
+        if self._ended:
+            self._refuse_calls()
+        return future
+
     def run(self) -> None:
         """Work until the backlog is closed and empty.
 
         Raises:
+            ValueError: if there is no such device.
             Exception: if the device can compute no more.
         """
+        try:
+            self._device = usable_device(self._device_name)
+            self._run()
+        finally:
+            self._ended = True
+            self._refuse_calls()
+
+    def _run(self) -> None:
         running: Running | None = None
         swept = True
-        self._sweep()
         while True:
+            if self._calls:
+                if running is not None:
+                    self._finish(running)
+                    running = None
+                self._run_calls()
             decision = self._backlog.take(0 if running else None if swept else IDLE_S)
             self._settle([(request, _late(request)) for request in decision.expired])
             # A client may have left since: the backlog learns of it a moment later.
@@ -92,9 +134,10 @@ class Worker:
             elif not (decision.batch or decision.expired):
                 if self._backlog.closed:
                     return
-                # Sizes differ from hour to hour: what one needed must not be held for ever.
-                self._sweep()
-                swept = True
+                if not swept:
+                    # Sizes differ from hour to hour: what one needed must not be held for ever.
+                    self._sweep()
+                    swept = True
             running = started
             if running is not None and running.result.done:
                 self._finish(running)
@@ -107,7 +150,7 @@ class Worker:
         self.in_hand.update(requests)
         self.busy_since = time.monotonic()
         self._busy_from = self._busy_from or self.busy_since
-        runner = self._models[requests[0].model].runner
+        runner = self.models[requests[0].model].runner
         try:
             with PeakMeter(self._device, self._held) as meter:
                 result = runner.start([request.image for request in requests])
@@ -130,7 +173,7 @@ class Worker:
         batch = Batch(len(requests), running.tokens, seconds, running.peak_bytes)
         self._settle(
             [
-                (request, _outcome(output, batch))
+                (request, _ending(output, batch))
                 for request, output in zip(requests, outputs, strict=True)
             ]
         )
@@ -164,13 +207,27 @@ class Worker:
             if wanted and (again := self._start(wanted)):
                 self._finish(again)
 
+    def _run_calls(self) -> None:
+        while self._calls and not self._backlog.closed:
+            function, future = self._calls.popleft()
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+        self._sweep()
+
+    def _refuse_calls(self) -> None:
+        while self._calls:
+            _, future = self._calls.popleft()
+            future.set_exception(NotReady("the server is stopping"))
+
     def _sweep(self) -> None:
         release_unused(self._device)
         self._held = held_bytes(self._device)
 
-    def _settle(self, outcomes: Sequence[tuple[Req, Outcome]]) -> None:
-        self.in_hand.difference_update(request for request, _ in outcomes)
-        self._tell(outcomes)
+    def _settle(self, endings: Sequence[tuple[Req, Ending]]) -> None:
+        self.in_hand.difference_update(request for request, _ in endings)
+        self._tell(endings)
 
     def _observe(self, running: Running, seconds: float) -> None:
         model = running.requests[0].model
@@ -182,7 +239,7 @@ class Worker:
                 tokens=running.tokens,
                 largest=max((request.image.size for request in running.requests), key=_area),
                 peak_bytes=running.peak_bytes,
-                predicted_bytes=self._models[model].memory.predict(
+                predicted_bytes=self.models[model].memory.predict(
                     [request.tokens for request in running.requests]
                 ),
             )
@@ -193,7 +250,7 @@ def _area(size: tuple[int, int]) -> int:
     return size[0] * size[1]
 
 
-def _outcome(output: Tensor | None, batch: Batch) -> Outcome:
+def _ending(output: Tensor | None, batch: Batch) -> Ending:
     if output is None:
         return ModelFailure("the model's scores are not finite")
     return Answer(output, batch)
@@ -206,6 +263,6 @@ def _fault(error: Exception, crowded: bool) -> ServerError:
 
 
 def _late(request: Req) -> RequestTimeout:
-    limit = request.options.timeout_s
-    waited = time.monotonic() - request.options.arrived
+    limit = request.urgency.timeout_s
+    waited = time.monotonic() - request.urgency.arrived
     return RequestTimeout(f"no answer within {limit:g} s", limit=limit, value=round(waited, 3))

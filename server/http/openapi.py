@@ -4,11 +4,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.errors import PROBLEM_JSON
-from vimserve.server.routes.health import ALWAYS_OPEN
-from vimserve.server.schemas import Problem
 from vimserve.server.telemetry import request_id
+
+# Orchestrators have no key.
+ALWAYS_OPEN = ("/healthz", "/readyz")
 
 _REQUEST_ID = {
     "description": "what the client called its request, or the name that the server gave it",
@@ -21,6 +23,44 @@ _KEY = {
     "description": "An API key, if the server was started with any",
 }
 _TEMPLATE = "#/components/schemas/{model}"
+
+
+class Problem(BaseModel):
+    """A failure (RFC 9457): what was wrong, what is accepted and what was found."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:vimserve:problem:invalid-parameter",
+                "title": "Invalid parameter",
+                "status": 422,
+                "detail": "top_k must be at most 1000, the number of classes, not 2000",
+                "parameter": "top_k",
+                "limit": 1000,
+                "value": 2000,
+                "request_id": "0b0f5d9c1c2f4f0e8a4e2d6f3f0d6a11",
+            }
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    parameter: str | None = Field(
+        default=None, description="query parameter, header or form field at fault"
+    )
+    limit: Any = Field(default=None, description="what is accepted: a bound, or the choices")
+    value: Any = Field(default=None, description="what the request had")
+    file: str | None = Field(
+        default=None, description="the upload at fault, in a multipart request"
+    )
+    retry_after_s: int | None = Field(
+        default=None, description="seconds after which the same request may succeed, as Retry-After"
+    )
+    request_id: str | None = Field(
+        default=None, description="name of the request in the server's log, as X-Request-Id"
+    )
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
@@ -53,12 +93,3 @@ def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
     """The names that an operation knows in its ``query`` or ``header``."""
     operation = app.openapi()["paths"][path][method.lower()]
     return [known["name"] for known in operation.get("parameters", []) if known["in"] == place]
-
-
-if __name__ == "__main__":
-    import json
-
-    from vimserve.server.app import create_app
-    from vimserve.server.config import ServerConfig
-
-    print(json.dumps(create_app(ServerConfig()).openapi(), indent=2, ensure_ascii=False))

@@ -15,7 +15,6 @@ from vimserve.server.telemetry import request_id
 from vimserve.server.telemetry.metrics import Metrics
 
 CLIENT_CLOSED_REQUEST = 499
-_BOUNDS = ("ge", "gt", "le", "lt", "expected")
 
 
 def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
@@ -58,15 +57,8 @@ def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None)
 
 
 def _invalid(request: Request, error: dict[str, Any]) -> InvalidParameter:
-    place, parameter = error["loc"][0], str(error["loc"][-1])
-    context = error.get("ctx", {})
-    message = error["msg"]
-    limit = next((context[bound] for bound in _BOUNDS if bound in context), None)
+    problem = InvalidParameter.of(error)
     if error["type"] == "extra_forbidden":
-        message = "there is no such parameter"
-        limit = parameters(request.app, request.scope["route"].path, request.method, place)
-    elif error["type"] == "bool_parsing":
-        limit = [True, False]
-    return InvalidParameter(
-        f"{parameter}: {message}", parameter=parameter, limit=limit, value=error["input"]
-    )
+        path, place = request.scope["route"].path, error["loc"][0]
+        problem.limit = parameters(request.app, path, request.method, place)
+    return problem

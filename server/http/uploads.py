@@ -1,23 +1,15 @@
 """The images in a request's body, read without ever holding more than the limit."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from vimserve.server.errors import BodyTooLarge, EmptyBody
 from vimserve.server.http.multipart import FileFields
+from vimserve.server.images.source import EncodedImage
 
 
-@dataclass(frozen=True)
-class Upload:
-    """An image file; ``name`` is None where it was the whole body."""
-
-    data: bytes
-    name: str | None = None
-
-
-async def read_uploads(request: Request, max_bytes: int, max_images: int) -> list[Upload]:
+async def read_uploads(request: Request, max_bytes: int, max_images: int) -> list[EncodedImage]:
     """The body itself, or the ``file`` fields of a multipart body.
 
     Raises:
@@ -32,13 +24,13 @@ async def read_uploads(request: Request, max_bytes: int, max_images: int) -> lis
         fields = FileFields(content_type, "file", max_images)
         async for chunk in stream:
             fields.write(chunk)
-        return [Upload(bytes(data), name) for name, data in fields.finish()]
+        return [EncodedImage(bytes(data), name) for name, data in fields.finish()]
     body = bytearray()
     async for chunk in stream:
         body += chunk
     if not body:
         raise EmptyBody("the body is empty; send the bytes of an image", limit=1, value=0)
-    return [Upload(bytes(body))]
+    return [EncodedImage(bytes(body))]
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:

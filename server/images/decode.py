@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile
+from torch import Tensor
 
+from vimserve.model.transform import Transform
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
@@ -60,6 +62,23 @@ class Header:
         self._sideways = self._turned and self._orientation in _SIDEWAYS
         size = image.height, image.width
         self.size = (size[1], size[0]) if self._sideways else size
+
+    def pixels(self, transform: Transform) -> Tensor:
+        """What the transform makes of the image, uint8 ``[3, H, W]``.
+
+        Raises:
+            BadRequest: as ``decode``.
+        """
+        decoded = self.decode(transform.decode_size(*self.size))
+        return transform(decoded.image, decoded.size)
+
+    def picture(self) -> Image.Image:
+        """The whole image in its own size, RGB and upright.
+
+        Raises:
+            BadRequest: as ``decode``.
+        """
+        return self.decode(self.size).image
 
     def decode(self, needed: tuple[int, int]) -> Picture:
         """Decode the first frame; another call decodes the file anew.

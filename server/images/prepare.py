@@ -1,21 +1,24 @@
-"""An upload turned into what the engine takes."""
+"""An image turned into what the engine takes."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import PIL.Image
 
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.slide import Window
-from vimserve.model.transform import Fit, Transform
+from vimserve.model.transform import Transform
 from vimserve.server.engine.request import Image
 from vimserve.server.engine.runner import Runner
-from vimserve.server.errors import ImageTooLarge, InvalidParameter
-from vimserve.server.images.decode import Header, read_header
+from vimserve.server.errors import ImageTooLarge
+from vimserve.server.images.source import OpenImage, Size, Source
 
 # The parts of an input of some (height, width) that the model sees one by one.
-Views = Callable[[tuple[int, int]], Sequence[Window]]
+Views = Callable[[Size], Sequence[Window]]
+
+
+def whole(size: Size) -> Sequence[Window]:
+    """The one view of an input that the model sees in one piece."""
+    return [Window(0, 0, *size)]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Limits:
     """What an image may have.
 
     Attributes:
-        pixels: height × width of the upload.
+        pixels: height × width of the image as it came.
         resolution: longest side of the model's input, in pixels, before it is rounded up to
             whole patches.
     """
@@ -32,79 +35,54 @@ class Limits:
     resolution: int
 
 
-def transform_for(
-    spec: ModelSpec, resolution: str | None, fit: Fit | None, max_resolution: int
-) -> Transform:
-    """The model's transform with what a request asked for.
-
-    Raises:
-        InvalidParameter: if ``resolution`` is neither ``native`` nor a whole number of pixels from
-            1 to ``max_resolution``.
-    """
-    if resolution is None:
-        return spec.transform.with_request(None, fit)
-    if resolution == "native":
-        return spec.transform.with_request("native", fit)
-    number = int(resolution) if re.fullmatch(r"-?[0-9]{1,9}", resolution) else None
-    if number is None or not 1 <= number <= max_resolution:
-        raise InvalidParameter(
-            f"resolution must be 'native' or a whole number of pixels from 1 to {max_resolution}, "
-            f"not {resolution!r}",
-            parameter="resolution",
-            limit=1 if number is not None and number < 1 else max_resolution,
-            value=resolution if number is None else number,
-        )
-    return spec.transform.with_request(number, fit)
-
-
-def whole(size: tuple[int, int]) -> Sequence[Window]:
-    """The one view of an input that the model sees in one piece."""
-    return [Window(0, 0, *size)]
-
-
 @dataclass(frozen=True)
 class Measured:
-    """An upload of which it is known what it will cost, but no pixel.
+    """An image of which it is known what it will cost, but no pixel.
 
     Attributes:
-        upload_size: (height, width) of the image, upright.
+        name: what the client calls it; None if the request has no other.
         size: (height, width) of the model's input.
         views: the parts of it that the model sees one by one.
         lengths: tokens of each view.
     """
 
-    upload_size: tuple[int, int]
-    size: tuple[int, int]
+    name: str | None
+    size: Size
     views: Sequence[Window]
     lengths: Sequence[int]
-    _header: Header
+    _image: OpenImage
     _runner: Runner
     _transform: Transform
+
+    @property
+    def image_size(self) -> Size:
+        """(height, width) of the image as it came, upright."""
+        return self._image.size
 
     @property
     def tokens(self) -> int:
         """Of all views."""
         return sum(self.lengths)
 
-    def decode(self) -> PIL.Image.Image:
-        """The upload in its own size, RGB and upright.
+    def picture(self) -> PIL.Image.Image:
+        """The image as it came, RGB and upright.
 
         Raises:
-            BadRequest: as ``Header.decode``.
+            BadRequest: if it cannot be decoded.
         """
-        return self._header.decode(self.upload_size).image
+        return self._image.picture()
 
     def prepare(self) -> list[Image]:
         """Decode, resize and cut every view into patches.
 
-        A model that segments is asked for a map of the upload if it sees the input in one piece.
+        A model that segments is asked for a map of the image's own size if it sees the input in
+        one piece.
 
         Raises:
-            BadRequest: as ``Header.decode``.
+            BadRequest: if it cannot be decoded.
         """
-        picture = self._header.decode(self._transform.decode_size(*self.upload_size))
-        pixels = self._transform(picture.image, picture.size)
-        map_size = self.upload_size if len(self.views) == 1 else None
+        pixels = self._image.pixels(self._transform)
+        map_size = self.image_size if len(self.views) == 1 else None
         return [
             Image((view.height, view.width), self._runner.pack(view.of(pixels)), tokens, map_size)
             for view, tokens in zip(self.views, self.lengths, strict=True)
@@ -112,20 +90,20 @@ class Measured:
 
 
 def measure(
-    data: bytes, runner: Runner, transform: Transform, limits: Limits, views: Views = whole
+    source: Source, runner: Runner, transform: Transform, limits: Limits, views: Views = whole
 ) -> Measured:
-    """What the upload ``data`` becomes as an input of the model.
+    """What an image becomes as an input of the model.
 
     Raises:
         ImageTooLarge: beyond one of ``limits``.
-        BadRequest: as ``read_header``.
+        BadRequest: if it is no image.
     """
-    header = read_header(data, limits.pixels)
-    size = transform.output_size(*header.size)
+    image = source.open(limits.pixels)
+    size = transform.output_size(*image.size)
     _check_side(*size, runner, limits)
     parts = views(size)
     lengths = [runner.tokens(part.height, part.width) for part in parts]
-    return Measured(header.size, size, parts, lengths, header, runner, transform)
+    return Measured(source.name, size, parts, lengths, image, runner, transform)
 
 
 def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None:

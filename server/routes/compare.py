@@ -1,30 +1,48 @@
 """Several models on the same images, side by side."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from functools import partial, reduce
+from operator import or_
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field, create_model
 
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
-from vimserve.server.engine.urgency import Options
+from vimserve.server.engine.models import does
+from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import InvalidParameter, UnknownModel, WrongTask
-from vimserve.server.http.uploads import Upload
-from vimserve.server.http.waiting import finish, receive
+from vimserve.server.http.waiting import exchange
+from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Pipeline
-from vimserve.server.routes.dependencies import RequestOptions, Service, admitted
+from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
-from vimserve.server.schemas import (
-    ComparedClassifier,
-    ComparedSegmenter,
-    CompareQuery,
-    CompareResponse,
-    SegmentInput,
-)
-from vimserve.server.tasks import classify, segment
-from vimserve.server.tasks.plan import Task
+from vimserve.server.routes.native import RENDERINGS
+from vimserve.server.routes.native.schemas import BatchInfo, Timing
+from vimserve.server.tasks.classify import ClassifyQuery
+from vimserve.server.tasks.query import ImageQuery
+from vimserve.server.tasks.task import Plan, Task
 
 router = APIRouter(prefix="/v1")
+
+
+class CompareQuery(ClassifyQuery):
+    """What `POST /v1/compare` may be asked."""
+
+    models: str | None = Field(
+        default=None,
+        description="names of `GET /v1/models`, with commas between them, all for one task; by "
+        "default all for the task of the first",
+        examples=["vim-tiny,deit-tiny"],
+    )
+
+
+CompareResponse = create_model(
+    "CompareResponse",
+    __doc__="The same images through several models, one model after another.",
+    compared=(reduce(or_, (list[one.compared] for one in RENDERINGS.values())), ...),  # type: ignore[name-defined]
+)
 
 
 @router.post(
@@ -32,62 +50,82 @@ router = APIRouter(prefix="/v1")
     tags=["inference"],
     openapi_extra=IMAGE_BODY,
     responses=PROBLEMS,
+    response_model=CompareResponse,
     response_model_exclude_none=True,
     dependencies=[Depends(admitted)],
 )
 async def compare(
     request: Request,
     pipeline: Service,
-    options: RequestOptions,
+    urgency: RequestUrgency,
     query: Annotated[CompareQuery, Query()],
-) -> CompareResponse:
+) -> BaseModel:
     """Send the same images through several models, one model after another."""
     request.state.task = "compare"
     models = _models(pipeline.engine, query.models)
     config = pipeline.config
-    tasks = [_plan(model, query, options, config.max_resolution) for model in models]
-    uploads = await receive(request, options, config.max_body_bytes, config.max_images)
-    return await finish(request, _run(pipeline, tasks, uploads), options)
+    given = query.model_dump(exclude={"models"}, exclude_defaults=True)
+    asked = [(model, *_plan(model, given, config.max_resolution)) for model in models]
+
+    async def work(images: Sequence[Source]) -> BaseModel:
+        return await _run(pipeline, asked, images, urgency)
+
+    return await exchange(request, urgency, config, work)
 
 
 async def _run(
-    pipeline: Pipeline, tasks: Sequence[Task[Any]], uploads: Sequence[Upload]
-) -> CompareResponse:
+    pipeline: Pipeline,
+    asked: Sequence[tuple[Loaded, ImageQuery, Plan[Any]]],
+    images: Sequence[Source],
+    urgency: Urgency,
+) -> BaseModel:
     compared = []
-    for task in tasks:
-        spec = task.model.runner.spec
-        outcome = await pipeline.run(task, uploads)
-        lengths = [tokens for one in outcome.measured for tokens in one.lengths]
-        kind: Any = ComparedClassifier if spec.task == "classify" else ComparedSegmenter
+    for model, query, plan in asked:
+        spec = model.runner.spec
+        rendering = RENDERINGS[spec.task]
+        render = partial(rendering.result, spec, query)
+        completed = await pipeline.run(model, plan, images, urgency, render)
+        lengths = [tokens for one in completed.measured for tokens in one.lengths]
         compared.append(
-            kind(
+            rendering.compared(
                 model=spec.name,
-                results=outcome.results,
-                timing_ms=outcome.timing,
-                batch=outcome.batch,
-                memory_bytes=task.model.memory.predict(lengths),
+                results=completed.results,
+                timing_ms=Timing.of(completed.stages),
+                batch=BatchInfo.of(completed.batch),
+                memory_bytes=model.memory.predict(lengths),
             )
         )
     return CompareResponse.model_validate({"compared": compared})
 
 
-def _plan(model: Loaded, query: CompareQuery, options: Options, max_resolution: int) -> Task[Any]:
-    if model.runner.spec.task == "classify":
-        return classify.plan(model, query, options, max_resolution)
-    for name, value, limit in (("top_k", query.top_k, None), ("fit", query.fit, "contain")):
-        if value not in (None, limit):
+def _plan(
+    model: Loaded, given: dict[str, Any], max_resolution: int
+) -> tuple[ImageQuery, Plan[Any]]:
+    spec = model.runner.spec
+    task = RENDERINGS[spec.task].task
+    for name, value in given.items():
+        choices = _choices(task, name)
+        if choices is not None and value not in choices:
             raise InvalidParameter(
-                f"{name}={value} is for models that classify, {model.runner.spec.name!r} segments",
+                f"{name}={value} cannot be asked of {spec.name!r}, which {does(task.name)}",
                 parameter=name,
-                limit=limit,
+                limit=next(iter(choices), None),
                 value=value,
             )
-    seen = SegmentInput(resolution=query.resolution)
-    return segment.plan(model, seen, options, max_resolution)
+    query = task.ask(given)
+    return query, task.plan(spec, query, max_resolution)
+
+
+def _choices(task: Task[Any, Any], name: str) -> Sequence[Any] | None:
+    """What a task takes by that name: nothing, one of a few values, or (None) whatever it is."""
+    field = task.query.model_fields.get(name)
+    if field is None:
+        return ()
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else None
 
 
 def _models(engine: Engine, given: str | None) -> list[Loaded]:
-    """The models to compare, which are there for the same task."""
+    """The models to compare, which do the same."""
     task = next(iter(engine.models.values())).spec.task
     names = [name for name, served in engine.models.items() if served.spec.task == task]
     if given is not None:
@@ -95,7 +133,7 @@ def _models(engine: Engine, given: str | None) -> list[Loaded]:
         first = engine.models.get(names[0])
         task = first.spec.task if first else task
     try:
-        models = [engine.loaded(engine.spec(name, task).name) for name in names]
+        models = [engine.loaded(engine.models.spec(name, task).name) for name in names]
     except (UnknownModel, WrongTask) as error:
         error.parameter = "models"
         raise

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
-from vimserve.server.engine.urgency import Options
-from vimserve.server.http.numbers import whole_number
+from vimserve.server.engine.urgency import Urgency
 from vimserve.server.pipeline import Pipeline
+from vimserve.server.tasks.numbers import whole_number
 
 HIGHEST_PRIORITY, DEFAULT_PRIORITY, LOWEST_PRIORITY = 1, 5, 9
 MAX_TIMEOUT_MS = 3_600_000
@@ -46,11 +46,11 @@ async def _pipeline(request: Request) -> Pipeline:
 Service = Annotated[Pipeline, Depends(_pipeline)]
 
 
-async def _options(
+async def _urgency(
     pipeline: Service, priority: Priority = DEFAULT_PRIORITY, timeout_ms: TimeoutMs = None
-) -> Options:
+) -> Urgency:
     timeout_s = pipeline.config.request_timeout if timeout_ms is None else timeout_ms / 1000
-    return Options(time.monotonic(), timeout_s, priority)
+    return Urgency(time.monotonic(), timeout_s, priority)
 
 
 async def admitted(request: Request) -> AsyncIterator[None]:
@@ -63,4 +63,4 @@ async def admitted(request: Request) -> AsyncIterator[None]:
         yield
 
 
-RequestOptions = Annotated[Options, Depends(_options)]
+RequestUrgency = Annotated[Urgency, Depends(_urgency)]

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The bytes of an image (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF; the format "
         "is read from the bytes, not from the Content-Type), or a form with one or more files.",
         "content": {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -27,18 +27,11 @@ IMAGE_BODY: dict[str, Any] = {
         },
     }
 }
-MEDIA_TYPES = {"png": "image/png", "overlay": "image/jpeg"}
-MASKS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Classes and masks, or the one image's mask or overlay",
-        "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY),
-    }
-}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The multipart body is malformed"},
     404: {"description": "No such model"},
     408: {"description": "The body did not arrive in time"},
-    409: {"description": "The model is there for another task"},
+    409: {"description": "The model does something else"},
     413: {"description": "Too many bytes, pixels, tokens or images"},
     415: {"description": "Not an image in a supported format"},
     422: {"description": "A wrong parameter, an empty body, a damaged image"},

@@ -1,18 +1,46 @@
 """For orchestrators and for Prometheus."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.engine.engine import State
-from vimserve.server.schemas import Health, HealthQuery, ModelStatus, Readiness
-
-# Orchestrators have no key.
-ALWAYS_OPEN = ("/healthz", "/readyz")
 
 router = APIRouter(tags=["health"])
+
+
+class HealthQuery(BaseModel):
+    """What `GET /healthz` may be asked; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probe: bool = Field(
+        default=False, description="also run an image through every model that is ready"
+    )
+
+
+class Health(BaseModel):
+    """Whether the server can answer at all."""
+
+    status: Literal["alive", "dead"]
+    detail: str
+
+
+class ModelStatus(BaseModel):
+    """Where a model is in its life."""
+
+    status: str = Field(description="`loading`, `ready` or `failed`")
+    detail: str | None = Field(default=None, description="why it failed")
+
+
+class Readiness(BaseModel):
+    """Whether requests for inference are answered."""
+
+    status: str = Field(description="`loading`, `ready`, `stopping` or `failed`")
+    models: dict[str, ModelStatus]
 
 
 @router.get(

@@ -1,41 +1,76 @@
-"""The task ``classify``: what a request may ask of such a model, and what its answer says."""
+"""Classification: which of its classes an image shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from vimserve.server.engine.loading import Loaded
-from vimserve.server.engine.request import Answer
-from vimserve.server.engine.urgency import Options
+import numpy as np
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from vimserve.model.catalog import ModelSpec
+from vimserve.model.transform import Fit
 from vimserve.server.errors import InvalidParameter
-from vimserve.server.http.uploads import Upload
-from vimserve.server.images.prepare import Measured, transform_for
-from vimserve.server.schemas import ClassifyResult, InputQuery
-from vimserve.server.tasks.plan import Task, model_input
-from vimserve.server.tasks.postprocess import top_k
+from vimserve.server.images.prepare import Measured
+from vimserve.server.tasks.numbers import whole_number
+from vimserve.server.tasks.query import ImageQuery, Resolution, transform_for
+from vimserve.server.tasks.task import Plan, Task
 
 DEFAULT_TOP_K = 5
 
+Scores = np.ndarray[Any, np.dtype[np.float64]]
 
-def plan(
-    model: Loaded, query: InputQuery, options: Options, max_resolution: int
-) -> Task[ClassifyResult]:
-    """What ``query`` and ``options`` ask of the model.
 
-    Raises:
-        InvalidParameter: if it cannot be done.
+class ClassifyQuery(ImageQuery):
+    """What may be asked of a model that classifies."""
+
+    top_k: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
+        default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
+    )
+    resolution: Resolution = Field(
+        default=None,
+        description="side of the model's input in pixels (with `fit=contain` the longer one), or "
+        "`native` for the image's own size; by default what the model was evaluated at",
+    )
+    fit: Fit | None = Field(
+        default=None,
+        description="`crop` fills a square and cuts the rest, `contain` keeps the whole image and "
+        "its aspect ratio; by default what the model was evaluated with",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """What a classifier says of an image.
+
+    Attributes:
+        logits: float64 ``[classes]``, before any softmax.
     """
-    spec = model.runner.spec
-    wanted = classes_wanted(query.top_k, len(spec.labels))
 
-    def conclude(upload: Upload, measured: Measured, answers: Sequence[Answer]) -> ClassifyResult:
-        (answer,) = answers
-        return ClassifyResult(
-            file=upload.name,
-            predictions=top_k(answer.output, spec.labels, wanted),
-            input=model_input(measured),
-        )
+    logits: Scores
 
-    transform = transform_for(spec, query.resolution, query.fit, max_resolution)
-    return Task(model, transform, options, conclude)
+    def softmax(self) -> Scores:
+        """Probabilities ``[classes]``, which add up to 1."""
+        scores = np.exp(self.logits - self.logits.max())
+        return scores / scores.sum()
+
+
+class Classify(Task[ClassifyQuery, ClassScores]):
+    """Names what an image shows."""
+
+    name = "classify"
+    query = ClassifyQuery
+
+    def plan(self, spec: ModelSpec, query: ClassifyQuery, max_resolution: int) -> Plan[ClassScores]:
+        """See ``Task.plan``."""
+        classes_wanted(query.top_k, len(spec.labels))
+        return Plan(transform_for(spec, query.resolution, query.fit, max_resolution), _conclude)
+
+    def lines(self, spec: ModelSpec, query: ClassifyQuery, result: ClassScores) -> Iterator[str]:
+        """The likeliest classes, best first, with their probabilities."""
+        probabilities = result.softmax()
+        for i in best(probabilities, classes_wanted(query.top_k, len(spec.labels))):
+            yield f"{probabilities[i]:7.2%}  {spec.labels[i]}"
 
 
 def classes_wanted(top_k: int | None, classes: int) -> int:
@@ -54,3 +89,14 @@ def classes_wanted(top_k: int | None, classes: int) -> int:
             value=top_k,
         )
     return top_k
+
+
+def best(scores: Scores, k: int) -> list[int]:
+    """The ``k`` classes with the highest scores, best first, ties by index."""
+    return np.argsort(-scores, kind="stable")[:k].tolist()
+
+
+def _conclude(_measured: Measured, outputs: Sequence[Tensor]) -> ClassScores:
+    (logits,) = outputs
+    # In NumPy: torch would start its thread pool in the thread that concludes.
+    return ClassScores(logits.numpy().astype(np.float64))

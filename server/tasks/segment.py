@@ -1,134 +1,121 @@
-"""The task ``segment``: whole images or sliding windows in, class maps out."""
+"""Semantic segmentation: the class of every pixel, from whole images or sliding windows."""
 
-import base64
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from vimserve.kernels.upsample_argmax import upsample_argmax
 from vimserve.model.catalog import ModelSpec
 from vimserve.model.palette import make_palette
 from vimserve.model.slide import CELLS, average, windows
-from vimserve.model.transform import Transform
-from vimserve.server.engine.loading import Loaded
-from vimserve.server.engine.request import Answer
-from vimserve.server.engine.urgency import Options
 from vimserve.server.errors import InvalidParameter
-from vimserve.server.http.uploads import Upload
 from vimserve.server.images.mask import overlay, to_png
-from vimserve.server.images.prepare import Measured, Views, transform_for, whole
-from vimserve.server.schemas import MaskFormat, SegmentedClass, SegmentInput, SegmentResult
-from vimserve.server.tasks.plan import Task, model_input
+from vimserve.server.images.prepare import Measured
+from vimserve.server.tasks.numbers import whole_number
+from vimserve.server.tasks.query import ImageQuery, Resolution, transform_for
+from vimserve.server.tasks.task import Plan, Task
 
 DEFAULT_WINDOW, LEAST_WINDOW = 512, 128
 
-ClassMap = np.ndarray[Any, np.dtype[np.uint8]]
 
+class SegmentQuery(ImageQuery):
+    """What may be asked of a model that segments."""
 
-def plan(
-    model: Loaded,
-    query: SegmentInput,
-    options: Options,
-    max_resolution: int,
-    form: Literal["json", "png", "overlay"] = "json",
-) -> Task[Any]:
-    """What ``query`` and ``options`` ask of the model.
-
-    Its results are ``SegmentResult`` or, in the other formats, the bytes of a picture.
-
-    Raises:
-        InvalidParameter: if it cannot be done.
-    """
-    spec = model.runner.spec
-    transform, views = look(spec, query, max_resolution)
-
-    def conclude(
-        upload: Upload, measured: Measured, answers: Sequence[Answer]
-    ) -> SegmentResult | bytes:
-        classes = class_map(spec, measured, [answer.output for answer in answers])
-        if form == "json":
-            return to_result(spec, upload, measured, classes)
-        return to_picture(spec, form, measured, classes)
-
-    return Task(model, transform, options, conclude, views)
-
-
-def look(spec: ModelSpec, query: SegmentInput, max_resolution: int) -> tuple[Transform, Views]:
-    """How the model shall look at an image: its size, and the parts that it sees one by one.
-
-    Raises:
-        InvalidParameter: for a resolution or a window that is not possible.
-    """
-    transform = transform_for(spec, query.resolution, "contain", max_resolution)
-    if query.resolution is None:
-        transform = replace(transform, at_most=max_resolution)
-    if query.mode == "whole":
-        if query.window is not None:
-            raise InvalidParameter(
-                "window is for mode=slide, not for mode=whole", parameter="window", limit="slide",
-                value=query.mode,
-            )  # fmt: skip
-        return transform, whole
-    window = _window(spec, query.window, max_resolution)
-    if query.resolution is None:
-        transform = replace(transform, shorter=window)
-    return transform, partial(windows, side=window, cell=_cell(spec))
-
-
-def class_map(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> ClassMap:
-    """The map of one upload from the model's outputs for its views, uint8 ``[H, W]``."""
-    if len(outputs) == 1:
-        return outputs[0].numpy()
-    scores = average(outputs, measured.views, measured.size, _cell(spec))
-    return upsample_argmax(scores, measured.upload_size)[0].numpy()
-
-
-def to_result(
-    spec: ModelSpec, upload: Upload, measured: Measured, classes: ClassMap
-) -> SegmentResult:
-    """What JSON says of an upload."""
-    height, width = classes.shape
-    return SegmentResult(
-        file=upload.name,
-        height=height,
-        width=width,
-        classes=classes_of(classes, spec.labels),
-        mask=base64.b64encode(to_picture(spec, "png", measured, classes)).decode(),
-        input=model_input(measured),
-        windows=len(measured.views),
+    resolution: Resolution = Field(
+        default=None,
+        description="longer side of the model's input in pixels, or `native` for the image's own "
+        "size; by default the image's own, less if it exceeds the limit, and with `mode=slide` "
+        "such that the shorter side is as long as a window",
+    )
+    fit: Literal["contain"] = Field(
+        default="contain", description="the whole image: every pixel gets a class"
+    )
+    mode: Literal["whole", "slide"] = Field(
+        default="whole",
+        description="`whole`: the image in one piece; `slide`: overlapping square windows, whose "
+        "class scores are averaged",
+    )
+    window: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
+        default=None,
+        ge=1,
+        description="side of a window in pixels, with `mode=slide`; by default 512",
+        examples=[512],
     )
 
 
-def to_picture(spec: ModelSpec, form: MaskFormat, measured: Measured, classes: ClassMap) -> bytes:
-    """The picture of an upload's classes.
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """What a segmenter says of an image.
 
-    Raises:
-        ImageTooLarge: if it has more pixels on a side than the format can have.
+    Attributes:
+        classes: uint8 ``[H, W]``, the class of every pixel of the image as it came.
     """
-    palette = spec.palette or make_palette(len(spec.labels))
-    if form == "png":
-        return to_png(classes, palette)
-    legend = [
-        (f"{one.label} {one.fraction:.1%}", one.index) for one in classes_of(classes, spec.labels)
-    ]
-    return overlay(measured.decode(), classes, palette, legend)
+
+    classes: np.ndarray[Any, np.dtype[np.uint8]]
+
+    def pixels(self, num_classes: int) -> dict[int, int]:
+        """How many pixels each class has; only those that occur, the largest first."""
+        counts = np.bincount(self.classes.reshape(-1), minlength=num_classes)
+        order = np.argsort(-counts, kind="stable").tolist()
+        return {i: int(counts[i]) for i in order if counts[i]}
 
 
-def classes_of(classes: ClassMap, labels: Sequence[str]) -> list[SegmentedClass]:
-    """The classes that a map has, the largest first."""
-    pixels = np.bincount(classes.reshape(-1), minlength=len(labels))
-    order = np.argsort(-pixels, kind="stable")
-    return [
-        SegmentedClass(
-            index=i, label=labels[i], pixels=pixels[i], fraction=pixels[i] / classes.size
-        )
-        for i in order.tolist()
-        if pixels[i]
-    ]
+class Segment(Task[SegmentQuery, ClassMap]):
+    """Names what every pixel of an image belongs to."""
+
+    name = "segment"
+    query = SegmentQuery
+    formats = ("png", "overlay")
+
+    def plan(self, spec: ModelSpec, query: SegmentQuery, max_resolution: int) -> Plan[ClassMap]:
+        """See ``Task.plan``."""
+        conclude = partial(_conclude, spec)
+        transform = transform_for(spec, query.resolution, "contain", max_resolution)
+        if query.resolution is None:
+            transform = replace(transform, at_most=max_resolution)
+        if query.mode == "whole":
+            if query.window is not None:
+                raise InvalidParameter(
+                    "window is for mode=slide, not for mode=whole", parameter="window",
+                    limit="slide", value=query.mode,
+                )  # fmt: skip
+            return Plan(transform, conclude)
+        window = _window(spec, query.window, max_resolution)
+        if query.resolution is None:
+            transform = replace(transform, shorter=window)
+        return Plan(transform, conclude, partial(windows, side=window, cell=_cell(spec)))
+
+    def lines(self, spec: ModelSpec, _query: SegmentQuery, result: ClassMap) -> Iterator[str]:
+        """The classes that the image has, with their shares of its pixels."""
+        for i, pixels in result.pixels(len(spec.labels)).items():
+            yield f"{pixels / result.classes.size:7.2%}  {spec.labels[i]}"
+
+    def picture(self, spec: ModelSpec, form: str, measured: Measured, result: ClassMap) -> bytes:
+        """A PNG whose pixel values are the classes, or a JPEG of the image in their colours.
+
+        Raises:
+            ImageTooLarge: if it has more pixels on a side than a JPEG can have.
+        """
+        palette = spec.palette or make_palette(len(spec.labels))
+        if form == "png":
+            return to_png(result.classes, palette)
+        legend = [
+            (f"{spec.labels[i]} {pixels / result.classes.size:.1%}", i)
+            for i, pixels in result.pixels(len(spec.labels)).items()
+        ]
+        return overlay(measured.picture(), result.classes, palette, legend)
+
+
+def _conclude(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> ClassMap:
+    if len(outputs) == 1:
+        return ClassMap(outputs[0].numpy())
+    scores = average(outputs, measured.views, measured.size, _cell(spec))
+    return ClassMap(upsample_argmax(scores, measured.image_size)[0].numpy())
 
 
 def _window(spec: ModelSpec, window: int | None, max_resolution: int) -> int:

@@ -13,8 +13,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from vimserve.model.catalog import ModelSpec
 from vimserve.server.engine.scheduler import Load
-from vimserve.server.schemas import Timing
 
 RESOLUTIONS = (224, 512, 1024, 1248)
 # A second series per metric, which nothing here needs.
@@ -159,6 +159,22 @@ class Metrics:
         self.queue_depth.labels(model).set(load.images)
         self.queue_tokens.labels(model).set(load.tokens)
 
+    def show_model(self, spec: ModelSpec, device: str, dtype: str) -> None:
+        """List a model that is ready."""
+        self.model_info.labels(
+            model=spec.name,
+            family=spec.family,
+            dtype=dtype,
+            device=device,
+            attention=spec.attention,
+            parameters=spec.parameters,
+        ).set(1)
+
+    def forget_model(self, model: str) -> None:
+        """List a model no longer; what it has done stays counted."""
+        self.model_info.remove_by_labels({"model": model})
+        self.show_queue(model, Load(0, 0))
+
     def observe_batch(self, batch: BatchFigures) -> None:
         """Count a batch that has run."""
         model, resolution = batch.model, resolution_bucket(*batch.largest)
@@ -168,7 +184,7 @@ class Metrics:
         self.batch_peak_memory_bytes.labels(model, resolution).observe(batch.peak_bytes)
         self.batch_predicted_memory_bytes.labels(model, resolution).observe(batch.predicted_bytes)
 
-    def observe_stages(self, model: str, timing: Timing) -> None:
-        """Count where the time of a request went."""
-        for stage in ("decode", "queue", "inference", "postprocess"):
-            self.stage_seconds.labels(model, stage).observe(getattr(timing, stage) / 1000)
+    def observe_stages(self, model: str, **stages: float) -> None:
+        """Count where the time of a request went, in seconds by the names of the stages."""
+        for stage, seconds in stages.items():
+            self.stage_seconds.labels(model, stage).observe(seconds)

@@ -169,7 +169,7 @@ def test_a_model_failure_is_a_problem(serve, tiny, picture, encode):
 
 def test_an_unforeseen_error_is_a_problem_without_its_details(serve, monkeypatch, picture, encode):
     client, _ = serve()
-    monkeypatch.setattr("vimserve.server.tasks.classify.top_k", lambda *_: 1 / 0)
+    monkeypatch.setattr("vimserve.server.routes.native.classify.best", lambda *_: 1 / 0)
     answer = client.post("/v1/classify", content=encode(picture(64, 64)))
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

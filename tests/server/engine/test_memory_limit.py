@@ -13,7 +13,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine, State
 from vimserve.server.engine.request import Image
 from vimserve.server.telemetry.metrics import Metrics
-from vimserve.server.engine.urgency import Options
+from vimserve.server.engine.urgency import Urgency
 
 async def main():
     engine = Engine(
@@ -32,8 +32,8 @@ async def main():
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + {HEADROOM},) * 2)
-    with engine.room("demo") as room:
-        answers = engine.submit(room, images, Options(time.monotonic(), 60, 5))
+    with engine.room(engine.loaded("demo")) as room:
+        answers = engine.submit(room, images, Urgency(time.monotonic(), 60, 5))
     for answer in await asyncio.gather(*answers, return_exceptions=True):
         print(type(answer).__name__)
     await engine.probe(10)

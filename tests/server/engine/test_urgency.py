@@ -36,14 +36,14 @@ def test_wrong_headers(client, picture, encode, header, value, limit, found):
 
 @pytest.fixture
 def planned(serve, monkeypatch, picture, encode):
-    """``planned(**headers)``: the options of a request with these headers."""
+    """``planned(**headers)``: the urgency of a request with these headers."""
     client, app = serve(request_timeout=7)
     pipeline = app.state.pipeline
     run, seen = pipeline.run, []
 
-    def watch(task, uploads):
-        seen.append(task.options)
-        return run(task, uploads)
+    def watch(model, plan, images, urgency, render):
+        seen.append(urgency)
+        return run(model, plan, images, urgency, render)
 
     monkeypatch.setattr(pipeline, "run", watch)
 
@@ -56,20 +56,20 @@ def planned(serve, monkeypatch, picture, encode):
 
 
 def test_the_headers_reach_the_pipeline(planned):
-    options = planned({PRIORITY: "1", TIMEOUT: "2500"})
-    assert (options.priority, options.timeout_s) == (1, 2.5)
-    assert options.deadline == options.arrived + 2.5
-    assert 0 < options.arrived <= time.monotonic()
+    urgency = planned({PRIORITY: "1", TIMEOUT: "2500"})
+    assert (urgency.priority, urgency.timeout_s) == (1, 2.5)
+    assert urgency.deadline == urgency.arrived + 2.5
+    assert 0 < urgency.arrived <= time.monotonic()
 
 
 def test_without_headers_the_server_decides(planned):
-    options = planned({})
-    assert (options.priority, options.timeout_s) == (5, 7)
+    urgency = planned({})
+    assert (urgency.priority, urgency.timeout_s) == (5, 7)
 
 
 def test_the_largest_values(planned):
-    options = planned({PRIORITY: "9", TIMEOUT: "3600000"})
-    assert (options.priority, options.timeout_s) == (9, 3600)
+    urgency = planned({PRIORITY: "9", TIMEOUT: "3600000"})
+    assert (urgency.priority, urgency.timeout_s) == (9, 3600)
 
 
 def test_the_request_s_own_time_runs_out(held, tiny, picture, encode):

@@ -186,7 +186,7 @@ def refusals(serve, held, tiny, live, monkeypatch, picture, encode, wait_until):
 
     def unforeseen():
         client, _ = serve()
-        monkeypatch.setattr("vimserve.server.tasks.classify.top_k", lambda *_: 1 / 0)
+        monkeypatch.setattr("vimserve.server.routes.native.classify.best", lambda *_: 1 / 0)
         client.post("/v1/classify", content=good)
         return client
 

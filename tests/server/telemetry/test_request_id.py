@@ -90,7 +90,7 @@ def test_an_unforeseen_error_has_it_and_so_has_its_log(
 ):
     client, _ = serve()
     records.clear()
-    monkeypatch.setattr("vimserve.server.tasks.classify.top_k", lambda *_: 1 / 0)
+    monkeypatch.setattr("vimserve.server.routes.native.classify.best", lambda *_: 1 / 0)
     answer = client.post(
         "/v1/classify", content=encode(picture(64, 64)), headers={"X-Request-Id": "mine"}
     )

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from vimserve.model.config import DeiTConfig, VimConfig
+from vimserve.model.families.vim.config import VimConfig
 
 
 @pytest.mark.parametrize(
@@ -23,21 +23,12 @@ def test_impossible_values_are_refused_by_name(values: dict[str, Any], message: 
         VimConfig(**values)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"width": 200}, r"width 200 must be a multiple of the heads \(3\)"),
-        ({"heads": 0}, "heads must be at least 1, not 0"),
-        ({"grid": (4, 0)}, "grid must have at least one row"),
-        ({"attention": "flash"}, "attention must be one of fused, eager, not 'flash'"),
-    ],
-)
-def test_an_impossible_deit_is_refused_by_name(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DeiTConfig(**values)
-
-
 def test_trained_size_counts_overlapping_patches() -> None:
     assert VimConfig(stride=8, grid=(27, 27)).trained_size == (224, 224)
     assert VimConfig(grid=(20, 12)).trained_size == (320, 192)
-    assert DeiTConfig(grid=(24, 24)).trained_size == (384, 384)
+
+
+@pytest.mark.parametrize(("pooling", "tokens"), [("middle", 1), ("double", 2), ("max", 0)])
+def test_class_tokens_are_those_that_the_pooling_reads(pooling: Any, tokens: int) -> None:
+    assert VimConfig(pooling=pooling).class_tokens == tokens
+    assert VimConfig(pooling=pooling).without_classifier().class_tokens == 0

@@ -1,0 +1,1 @@
+"""What `vimserve` can be told to do, beside `bench`."""

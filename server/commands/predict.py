@@ -1,0 +1,207 @@
+"""``vimserve predict``: the server's own pipeline on image files, without a server."""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import torch
+
+from vimserve.model.catalog import ModelSpec, resolve
+from vimserve.server.config import Config, ServerConfig
+from vimserve.server.engine.engine import Engine
+from vimserve.server.engine.models import does
+from vimserve.server.engine.urgency import Urgency
+from vimserve.server.errors import ServerError
+from vimserve.server.images.prepare import Measured
+from vimserve.server.images.source import EncodedImage
+from vimserve.server.pipeline import Pipeline
+from vimserve.server.tasks import TASKS
+from vimserve.server.tasks.query import ImageQuery
+from vimserve.server.tasks.task import Plan, Task
+from vimserve.server.telemetry.metrics import Metrics
+
+# Enough to fill a batch while the next one is decoded; more would only take memory.
+FILES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of the images.
+
+    Attributes:
+        files: paths; ``-`` is the standard input.
+        task: one of ``TASKS``.
+        query: the flags that were given, by their names in the task's query.
+        output: where a picture of the one result goes.
+        form: which picture, one of the task's ``formats``; by default its first.
+    """
+
+    files: Sequence[str]
+    task: Task[Any, Any]
+    query: Mapping[str, Any]
+    output: Path | None = None
+    form: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One model and how it is going to answer."""
+
+    spec: ModelSpec
+    query: ImageQuery
+    plan: Plan[Any]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the tasks, and a flag for each field of their queries."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or - for stdin")
+    default = next(iter(TASKS))
+    parser.add_argument(
+        "--task", choices=tuple(TASKS), default=default, help=f"(default: {default})"
+    )
+    formats = dict.fromkeys(form for task in TASKS.values() for form in task.formats)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where a picture of the result goes"
+    )
+    parser.add_argument(
+        "--format", choices=tuple(formats), dest="form", help="of that picture (default: png)"
+    )
+    for name, tasks in _query_fields().items():
+        field = tasks[0].query.model_fields[name]
+        choices = [choice for task in tasks for choice in _choices(task, name)]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            **({"choices": tuple(dict.fromkeys(choices))} if choices else {"metavar": "N"}),
+            help=f"{' and '.join(task.name for task in tasks)}: {field.description}".replace(
+                "`", ""
+            ),
+        )
+
+
+def request_of(images: Sequence[str], task: str, **flags: Any) -> Request:
+    """What parsed flags ask.
+
+    Raises:
+        ValueError: for a flag that belongs to another task.
+    """
+    output, form = flags.pop("output"), flags.pop("form")
+    fields = _query_fields()
+    for name in flags:
+        if TASKS[task] not in fields[name]:
+            others = " or ".join(other.name for other in fields[name])
+            raise ValueError(f"--{name.replace('_', '-')} is for --task {others}")
+    return Request(images, TASKS[task], flags, output, form)
+
+
+def predict(config: Config, request: Request) -> int:
+    """Print what the models make of every file.
+
+    Returns:
+        0, or 1 if any file could not be read (the others are answered all the same).
+
+    Raises:
+        ValueError: for a model, a checkpoint or a parameter that cannot be used.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    task = request.task
+    specs = [resolve(name) for name in config.model]
+    able = [spec for spec in specs if spec.task == task.name]
+    if not able:
+        others = ", ".join(f"{spec.name} {does(spec.task)}" for spec in specs)
+        raise ValueError(f"no model can {task.name}: {others}; choose another --model or --task")
+    if request.output and (not task.formats or len(request.files) > 1 or len(able) > 1):
+        drawn = " or ".join(does(task.name) for task in TASKS.values() if task.formats)
+        raise ValueError(f"--output is for one model that {drawn} a single image")
+    try:
+        query = task.ask(request.query)
+        asked = [Asked(spec, query, task.plan(spec, query, config.max_resolution)) for spec in able]
+        return int(not asyncio.run(_answer_all(config, request, asked)))
+    except ServerError as error:
+        raise ValueError(error.detail) from error
+
+
+async def _answer_all(config: Config, request: Request, asked: Sequence[Asked]) -> bool:
+    # The one client waits: nothing shall be refused as too much.
+    settings = config.model_dump() | {"max_queue_tokens": sys.maxsize}
+    server, metrics = ServerConfig.from_flags(settings), Metrics()
+    engine = Engine([one.spec for one in asked], server, metrics)
+    pipeline = Pipeline(server, engine, metrics)
+    engine.start()
+    try:
+        await engine.ready()
+        answered = True
+        for one in asked:
+            if len(asked) > 1:
+                print(f"model {one.spec.name}")
+            answered &= await _answer(pipeline, request, one)
+        return answered
+    finally:
+        await engine.stop(timeout_s=0)
+        pipeline.close()
+
+
+async def _answer(pipeline: Pipeline, request: Request, asked: Asked) -> bool:
+    """Whether one model could answer every file; answers and errors come in the files' order."""
+    at_once = asyncio.Semaphore(FILES_AT_ONCE)
+    model = pipeline.engine.loaded(asked.spec.name)
+    urgency = Urgency(time.monotonic(), timeout_s=float("inf"), priority=1)
+
+    def render(measured: Measured, result: Any) -> Callable[[], None]:
+        return lambda: _show(request, asked, measured, result)
+
+    async def answer(file: str) -> Callable[[], None]:
+        async with at_once:
+            data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+            image = EncodedImage(data)
+            completed = await pipeline.run(model, asked.plan, [image], urgency, render)
+            return completed.results[0]
+
+    failed = False
+    # A file that is named twice is answered once.
+    files = list(dict.fromkeys(request.files))
+    for file, work in [(file, asyncio.create_task(answer(file))) for file in files]:
+        try:
+            show = await work
+        except OSError as error:
+            print(f"vimserve: {file}: {error.strerror}", file=sys.stderr)
+            failed = True
+        except ServerError as error:
+            print(f"vimserve: {file}: {error.detail}", file=sys.stderr)
+            failed = True
+        else:
+            print(file)
+            show()
+    return not failed
+
+
+def _show(request: Request, asked: Asked, measured: Measured, result: Any) -> None:
+    for line in request.task.lines(asked.spec, asked.query, result):
+        print(f"  {line}")
+    if request.output:
+        form = request.form or request.task.formats[0]
+        picture = request.task.picture(asked.spec, form, measured, result)
+        request.output.write_bytes(picture)
+
+
+def _query_fields() -> dict[str, list[Task[Any, Any]]]:
+    """Every field of the tasks' queries, and the tasks that have it."""
+    fields: dict[str, list[Task[Any, Any]]] = {}
+    for task in TASKS.values():
+        for name in task.query.model_fields:
+            fields.setdefault(name, []).append(task)
+    return fields
+
+
+def _choices(task: Task[Any, Any], name: str) -> tuple[str, ...]:
+    annotation = task.query.model_fields[name].annotation
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is Literal:
+            return get_args(kind)
+    return ()

@@ -1,0 +1,204 @@
+"""The models that the server was asked to serve, as they come and go."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+
+from vimserve.model.catalog import ModelSpec
+from vimserve.server.config import ServerConfig
+from vimserve.server.engine.backlog import Backlog
+from vimserve.server.engine.loading import Loaded, Served, Status, warm_up
+from vimserve.server.engine.promise import promise
+from vimserve.server.engine.runner import Runner
+from vimserve.server.engine.worker import Worker
+from vimserve.server.errors import ModelUnavailable, UnknownModel, WrongTask
+from vimserve.server.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+class Models(Mapping[str, Served]):
+    """The served models by their names, the default first; for the event loop's thread.
+
+    Args:
+        specs: those to begin with; ``load`` makes them ready.
+        config: the device and what a batch may take of it.
+        worker: the thread that will run them, and that warms them.
+        backlog: where their requests are going to wait.
+        metrics: where they are listed.
+
+    Raises:
+        ValueError: if two models have the same name.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        config: ServerConfig,
+        worker: Worker,
+        backlog: Backlog,
+        metrics: Metrics,
+    ) -> None:
+        self._served = {spec.name: Served(spec) for spec in specs}
+        if len(self._served) < len(specs):
+            raise ValueError(
+                f"every model needs a name of its own, not {', '.join(spec.name for spec in specs)}"
+            )
+        self._config = config
+        self._worker = worker
+        self._backlog = backlog
+        self._metrics = metrics
+        self._builders: set[threading.Thread] = set()
+
+    def __getitem__(self, name: str) -> Served:
+        return self._served[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._served)
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    @property
+    def building(self) -> bool:
+        """Whether a thread still reads weights."""
+        return any(thread.is_alive() for thread in self._builders)
+
+    def spec(self, model: str | None, task: str) -> ModelSpec:
+        """The model of that name, or the first for the task.
+
+        Raises:
+            UnknownModel: with the names that are served.
+            WrongTask: if it does something else, or nothing that is served does that; with the
+                names that do.
+        """
+        able = [name for name, served in self.items() if served.spec.task == task]
+        name = next(iter(able or self)) if model is None else model
+        spec = self._find(name).spec
+        if spec.task != task:
+            raise WrongTask(
+                f"model {name!r} {does(spec.task)}; it cannot {task}: "
+                f"{', '.join(able) or 'no model that is served'} can",
+                parameter="model",
+                limit=able,
+                value=name,
+            )
+        return spec
+
+    def loaded(self, model: str) -> Loaded:
+        """The model, for a request that begins now.
+
+        Raises:
+            UnknownModel: with the names that are served.
+            ModelUnavailable: if it could not be loaded, is loading or is being removed.
+        """
+        served = self._find(model)
+        if served.loaded is not None and served.status is Status.READY:
+            return served.loaded
+        reason = f"could not be loaded: {served.detail}" if served.detail else f"is {served.status}"
+        raise ModelUnavailable(
+            f"model {model!r} {reason}",
+            parameter="model",
+            limit=[name for name, other in self.items() if other.status is Status.READY],
+            value=model,
+        )
+
+    async def load(self) -> None:
+        """Make ready what is not: weights are read side by side, one model after another warms up.
+
+        Raises:
+            Exception: the first failure, or, where some may be missing (``allow_partial``), the
+                first if all failed.
+        """
+        loading = [served for served in self.values() if served.status is Status.LOADING]
+        runners = [self._build(served.spec) for served in loading]
+        failures = []
+        for served, runner in zip(loading, runners, strict=True):
+            try:
+                await self._install(served, runner)
+            except Exception as error:
+                served.status, served.detail = Status.FAILED, f"{type(error).__name__}: {error}"
+                if not self._config.allow_partial:
+                    raise
+                logger.error("model %s cannot be served: %s", served.spec.name, error)
+                failures.append(error)
+        if failures and len(failures) == len(loading):
+            raise failures[0]
+
+    async def add(self, spec: ModelSpec) -> None:
+        """Serve one more model, while the others answer; they wait only while it warms up.
+
+        Raises:
+            ValueError: if there is one of that name.
+            Exception: if it cannot be loaded; it is not served then.
+        """
+        if spec.name in self:
+            raise ValueError(f"a model {spec.name!r} is served already")
+        served = self._served[spec.name] = Served(spec)
+        try:
+            await self._install(served, self._build(spec))
+        except BaseException:
+            del self._served[spec.name]
+            raise
+
+    async def remove(self, model: str) -> None:
+        """Serve a model no longer, once everything that it was asked is answered.
+
+        Raises:
+            UnknownModel: with the names that are served.
+            ModelUnavailable: if it is loading or being removed.
+        """
+        served = self._find(model)
+        if served.status is not Status.FAILED:
+            self.loaded(model)
+            served.status = Status.UNLOADING
+            await asyncio.wrap_future(self._backlog.retire(model))
+            await asyncio.wrap_future(self._worker.call(lambda: self._worker.models.pop(model)))
+            self._metrics.forget_model(model)
+        del self._served[model]
+
+    def _find(self, name: str) -> Served:
+        if name not in self:
+            raise UnknownModel(
+                f"no model {name!r} is served; there is {', '.join(self)}",
+                parameter="model",
+                limit=list(self),
+                value=name,
+            )
+        return self[name]
+
+    def _build(self, spec: ModelSpec) -> Future[Runner]:
+        """Read the weights in a thread that does not keep the process from ending."""
+        runner: Future[Runner] = promise()
+
+        def build() -> None:
+            try:
+                runner.set_result(Runner(spec, self._config))
+            except BaseException as error:
+                runner.set_exception(error)
+
+        self._builders = {thread for thread in self._builders if thread.is_alive()}
+        thread = threading.Thread(target=build, name=f"load {spec.name}", daemon=True)
+        self._builders.add(thread)
+        thread.start()
+        return runner
+
+    async def _install(self, served: Served, building: Future[Runner]) -> None:
+        name = served.spec.name
+        runner = await asyncio.wrap_future(building)
+
+        def warm() -> Loaded:
+            loaded = self._worker.models[name] = warm_up(runner, self._config)
+            return loaded
+
+        loaded = await asyncio.wrap_future(self._worker.call(warm))
+        self._metrics.show_model(served.spec, str(runner.device), self._config.model_dtype)
+        self._backlog.add(name, loaded.budget)
+        served.loaded, served.status = loaded, Status.READY
+
+
+def does(task: str) -> str:
+    """The verb that names a task in the third person: ``classify`` to ``classifies``."""
+    return f"{task[:-1]}ies" if task.endswith("y") else f"{task}s"

@@ -1,0 +1,77 @@
+"""What an image may come as; everything behind it works on images, whatever they came as."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import PIL.Image
+from torch import Tensor
+
+from vimserve.model.transform import Transform
+from vimserve.server.images.decode import Header, read_header
+
+Size = tuple[int, int]
+
+
+class OpenImage(Protocol):
+    """An image whose size is known; it need not hold any pixels yet.
+
+    Attributes:
+        size: (height, width) in pixels, upright.
+    """
+
+    @property
+    def size(self) -> Size: ...  # noqa: D102
+
+    def pixels(self, transform: Transform) -> Tensor:
+        """The model's input ``[3, H, W]``, of the size ``transform.output_size(*self.size)``.
+
+        Returns:
+            uint8 pixels, or floating point that is normalised already.
+
+        Raises:
+            BadRequest: if it cannot be decoded.
+        """
+        ...
+
+    def picture(self) -> PIL.Image.Image:
+        """The whole image in its own size, RGB and upright.
+
+        Raises:
+            BadRequest: if it cannot be decoded.
+        """
+        ...
+
+
+class Source(Protocol):
+    """An image of a request, at which nobody has looked yet.
+
+    Attributes:
+        name: what the client calls it; None if the request has no other.
+    """
+
+    @property
+    def name(self) -> str | None: ...  # noqa: D102
+
+    def open(self, max_pixels: int) -> OpenImage:
+        """Look at its size.
+
+        Raises:
+            BadRequest: if it is no image, or has more than ``max_pixels``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """The bytes of an image file."""
+
+    data: bytes
+    name: str | None = None
+
+    def open(self, max_pixels: int) -> Header:
+        """Read the header.
+
+        Raises:
+            BadRequest: as ``read_header``.
+        """
+        return read_header(self.data, max_pixels)

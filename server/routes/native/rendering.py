@@ -1,0 +1,90 @@
+"""How this dialect words the results of a task; each task has a file beside this one."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from vimserve.model.catalog import ModelSpec
+from vimserve.server.engine.urgency import Urgency
+from vimserve.server.http.waiting import exchange
+from vimserve.server.images.prepare import Measured
+from vimserve.server.images.source import Source
+from vimserve.server.pipeline import Completed, Pipeline
+from vimserve.server.tasks.task import Task
+from vimserve.server.telemetry.metrics import resolution_bucket
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+W = TypeVar("W")
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rendering(Generic[Q, R]):
+    """A task in this dialect.
+
+    Attributes:
+        task: what is worded.
+        result: one image's result, ready for JSON.
+        compared: the type of one model's part of a comparison.
+        check_query: the query with which a load test asks for what ``fault`` can check.
+        fault: what is wrong with an image's result as a client reads it, or None; also given are
+            the result that came first for the same image, and the side of that square image.
+    """
+
+    task: Task[Any, R]
+    result: Callable[[ModelSpec, Q, Measured, R], BaseModel]
+    compared: type[BaseModel]
+    check_query: str
+    fault: Callable[[Result, Result, int], str | None]
+
+
+async def answer(
+    request: Request,
+    pipeline: Pipeline,
+    urgency: Urgency,
+    task: Task[Any, R],
+    query: Any,
+    render: Callable[[ModelSpec, Q, Measured, R], W],
+    admit: Callable[[Sequence[Source]], None] | None = None,
+) -> tuple[ModelSpec, Completed[W]]:
+    """Ask the model that ``query.model`` names, or the first for the task.
+
+    The request's line in the log and its metrics get the model's name and the input's size.
+
+    Args:
+        request: whose body has the images.
+        pipeline: what answers.
+        urgency: by when.
+        task: what is asked.
+        query: how.
+        render: as ``Rendering.result``.
+        admit: raises what keeps these images from being answered together.
+
+    Returns:
+        The model, and what it made of the images.
+
+    Raises:
+        ClientDisconnect: the client hung up.
+        ServerError: whatever keeps them from being answered.
+    """
+    request.state.task = task.name
+    spec = pipeline.engine.models.spec(query.model, task.name)
+    request.state.model = spec.name
+    model = pipeline.engine.loaded(spec.name)
+    plan = task.plan(spec, query, pipeline.config.max_resolution)
+
+    async def work(images: Sequence[Source]) -> Completed[W]:
+        if admit is not None:
+            admit(images)
+        return await pipeline.run(model, plan, images, urgency, partial(render, spec, query))
+
+    completed = await exchange(request, urgency, pipeline.config, work)
+    size = max((one.size for one in completed.measured), key=math.prod)
+    request.state.resolution = resolution_bucket(*size)
+    return spec, completed

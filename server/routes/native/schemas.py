@@ -1,0 +1,80 @@
+"""What the answers of all tasks have in common, as OpenAPI shows it."""
+
+from typing import Self
+
+from pydantic import BaseModel, Field
+
+from vimserve.server.engine.request import Batch
+from vimserve.server.images.prepare import Measured
+from vimserve.server.pipeline import Stages
+
+
+class ModelInput(BaseModel):
+    """What the model saw of an image."""
+
+    height: int = Field(description="pixels")
+    width: int = Field(description="pixels")
+    tokens: int = Field(description="length of its sequence, class tokens included")
+
+    @classmethod
+    def of(cls, measured: Measured) -> Self:
+        """In the words of this interface."""
+        height, width = measured.size
+        return cls(height=height, width=width, tokens=measured.tokens)
+
+
+class Timing(BaseModel):
+    """Where the time of a request went, in milliseconds."""
+
+    decode: float = Field(description="decode, resize and cut into patches")
+    queue: float = Field(description="wait for the device")
+    inference: float = Field(description="the batches that carried the images, summed")
+    postprocess: float
+    total: float = Field(description="from the head of the request, upload included")
+
+    @classmethod
+    def of(cls, stages: Stages) -> Self:
+        """In the words of this interface."""
+        return cls(
+            decode=_ms(stages.decode_s),
+            queue=_ms(stages.queue_s),
+            inference=_ms(stages.inference_s),
+            postprocess=_ms(stages.postprocess_s),
+            total=_ms(stages.total_s),
+        )
+
+    def header(self) -> str:
+        """The stages as ``Server-Timing`` has them (W3C Server Timing, section 3)."""
+        return ", ".join(f"{stage};dur={ms}" for stage, ms in self)
+
+
+class BatchInfo(BaseModel):
+    """What the device ran at once, other clients' images included.
+
+    If the images of a request rode in several batches, their sum, and of the peaks the highest.
+    """
+
+    images: int
+    tokens: int
+    peak_memory_bytes: int = Field(
+        description="how far the device's memory rose above what the models hold; on a CPU how "
+        "far the process had grown since it was last idle"
+    )
+
+    @classmethod
+    def of(cls, batch: Batch) -> Self:
+        """In the words of this interface."""
+        return cls(images=batch.images, tokens=batch.tokens, peak_memory_bytes=batch.peak_bytes)
+
+
+class Compared(BaseModel):
+    """What one of the models took for the images."""
+
+    memory_bytes: int = Field(
+        description="predicted peak above the weights for these images alone, from measurements "
+        "at start-up"
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

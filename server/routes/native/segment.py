@@ -1,0 +1,223 @@
+"""``POST /v1/segment``."""
+
+import base64
+from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import PIL.Image
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from vimserve.model.catalog import ModelSpec
+from vimserve.server.errors import InvalidParameter
+from vimserve.server.images.prepare import Measured
+from vimserve.server.images.source import Source
+from vimserve.server.pipeline import Stages
+from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
+from vimserve.server.routes.documents import BINARY, IMAGE_BODY, PROBLEMS
+from vimserve.server.routes.native.rendering import Rendering, Result, answer
+from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
+from vimserve.server.tasks import TASKS
+from vimserve.server.tasks.segment import ClassMap, SegmentQuery
+
+TASK = TASKS["segment"]
+MEDIA_TYPES = {"png": "image/png", "overlay": "image/jpeg"}
+MASKS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Classes and masks, or the one image's mask or overlay",
+        "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
+    }
+}
+# What batches of other sizes may round otherwise where two classes are as likely.
+PIXELS_BOUND = 0.01
+
+router = APIRouter(prefix="/v1")
+
+
+class NativeSegmentQuery(SegmentQuery):
+    """What `POST /v1/segment` may be asked."""
+
+    model: str | None = Field(
+        default=None, description="one of `GET /v1/models`; by default the first that segments"
+    )
+    format: Literal["json", "png", "overlay"] = Field(
+        default="json",
+        description="`json`: classes and mask of every image; `png`: the mask of the one image, "
+        "its pixel values are the classes; `overlay`: a JPEG of the image tinted with the classes' "
+        "colours, above a legend",
+    )
+
+
+class SegmentedClass(BaseModel):
+    """A class and how much of an image it has."""
+
+    index: int
+    label: str
+    pixels: int
+    fraction: float = Field(ge=0, le=1)
+
+
+class SegmentResult(BaseModel):
+    """The answer for one image."""
+
+    file: str | None = Field(default=None, description="name of the upload, in a multipart request")
+    height: int = Field(description="of the image and the mask, in pixels")
+    width: int = Field(description="of the image and the mask, in pixels")
+    classes: list[SegmentedClass] = Field(description="those that the image has, the largest first")
+    mask: str = Field(
+        description="a PNG in base64; its pixel values are the classes, its palette their colours"
+    )
+    input: ModelInput
+    windows: int = Field(description="parts in which the model saw the image")
+
+
+class SegmentResponse(BaseModel):
+    """A class for every pixel of every image of the request, in its order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "demo-seg",
+                "results": [
+                    {
+                        "height": 1248,
+                        "width": 1248,
+                        "classes": [
+                            {
+                                "index": 0,
+                                "label": "background",
+                                "pixels": 1_243_812,
+                                "fraction": 0.7986,
+                            },
+                            {"index": 11, "label": "dog", "pixels": 313_692, "fraction": 0.2014},
+                        ],
+                        "mask": "iVBORw0KGgo…",
+                        "input": {"height": 1248, "width": 1248, "tokens": 6084},
+                        "windows": 1,
+                    }
+                ],
+                "timing_ms": {
+                    "decode": 21.3,
+                    "queue": 0.3,
+                    "inference": 702.4,
+                    "postprocess": 14.8,
+                    "total": 741.0,
+                },
+                "batch": {"images": 1, "tokens": 6084, "peak_memory_bytes": 96_468_992},
+            }
+        }
+    )
+
+    model: str
+    results: list[SegmentResult]
+    timing_ms: Timing
+    batch: BatchInfo
+
+
+class ComparedSegmenter(Compared, SegmentResponse):
+    """What one of the models made of the images."""
+
+
+@router.post(
+    "/segment",
+    tags=["inference"],
+    openapi_extra=IMAGE_BODY,
+    responses=MASKS | PROBLEMS,
+    response_model=SegmentResponse,
+    response_model_exclude_none=True,
+    dependencies=[Depends(admitted)],
+)
+async def segment(
+    request: Request,
+    pipeline: Service,
+    urgency: RequestUrgency,
+    query: Annotated[NativeSegmentQuery, Query()],
+) -> Response:
+    """Name what every pixel of one or more images belongs to."""
+    if query.format != "json":
+        admit = partial(_admit_one, query.format)
+        _, drawn = await answer(request, pipeline, urgency, TASK, query, draw, admit)
+        return _response(drawn.results[0], MEDIA_TYPES[query.format], drawn.stages)
+    spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
+    body = SegmentResponse(
+        model=spec.name,
+        results=completed.results,
+        timing_ms=Timing.of(completed.stages),
+        batch=BatchInfo.of(completed.batch),
+    )
+    return _response(body.model_dump_json(exclude_none=True), "application/json", completed.stages)
+
+
+def _response(content: str | bytes, media_type: str, stages: Stages) -> Response:
+    headers = {"Server-Timing": Timing.of(stages).header()}
+    return Response(content, headers=headers, media_type=media_type)
+
+
+def _admit_one(form: str, images: Sequence[Source]) -> None:
+    if len(images) > 1:
+        raise InvalidParameter(
+            f"format={form} answers a single image, not {len(images)}; format=json answers several",
+            parameter="format",
+            limit="json",
+            value=form,
+        )
+
+
+def draw(spec: ModelSpec, query: NativeSegmentQuery, measured: Measured, result: ClassMap) -> bytes:
+    """The picture that the query asks for."""
+    return TASK.picture(spec, query.format, measured, result)
+
+
+def render(
+    spec: ModelSpec, _query: SegmentQuery, measured: Measured, result: ClassMap
+) -> SegmentResult:
+    """The classes of an image, and its mask as a PNG."""
+    height, width = result.classes.shape
+    return SegmentResult(
+        file=measured.name,
+        height=height,
+        width=width,
+        classes=[
+            SegmentedClass(
+                index=i,
+                label=spec.labels[i],
+                pixels=pixels,
+                fraction=pixels / result.classes.size,
+            )
+            for i, pixels in result.pixels(len(spec.labels)).items()
+        ],
+        mask=base64.b64encode(TASK.picture(spec, "png", measured, result)).decode(),
+        input=ModelInput.of(measured),
+        windows=len(measured.views),
+    )
+
+
+def fault(result: Result, first: Result, side: int) -> str | None:
+    """A mask that is not its classes', or not that of the first result for the image."""
+    mask, before = (_classes_of(one["mask"]) for one in (result, first))
+    if mask.shape != (side, side):
+        return f"the mask was {mask.shape}"
+    counts = np.bincount(mask.reshape(-1), minlength=256)
+    told = {one["index"]: one["pixels"] for one in result["classes"]}
+    if told != {int(index): int(counts[index]) for index in np.flatnonzero(counts)}:
+        return "the classes are not the mask's"
+    if (mask != before).mean() > PIXELS_BOUND:
+        return "another mask for the same picture"
+    return None
+
+
+def _classes_of(mask: str) -> Any:
+    return np.asarray(PIL.Image.open(BytesIO(base64.b64decode(mask))))
+
+
+RENDERING = Rendering(
+    task=TASK,
+    result=render,
+    compared=ComparedSegmenter,
+    check_query="resolution=native",
+    fault=fault,
+)

@@ -1,0 +1,200 @@
+"""What happens to batches on the device: the engine is driven through ``driving``."""
+
+import asyncio
+
+import pytest
+import torch
+
+from tests.server.engine.driving import (
+    forget_warm_up,
+    image,
+    images_of,
+    packed,
+    reach_device,
+    running,
+    started,
+    submit,
+)
+from vimserve.server.engine import worker
+from vimserve.server.engine.backlog import Backlog
+from vimserve.server.engine.engine import State
+from vimserve.server.engine.request import Answer
+from vimserve.server.engine.runner import Pass
+from vimserve.server.errors import (
+    ModelFailure,
+    NotReady,
+    OutOfMemory,
+)
+from vimserve.server.telemetry import request_id
+
+
+def test_only_the_culprit_fails_and_the_worker_lives_on(tiny, spec, caplog):
+    culprit = image(5)
+
+    def check(batch):
+        if any(torch.equal(part, culprit.patches.patches) for part in images_of(batch)):
+            raise RuntimeError("boom")
+
+    async def run():
+        async with running(spec) as engine:
+            tiny.check = check
+            request_id.current.set("abc")
+            answers = await asyncio.gather(
+                *submit(engine, image(0), culprit, image(1)),
+                return_exceptions=True,
+            )
+            assert [type(answer) for answer in answers] == [Answer, ModelFailure, Answer]
+            assert answers[0].batch.images == 1
+            assert engine.health().ok
+            assert (await submit(engine, image(0))[0]).batch.images == 1
+
+    asyncio.run(run())
+    assert "boom" in caplog.text
+    assert "abc" in caplog.text
+
+
+def test_out_of_memory_splits_the_batch_until_it_fits(tiny, spec):
+    def check(batch):
+        if len(batch.patches) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    async def run():
+        async with running(spec) as engine:
+            forget_warm_up(tiny)
+            tiny.check = check
+            large = image(9, 64, 64)
+            answers = await asyncio.gather(
+                *submit(engine, *(image(i) for i in range(5)), large), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [Answer] * 5 + [OutOfMemory]
+            assert [answer.batch.images for answer in answers[:5]] == [1, 2, 2, 1, 1]
+            assert (await submit(engine, image(0))[0]).batch.images == 1
+
+    asyncio.run(run())
+
+
+def test_nobody_is_run_again_who_has_left(tiny, spec):
+    async def run():
+        async with running(spec) as engine:
+            forget_warm_up(tiny)
+            tiny.gate.clear()
+            gone, kept = submit(engine, image(0), image(1))
+            await reach_device(tiny)
+            gone.cancel()
+            tiny.failures = [RuntimeError("boom")]
+            tiny.gate.set()
+            assert (await kept).batch.images == 1
+        assert [batch.num_images for batch in tiny.batches] == [2, 1]
+
+    asyncio.run(run())
+
+
+def test_a_broken_device_ends_the_engine_and_everybody_is_told(tiny, spec, caplog):
+    async def run():
+        engine = await started(spec)
+        forget_warm_up(tiny)
+        tiny.gate.clear()
+        tiny.failures = [torch.AcceleratorError("CUDA error: an illegal memory access")]
+        futures = submit(engine, image(0))
+        await reach_device(tiny)
+        futures += submit(engine, image(1))
+        tiny.gate.set()
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ModelFailure, ModelFailure]
+        assert engine.state is State.FAILED
+        assert not engine.health().ok
+        assert "illegal memory access" in engine.health().detail
+        with pytest.raises(NotReady):
+            submit(engine, image(2))
+        await engine.stop(1)
+
+    asyncio.run(run())
+
+
+def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec):
+    good, bad = (packed(torch.full((3, 16, 16), value)) for value in (0.5, torch.nan))
+
+    async def run():
+        async with running(spec) as engine:
+            answer, failed = await asyncio.gather(
+                *submit(engine, good, bad), return_exceptions=True
+            )
+            assert answer.output.isfinite().all()
+            assert isinstance(failed, ModelFailure)
+
+    asyncio.run(run())
+
+
+def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
+    released, waits = [], []
+    monkeypatch.setattr(worker, "IDLE_S", 0.05)
+    monkeypatch.setattr(worker, "release_unused", released.append)
+    take = Backlog.take
+    monkeypatch.setattr(
+        Backlog, "take", lambda self, timeout_s: waits.append(timeout_s) or take(self, timeout_s)
+    )
+
+    async def run():
+        async with running(spec) as engine:
+            loading = len(released)
+            for times in (1, 2):
+                waits.clear()
+                await submit(engine, image(0))[0]
+                # Idle for a moment, then for as long as it takes: there is no third release.
+                while not (0.05 in waits and waits[-1] is None):
+                    await asyncio.sleep(0.005)
+                assert released[loading:] == [torch.device("cpu")] * times
+
+    asyncio.run(run())
+
+
+def test_a_batch_on_the_device_is_told_when_a_later_one_breaks_it(monkeypatch, tiny, spec):
+    """On a GPU one batch is launched while another computes: both are in hand."""
+
+    class Later(Pass):
+        done = False
+
+        def outputs(self):
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    async def run():
+        engine = await started(spec, max_batch_tokens=5)
+        runner = engine.loaded("tiny").runner
+        monkeypatch.setattr(
+            runner,
+            "start",
+            lambda images: Later([torch.zeros(len(images), 7)], torch.ones(len(images))),
+        )
+        futures = submit(engine, image(0), image(1), image(2))
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ModelFailure] * 3
+        assert not engine.health().ok
+        await engine.stop(1)
+
+    asyncio.run(run())
+
+
+def test_a_gpu_is_given_the_next_batch_before_it_has_finished_the_last(monkeypatch, tiny, spec):
+    log = []
+
+    class Later(Pass):
+        done = False
+
+        def __init__(self, images):
+            self.number = sum(entry.startswith("start") for entry in log)
+            self.images = images
+            log.append(f"start {self.number}")
+
+        def outputs(self):
+            log.append(f"end {self.number}")
+            return list(torch.zeros(len(self.images), 7))
+
+    async def run():
+        async with running(spec, max_batch_tokens=5) as engine:
+            runner = engine.loaded("tiny").runner
+            monkeypatch.setattr(runner, "start", Later)
+            answers = await asyncio.gather(*submit(engine, image(0), image(1), image(2)))
+            assert [answer.batch.images for answer in answers] == [1, 1, 1]
+
+    asyncio.run(run())
+    assert log == ["start 0", "start 1", "end 0", "start 2", "end 1", "end 2"]

@@ -1,0 +1,153 @@
+"""What the documents tell to run works as it stands, and they read as they are meant to."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from tests.paths import ROOT
+from vimserve.loadtests.common.server import serving
+from vimserve.server.config import ServerConfig
+
+MARKDOWN = MarkdownIt().enable("table")
+# Glob leaves out folders that begin with a dot, and vimserve/ only links to the others.
+PAGES = sorted(
+    page
+    for page in glob("**/*.md", root_dir=ROOT, recursive=True)
+    if not page.startswith("vimserve/") and "site-packages" not in page
+)
+GUIDES = ["README.md", "CONTRIBUTING.md", *(page for page in PAGES if page.startswith("docs/"))]
+BLOCKS = [
+    (token.info, token.content)
+    for guide in GUIDES
+    for token in MARKDOWN.parse((ROOT / guide).read_text())
+    if token.type == "fence"
+]
+COMMANDS = [code for language, code in BLOCKS if language == "sh" and "make serve" not in code]
+PROGRAMS = [code for language, code in BLOCKS if language == "python"]
+BAR = re.compile(r"(?<!\\)\|")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Host and port of what `make serve` starts, one for all commands."""
+    with serving() as server:
+        yield server.url.removeprefix("http://")
+        assert server.stop() == 0
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(COMMANDS) >= 8
+    assert PROGRAMS
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the documents call curl")
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split("\n")[0][:60])
+def test_commands(command: str, address: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.symlink_to(ROOT / "model")
+    script = f"""
+        set -euo pipefail
+        curl() {{ command curl --fail --silent --show-error "$@"; }}
+        vimserve() {{ {shlex.quote(sys.executable)} -m vimserve.server "$@"; }}
+    """ + command.replace("127.0.0.1:8000", address)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or any(file.stat().st_size for file in {*tmp_path.iterdir()} - {folder})
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs(program: str) -> None:
+    scope: dict[str, object] = {}
+    exec(compile(program, "a document", "exec"), scope)  # noqa: S102
+    assert scope["logits"].shape == (2, 1000)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_that_are_named_to_be_run_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for module in re.findall(r"python -m ((?:vimserve|tests)[\w.]*\w)", text):
+        assert importlib.util.find_spec(module), module
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_whole(page: str) -> None:
+    assert broken_rows((ROOT / page).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("| a | b |\n| - | - |\n| `c \\| d` | e |\n", []),
+        ("```\n| a |\n```\n", []),
+        ("| a | b |\n| - | - |\n\n| c | d |\n", ["4: | c | d |"]),
+        ("| a | b |\n| - | - |\n| c |\n| d | e | f |\n", ["3: | c |", "4: | d | e | f |"]),
+        ("| a |\n| - |\n| b |\nThis goes on.\n", ["4: This goes on."]),
+        ("| a | b |\n| - |\n", ["1: | a | b |", "2: | - |"]),
+    ],
+)
+def test_broken_tables_are_found(text: str, broken: list[str]) -> None:
+    assert broken_rows(text) == broken
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    for target in links(MARKDOWN.parse((ROOT / page).read_text())):
+        url = urlsplit(target)
+        if url.scheme:
+            continue
+        file = (ROOT / page).parent / unquote(url.path) if url.path else ROOT / page
+        assert file.exists(), target
+        assert not url.fragment or url.fragment in anchors(file.read_text()), target
+
+
+def test_the_table_of_settings_has_every_flag() -> None:
+    text = (ROOT / "docs" / "load.md").read_text()
+    flags = re.findall(r"^\| `--([a-z-]+)` \|", text, re.MULTILINE)
+    settings = [setting.replace("_", "-") for setting in ServerConfig.model_fields]
+    assert sorted(flags) == sorted({*settings} - {"api-key"})
+
+
+def broken_rows(text: str) -> list[str]:
+    """Lines like rows of a table that are in none, and rows with more or fewer cells than the head.
+
+    A line begins with its number.
+    """
+    lines = text.splitlines()
+    blocks: dict[str, list[range]] = {"table_open": [], "fence": [], "code_block": []}
+    for token in MARKDOWN.parse(text):
+        if token.map and token.type in blocks:
+            blocks[token.type].append(range(*token.map))
+    inside = {i for ranges in blocks.values() for block in ranges for i in block}
+    broken = [i for i, line in enumerate(lines) if line.startswith("|") and i not in inside]
+    for table in blocks["table_open"]:
+        bars = len(BAR.findall(lines[table[0]]))
+        broken += [i for i in table if len(BAR.findall(lines[i])) != bars]
+    return [f"{i + 1}: {lines[i]}" for i in broken]
+
+
+def links(tokens: list[Token]) -> Iterator[str]:
+    """Where the links and pictures of a page lead."""
+    for token in tokens:
+        yield from (str(token.attrs[key]) for key in ("href", "src") if key in token.attrs)
+        yield from links(token.children or [])
+
+
+def anchors(text: str) -> set[str]:
+    """What a link to a heading may end in."""
+    tokens = MARKDOWN.parse(text)
+    headings = [tokens[i + 1].content for i, one in enumerate(tokens) if one.type == "heading_open"]
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
