@@ -2,7 +2,7 @@
 
 ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 VimUser`` opens Locust's page on
 port 8089; ``--headless -u 4 -t 60s`` does without. ``VimSegmentUser`` and its kin ask for masks.
-A refusal (429, 503, 504) is a failure of its own name; an answer that is wrong makes the exit
+A refusal (429, 503 or 504) counts as a failure under its own name; a wrong answer makes the exit
 status 1.
 """
 
@@ -93,12 +93,12 @@ class PictureUser(FastHttpUser):
     rendering: ClassVar[Rendering[Any, Any]] = RENDERINGS["classify"]
 
     def wait_time(self) -> float:
-        """Until its next request."""
+        """Seconds until the next request."""
         rate = self.environment.parsed_options.user_rate
         return constant_throughput(rate)(self) if rate else 0.0
 
     def on_start(self) -> None:
-        """Draw the pictures."""
+        """Make the pictures."""
         options = self.environment.parsed_options
         side, seed = options.resolution, options.picture_seed
         self._pictures = [intact(side, side, seed + i) for i in range(options.pictures)]
@@ -111,7 +111,7 @@ class PictureUser(FastHttpUser):
 
     @task
     def send(self) -> None:
-        """Send the next picture and check the answer."""
+        """Send the next picture to the next model and check the answer."""
         index, model = next(self._turns)
         with self.client.post(
             f"/v1/{self.rendering.task.name}?{self.rendering.check_query}&model={model}",

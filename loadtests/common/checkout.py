@@ -1,15 +1,15 @@
-"""Where the tools look for files of the repository, and what they do without one."""
+"""What the tools need of the repository, and what they do where there is none."""
 
 import subprocess
 from pathlib import Path
 
-# The root of the repository; of an installed package, a folder with nothing of it but the package.
+# The root of the repository. For an installed package it is a folder that only has the package.
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def results_folder() -> Path:
-    """Where results go by default: ``loadtests/results`` if that exists in the current folder, as
-    in a checkout, else the current folder.
+    """The folder for results: ``loadtests/results`` if the current folder has that, as a checkout
+    does, otherwise the current folder.
     """
     folder = Path("loadtests", "results")
     return folder if folder.is_dir() else Path()

@@ -52,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Request:
-    """One request, and what may come of it.
+    """One request: what is sent, how its client behaves, and which answers are right.
 
     Attributes:
         kind: one of ``KINDS``.
@@ -85,7 +85,7 @@ class Request:
 
 @dataclass
 class Mix:
-    """Draws requests.
+    """Draws requests at random.
 
     Args:
         seed: the same seed draws the same requests.

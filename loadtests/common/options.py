@@ -1,4 +1,4 @@
-"""Options of the command line that several tools have, and their values."""
+"""Command-line options that several tools have, and what their values may be."""
 
 import argparse
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process holds."""
+    """The memory and handles that a process holds."""
 
     resident_bytes: int
     file_descriptors: int

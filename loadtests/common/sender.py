@@ -1,4 +1,4 @@
-"""Sends requests as all kinds of clients do, and says how each ended."""
+"""Clients of all kinds: patient, slow, and those that hang up."""
 
 import asyncio
 import math
@@ -55,7 +55,7 @@ async def classify(
 
     async def exchange() -> Answer:
         path = f"/v1/classify?top_k={classes}&{request.query}"
-        no_limit = aiohttp.ClientTimeout(total=None)  # but the one below
+        no_limit = aiohttp.ClientTimeout(total=None)  # there is one below
         async with session.post(path, data=body, headers=headers, timeout=no_limit) as response:
             answer = await response.json(content_type=None)
             return Answer(response.status, response.headers.copy(), answer)

@@ -68,7 +68,11 @@ def drive(url: str, load: Load, table: Path) -> Served:
 
 
 def _run_locust(url: str, load: Load, stats_csv: Path) -> dict[str, Any]:
-    """Locust's figures of all requests together; its table of them goes to a file."""
+    """Run Locust, which writes its table of figures to a file.
+
+    Returns:
+        Its figures of all requests together.
+    """
     user, flag = USERS[load.task]
     command = [
         sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--host", url,

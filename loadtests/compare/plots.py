@@ -1,4 +1,4 @@
-"""The pictures of a comparison, readable in grey."""
+"""The plots of a comparison, which can also be read without colours."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +26,11 @@ Points = list[tuple[int, float]]
 
 
 def draw(results: Results, folder: Path) -> list[str]:
-    """Write what can be drawn of the results; the files' names."""
+    """Draw whatever was measured into ``folder``.
+
+    Returns:
+        The names of the files.
+    """
     drawn = []
     speed = _series(results, lambda m: m.images_per_second)
     memory = _series(results, lambda m: m.peak_above_weights_bytes / 1e6)
@@ -53,7 +57,7 @@ def _series(results: Results, value: Callable[[Measurement], float]) -> dict[str
 def _figure(
     file: Path, title: str, label: str, series: dict[str, Points], words: tuple[str, str]
 ) -> None:
-    """One line per model; ``words`` for the first having more than another, and less."""
+    """One line per model; ``words`` say that the first model has more than another, and less."""
     figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     for index, (model, points) in enumerate(series.items()):
         if points:

@@ -1,4 +1,4 @@
-"""A comparison in words and tables."""
+"""The report of a comparison, in words and tables."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,9 @@ TITLES: dict[str, str] = {"classify": "classification", "segment": "segmentation
 
 
 def exponent(measured: Sequence[Measurement]) -> float:
-    """By which power of the tokens the time of one image grows: the slope in log-log.
+    """The power of the number of tokens by which the time of one image grows.
+
+    It is the slope of the straight line through the logarithms of both.
 
     Raises:
         ValueError: for fewer than two sizes.
@@ -30,13 +32,13 @@ def exponent(measured: Sequence[Measurement]) -> float:
 
 
 def speed_ratio(results: Results, vim: str, other: str, size: int) -> float | None:
-    """How many times faster Vim is on one image, or None where one was not measured."""
+    """How many times faster Vim is on one image; None if either was not measured."""
     ours, theirs = results.alone(vim, size), results.alone(other, size)
     return theirs.median_ms / ours.median_ms if ours and theirs else None
 
 
 def memory_saved(results: Results, vim: str, other: str, size: int) -> float | None:
-    """The share of the other's memory that Vim does without, or None where one is unknown."""
+    """The share of the other's memory that Vim does without; None if either was not measured."""
     ours, theirs = results.alone(vim, size), results.alone(other, size)
     if not ours or not theirs or not theirs.peak_above_weights_bytes:
         return None
@@ -44,7 +46,7 @@ def memory_saved(results: Results, vim: str, other: str, size: int) -> float | N
 
 
 def write(results: Results, folder: Path, plots: Sequence[str]) -> None:
-    """``report.md``."""
+    """Write ``report.md`` into ``folder``, with the ``plots`` of these names."""
     vim, *others = results.models
     lines = [f"# Vim against DeiT: {TITLES[results.task]}", ""]
     if results.partial:
@@ -170,7 +172,7 @@ def _served(served: Sequence[Served]) -> list[str]:
 
 
 def _speed(served: Served, text: str) -> str:
-    """No speed of wrong answers."""
+    """No speed is told of a server that gave wrong answers."""
     return "–" if served.wrong else text
 
 

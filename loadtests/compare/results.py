@@ -1,4 +1,4 @@
-"""What a comparison measures, and on what."""
+"""What a comparison has measured, and on which machine."""
 
 import json
 import os
@@ -16,10 +16,24 @@ from vimserve.model.bench import Measurement
 
 @dataclass(frozen=True)
 class Served:
-    """One model at one size under so many clients at once, over HTTP.
+    """One model over HTTP under one load.
 
-    ``busy`` is the device's share of the time; ``peak_memory_bytes`` the highest mean that
-    a batch took above the weights; times are in milliseconds.
+    Attributes:
+        model: its name in the server.
+        size: side of the square images, in pixels.
+        clients: how many sent at once.
+        seconds: from the start of the load to the last answer.
+        requests: how many ended.
+        refused: how many of them were refused because there was too much to do.
+        wrong: how many of them ended otherwise than with the right answer or such a refusal.
+        images_per_s: right answers a second.
+        p50_ms: median of the latencies.
+        p95_ms: their 95th percentile.
+        p99_ms: their 99th percentile.
+        stage_ms: mean time of a request in each of the server's stages.
+        images_per_batch: on the average.
+        busy: share of the time in which the device ran batches.
+        peak_memory_bytes: what a batch took above the weights at its peak, on the average.
     """
 
     model: str
@@ -41,7 +55,7 @@ class Served:
 
 @dataclass
 class Results:
-    """Everything that one comparison saw; ``partial`` until it has come to its end."""
+    """All that one comparison has measured; ``partial`` until it has come to its end."""
 
     environment: dict[str, str | int]
     task: str
@@ -52,7 +66,7 @@ class Results:
     served: list[Served] = field(default_factory=list)
 
     def alone(self, model: str, size: int) -> Measurement | None:
-        """The bare model on one image."""
+        """The bare model on one image; None if that was not measured."""
         found = (m for m in self.bare if (m.model, m.size, m.batch) == (model, size, 1))
         return next(found, None)
 

@@ -15,7 +15,7 @@ from vimserve.loadtests.compare.drive import Load, drive
 from vimserve.loadtests.compare.results import Results
 from vimserve.model.bench import Measurement, measure
 
-# A load lasts until so many requests have ended, but no longer than this unless it is told to.
+# Every load lasts until so many requests have ended, or for so long if that takes longer.
 REQUESTS = 12
 LONGEST_S = 60.0
 
@@ -106,7 +106,7 @@ def _bare(settings: Settings, model: str, size: int) -> Iterator[Measurement]:
 
 
 def _work(settings: Settings) -> float:
-    """Seconds of the whole run, very roughly: the progress bar only needs their shares."""
+    """Seconds of the whole run, very roughly, for the progress bar."""
     return sum(
         len(settings.models)
         * (_bare_s(settings, size) + len(settings.clients) * _served_s(settings, size))

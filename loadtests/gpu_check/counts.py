@@ -1,4 +1,4 @@
-"""What a Vim must at least read, write and compute, counted from its shapes.
+"""The least that a Vim must read, write and compute, counted from its shapes.
 
 Every tensor that passes between two kernels is counted once where it is written and once where it
 is read; weights once per launch. *Special* operations are those of the special-function units:
@@ -15,7 +15,13 @@ CONV_TAPS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes moved, floating-point operations of matrix products, special operations."""
+    """The cost of an operation.
+
+    Attributes:
+        bytes: read and written.
+        flops: floating-point operations of matrix products.
+        special: exponentials and reciprocals.
+    """
 
     bytes: int = 0
     flops: int = 0
@@ -32,7 +38,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Floor:
-    """The least time that the device could take for a cost, by each of two bounds, in ms."""
+    """The least time, in milliseconds, that the device could take for a cost.
+
+    Attributes:
+        bytes_ms: for its bytes.
+        special_ms: for its special operations.
+    """
 
     bytes_ms: float
     special_ms: float
@@ -44,20 +55,20 @@ class Floor:
 
     @classmethod
     def of(cls, cost: Cost, bytes_per_s: float, special_per_s: float) -> "Floor":
-        """From the device's measured rates."""
+        """The floor of a cost at the rates that were measured of the device."""
         return cls(1e3 * cost.bytes / bytes_per_s, 1e3 * cost.special / special_per_s)
 
 
 def directions(config: VimConfig) -> int:
-    """K, in which a mixer reads its sequences."""
+    """K, the number of directions in which a mixer reads its sequences."""
     return 2 if config.bidirectional in ("ssm", "ssm+conv") else 1
 
 
 def scan(config: VimConfig, tokens: int, itemsize: int, projected_itemsize: int = 4) -> Cost:
-    """``selective_scan`` with its step projection, skip and gate.
+    """The cost of ``selective_scan`` with its step projection, skip and gate.
 
-    Special operations of a (direction, token, channel): S decays, the exponential of softplus, and
-    the exponential and the reciprocal of the gate.
+    For each direction, token and channel there are S + 3 special operations: S decays, the
+    exponential of softplus, and the exponential and the reciprocal of the gate.
     """
     K, E, S, R = directions(config), config.inner_width, config.states, config.dt_rank
     per_token = (2 * K + 1) * E * itemsize + K * (R + 2 * S) * projected_itemsize
@@ -66,26 +77,29 @@ def scan(config: VimConfig, tokens: int, itemsize: int, projected_itemsize: int 
 
 
 def conv(config: VimConfig, tokens: int, itemsize: int) -> Cost:
-    """``conv1d``: one reading of x, K convolutions, each with a SiLU."""
+    """The cost of ``conv1d``: x is read once, and each direction's convolution ends in a SiLU."""
     E, C = config.inner_width, 2 if config.bidirectional == "ssm+conv" else 1
     elements = tokens * (1 + C) * E + C * E * (CONV_TAPS + 1)
     return Cost(elements * itemsize, 0, tokens * C * E * 2)
 
 
 def norm(config: VimConfig, tokens: int, itemsize: int) -> Cost:
-    """``add_norm``: hidden in, residual in and out in float32, the normalised out."""
+    """The cost of ``add_norm``: it reads hidden and residual, and writes residual and the norm.
+
+    The residual is float32.
+    """
     D = config.width
     return Cost(tokens * D * (2 * itemsize + 8) + D * itemsize, 0, tokens)
 
 
 def product(tokens: int, wide: int, out: int, itemsize: int, out_itemsize: int) -> Cost:
-    """``[tokens, wide] @ [wide, out]``."""
+    """The cost of the matrix product ``[tokens, wide] @ [wide, out]``."""
     moved = (tokens + out) * wide * itemsize + tokens * out * out_itemsize
     return Cost(moved, 2 * tokens * wide * out, 0)
 
 
 def block(config: VimConfig, tokens: int, itemsize: int) -> Cost:
-    """A Vim block: norm, in_proj, convolution, x_proj, scan, out_proj."""
+    """The cost of a Vim block: norm, in_proj, convolution, x_proj, scan, out_proj."""
     K, D, E = directions(config), config.width, config.inner_width
     C = 2 if config.bidirectional == "ssm+conv" else 1
     projected = config.dt_rank + 2 * config.states
@@ -100,11 +114,11 @@ def block(config: VimConfig, tokens: int, itemsize: int) -> Cost:
 
 
 def forward(config: VimConfig, images: int, grid: tuple[int, int], itemsize: int) -> Cost:
-    """A forward pass over ``images`` equal images, from patches to class scores."""
+    """The cost of a forward pass over equal images, from patches to class scores."""
     patches = grid[0] * grid[1]
     tokens = images * (patches + config.class_tokens)
     pixels = 3 * config.patch_size**2
-    widened = Cost(images * patches * pixels * (1 + itemsize))  # bytes to the product's dtype
+    widened = Cost(images * patches * pixels * (1 + itemsize))  # from bytes to the dtype
     embedding = widened + product(images * patches, pixels, config.width, itemsize, itemsize)
     head = product(images, config.width, config.num_classes, itemsize, itemsize)
     return embedding + block(config, tokens, itemsize) * config.depth + head

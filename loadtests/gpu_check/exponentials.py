@@ -36,7 +36,7 @@ def _exponentials(out, ROUNDS: tl.constexpr, CHAINS: tl.constexpr, BLOCK: tl.con
 
 
 def exponentials_per_s() -> float:
-    """Measured, all multiprocessors busy."""
+    """Measure it with all multiprocessors busy."""
     programs = 64 * torch.cuda.get_device_properties("cuda").multi_processor_count
     out = torch.empty(programs * BLOCK, device="cuda")
 

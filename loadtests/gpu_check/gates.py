@@ -40,14 +40,14 @@ LENGTHS = {
     "long": [1500],
 }
 WIDTHS = ((384, 16, 12, 2), (128, 8, 4, 1))  # E, S, R, K
-LOGITS_BOUND = 2e-4  # in float32, the golden outputs' own
-FLOAT32_ERROR = 2e-5  # of the largest magnitude, where summation orders differ
+LOGITS_BOUND = 2e-4  # in float32, as in the tests of the golden outputs
+FLOAT32_ERROR = 2e-5  # of the largest magnitude, from sums in another order
 MAX_GRAPH_TOKENS = 4096
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One comparison."""
+    """One comparison: its error, and the largest error that is right."""
 
     name: str
     error: float
@@ -55,7 +55,7 @@ class Gate:
 
     @property
     def green(self) -> bool:
-        """Whether it passed; NaN never does."""
+        """Whether the error is within the bound; NaN never is."""
         return self.error <= self.bound
 
 
@@ -65,13 +65,13 @@ def worst_error(actual: Tensor, expected: Tensor) -> float:
 
 
 def rounding_bound(exact: Tensor, dtype: torch.dtype) -> float:
-    """Twice what rounding the exact result to ``dtype`` does, and the noise of float32 sums."""
+    """Twice the error of rounding the exact result to ``dtype``, plus that of float32 sums."""
     rounding = worst_error(exact.to(dtype), exact)
     return 2 * rounding + FLOAT32_ERROR * exact.abs().max().item()
 
 
 def kernel_gates() -> Iterator[Gate]:
-    """Each kernel in each dtype over ragged, many and long sequences."""
+    """Compare each kernel in each dtype on ragged, many and long sequences."""
     for dtype in DTYPES:
         for kind, lengths in LENGTHS.items():
             for E, S, R, K in WIDTHS:
@@ -90,7 +90,7 @@ def left_out(golden: Path) -> dict[str, str]:
 
 
 def model_gates(golden: Path) -> Iterator[Gate]:
-    """Vim against the golden outputs and on ragged batches, with and without graphs.
+    """Compare Vim with the golden outputs and on ragged batches, with and without graphs.
 
     In low precision the bound is twice the error of plain PyTorch in the same dtype.
 
@@ -111,7 +111,7 @@ def model_gates(golden: Path) -> Iterator[Gate]:
 
 
 def golden_config(case: dict[str, Any]) -> VimConfig:
-    """The configuration of a golden case of the published default kind."""
+    """The configuration of a golden case whose options are the published defaults."""
     given = case["config"]
     stride = given.get("stride", 16)
     rows, cols = ((side - 16) // stride + 1 for side in case["image_hw"])
@@ -122,7 +122,7 @@ def golden_config(case: dict[str, Any]) -> VimConfig:
 
 @contextlib.contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Run the reference implementations instead of the kernels."""
+    """Within the block, run the reference implementations instead of the kernels."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "naive"
     implementation.cache_clear()
@@ -145,7 +145,7 @@ def _operations(
         for key, tensor in inputs.items()
     }
     reverse = [False, True][:K]
-    # Side by side, as the model calls it; the sum of two rounded directions is rounded again.
+    # Side by side, as the model calls it: their sum would be rounded once more.
     options: dict[str, Any] = {"side_by_side": True, "max_seqlen": max(lengths)}
     exact = plain_selective_scan(**exact_inputs, reverse=reverse, **options)
     actual = selective_scan(**inputs, reverse=reverse, **options)
@@ -173,7 +173,7 @@ def _operations(
 def scan_inputs(
     lengths: list[int], dtype: torch.dtype, E: int, S: int, R: int, K: int
 ) -> dict[str, Any]:
-    """Arguments of ``selective_scan`` on the GPU but ``reverse``, as the mixer lays them out."""
+    """All arguments of ``selective_scan`` but ``reverse``, laid out on the GPU as in the mixer."""
     torch.manual_seed(sum(lengths) + E)
     T = sum(lengths)
     random = torch.Generator(DEVICE).manual_seed(T + E)
@@ -235,7 +235,7 @@ def _scores(
         raise ValueError(f"no bucket up to {MAX_GRAPH_TOKENS} tokens holds images of {lengths}")
     graphed = GraphedModel(model, [bucket])
     graphed(batch)
-    return graphed(batch)  # twice: the first replay must leave nothing behind
+    return graphed(batch)  # once more, because the first replay must leave nothing behind
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -1,4 +1,4 @@
-"""Kernels and models on a GPU: time, bytes a second, memory, and the ratio to the floors."""
+"""Measures kernels and models on a GPU: time, bytes a second, memory, ratio to the floors."""
 
 import functools
 import time
@@ -32,14 +32,18 @@ MODELS = {"vim-tiny": VIM_TINY, "vim-small": VIM_SMALL}
 SIZES = (224, 512, 768, 1024, 1248, 2048)
 QUICK_SIZES = (224, 1248)
 SEQUENCES = {"1 x 6085": [6085], "32 x 197": [197] * 32, "16 x 6085": [6085] * 16}
-GRAPHED_TOKENS = 20_000  # the largest single image and no more: graphs are for small batches
+GRAPHED_TOKENS = 20_000  # holds the largest image; graphs are for small batches
 WORTH_DOUBLING = 1.03
 MEMORY_SHARE = 0.5
 BUDGET_S = 300.0
 
 
 def everything(*, quick: bool) -> dict[str, Any]:
-    """Measure, print tables, return the figures."""
+    """Measure kernels and models and print tables.
+
+    Returns:
+        The figures, ready for JSON.
+    """
     begin = time.monotonic()
     bytes_per_s, special = copy_bytes_per_s(), exponentials_per_s()
     print(f"device copy {bytes_per_s / 1e12:.2f} TB/s, {special / 1e12:.2f}e12 exponentials/s")
@@ -93,7 +97,7 @@ def _kernels(
 def _operations(
     config: VimConfig, lengths: list[int]
 ) -> dict[str, tuple[Cost, Callable[[], Callable[[], object]]]]:
-    """Per operation its cost and what makes a call with operands of its own."""
+    """For each operation its cost, and a function that makes a call with new operands."""
     K, E, D = counts.directions(config), config.inner_width, config.width
     T, itemsize = sum(lengths), DTYPE.itemsize
 
@@ -147,7 +151,9 @@ def _model(
 def _measure(
     model: Vim, run: Callable[[PackedBatch], Tensor], grid: tuple[int, int], images: int
 ) -> tuple[float, int]:
-    """Median ms of a forward pass, and the peak of memory above weights and patches, in bytes."""
+    """Median milliseconds of a forward pass, and its peak memory above weights and patches, in
+    bytes.
+    """
     config = model.config
     pixels = 3 * config.patch_size**2
     patches = images * grid[0] * grid[1]

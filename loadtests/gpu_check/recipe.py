@@ -1,4 +1,4 @@
-"""Weights and images that anyone can make again from names alone, for the golden outputs."""
+"""The weights and images of the golden outputs, which can be made again from names alone."""
 
 import math
 import zlib
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def make_weights(module: nn.Module) -> dict[str, Tensor]:
-    """A state dict whose every tensor is drawn from a generator seeded by its name."""
+    """Make a state dict, drawing each tensor from a generator that its name seeds."""
     return {
         name: tensor
         if name.endswith("num_batches_tracked")
@@ -19,7 +19,7 @@ def make_weights(module: nn.Module) -> dict[str, Tensor]:
 
 
 def make_images(batch: int, height: int, width: int) -> list[Tensor]:
-    """Already normalised images ``[3, height, width]``."""
+    """Make normalised images ``[3, height, width]``."""
     noise = np.random.RandomState(7).standard_normal((batch, 3, height, width))
     return list(torch.from_numpy(noise.astype(np.float32)))
 

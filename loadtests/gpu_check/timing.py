@@ -1,4 +1,4 @@
-"""Times on a GPU, by its own clock."""
+"""Times calls on a GPU by its own clock."""
 
 import itertools
 import statistics
@@ -15,10 +15,10 @@ ROTATED_BYTES = 2**28  # more than any L2 cache
 
 
 def median_ms(calls: list[Callable[[], object]], least_seconds: float = LEAST_SECONDS) -> float:
-    """Median time of one call; the calls, which should differ in their memory, take turns.
+    """Median milliseconds of one call. The calls take turns; each should use memory of its own.
 
-    Every call has its own pair of events, all recorded before the host waits, so that the device
-    never idles between the events of one call for want of work that the host still prepares.
+    Every call has its own pair of events. All are recorded before the host waits for any, so that
+    the device does not idle between the two events of a call while the host prepares work.
     """
     turns = itertools.cycle(calls)
     for _ in range(max(WARM_UPS, len(calls))):
@@ -40,7 +40,7 @@ def median_ms(calls: list[Callable[[], object]], least_seconds: float = LEAST_SE
 
 
 def kernel_ms(calls: list[Callable[[], object]]) -> float:
-    """Median time of one call on the device alone: replayed as a graph, the host launches once."""
+    """Median milliseconds of one call without the host's part: they are replayed as one graph."""
     repeated = calls * -(-LEAST_RUNS // len(calls))
     for call in calls:
         call()
@@ -53,12 +53,12 @@ def kernel_ms(calls: list[Callable[[], object]]) -> float:
 
 
 def copies_needed(bytes_each: int) -> int:
-    """How many sets of operands of this size to rotate so that the cache holds none of them."""
+    """How many sets of operands of this size must take turns so that no cache holds them."""
     return max(1, -(-ROTATED_BYTES // max(bytes_each, 1)))
 
 
 def copy_bytes_per_s() -> float:
-    """What a device copy moves, reading and writing counted."""
+    """Bytes a second that a copy within the device reads and writes."""
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * COPY_BYTES / (1e-3 * median_ms([lambda: target.copy_(source)]))

@@ -2,10 +2,11 @@
 
 ``python -m vimserve.loadtests.http_overhead`` prints a table.
 
-The bare model runs decoded images one after another, and at the best batch size of 1, 4 and 8, in a
-process of its own; the server gets the same images as JPEG from closed-loop clients in another. The
-two take turns, and the ratio is that of each pair, because the machine's speed may drift. The
-clients share the processor with the server: what they burn is in the table.
+The bare model runs decoded images in a process of its own, one at a time and at the best batch size
+of 1, 4 and 8. The server gets the same images as JPEG from clients in another process; each of them
+sends its next request when it has its answer. The two take turns, and their ratio is taken pair by
+pair, because the machine's speed may drift. The clients share the processor with the server; how
+much of it they use is in the table.
 """
 
 import argparse
@@ -27,13 +28,17 @@ from vimserve.model.catalog import names
 
 MODELS = ("demo", "vim-tiny")
 SIZES = (224, 1248)
-# Enough to fill the budget of a batch and its successor; more would only wait.
+# Clients at once: enough to fill one batch and the next; the requests of more would only wait.
 MANY, FEW = 16, 4
 MANY_BELOW_PIXELS = 640
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 1 if the server's answers are not those of the bare model."""
+    """Measure all models at all sizes and print the table.
+
+    Returns:
+        0, or 1 if a server does not start or answers other than the bare model.
+    """
     options = _parser().parse_args(arguments)
     print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "

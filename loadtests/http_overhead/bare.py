@@ -1,4 +1,4 @@
-"""The model in a loop, for a process of its own: ``load`` first, once."""
+"""The bare model in a loop, for a process of its own, in which ``load`` must be called first."""
 
 import io
 import time
@@ -21,7 +21,7 @@ _loaded: list[tuple[PackedModel, list[Tensor]]] = []
 
 @dataclass(frozen=True)
 class Looped:
-    """What the bare model did, and the processor's seconds that it took."""
+    """How many images the bare model ran, and the time and processor time that it took."""
 
     images: int
     seconds: float
@@ -29,7 +29,7 @@ class Looped:
 
 
 def load(name: str, weights: Path | None, files: Sequence[bytes]) -> None:
-    """Load and warm up the model, decode the image ``files``, all of one size."""
+    """Load and warm up the model, and decode the image ``files``, which all have one size."""
     model = load_classifier(name, weights=weights)
     model.warm_up()
     images = [np.array(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
@@ -37,13 +37,15 @@ def load(name: str, weights: Path | None, files: Sequence[bytes]) -> None:
 
 
 def scores() -> list[list[float]]:
-    """Probabilities of all classes, for every image alone."""
+    """The probabilities of all classes for each image, run alone."""
     ((model, images),) = _loaded
     return [_forward(model, [image])[0].softmax(0).tolist() for image in images]
 
 
 def loop(batch: int, seconds: float) -> Looped:
-    """Cut and run the decoded images in turn, ``batch`` at a time, for at least ``seconds``."""
+    """Cut the decoded images into patches and run them in turn, ``batch`` at a time, for at least
+    ``seconds``.
+    """
     ((model, images),) = _loaded
     turn = cycle(images)
     cpu, start = time.process_time(), time.perf_counter()

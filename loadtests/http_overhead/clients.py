@@ -1,4 +1,4 @@
-"""Closed-loop clients that leave the processor to the server, for a process of their own."""
+"""Clients of the server that use little of the processor, for a process of their own."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""One model at one size: the bare model in a loop and the server take turns."""
+"""The bare model and the server take turns, for one model at one size."""
 
 import asyncio
 import multiprocessing
@@ -17,7 +17,7 @@ from vimserve.loadtests.http_overhead.clients import Driven, drive
 
 IMAGES = 8
 BATCHES = (1, 4, 8)
-# As a share of the score: with random weights every one of 1000 classes is about as unlikely.
+# Relative to the score, because with random weights the scores of 1000 classes are all small.
 TOLERANCE = 1e-3
 LONGEST_RUN_S = 600
 

@@ -1,14 +1,16 @@
-"""Packing against batching equal sizes against no batching.
+"""Packing against batching equal sizes and against no batching.
 
 ``python -m vimserve.loadtests.mixed_sizes`` prints a table.
 
 A recorded trace of images of 96 to 1248 pixels and mixed aspect ratios is replayed against the real
-model, in one process and without HTTP: ``packed`` is the server's own scheduler, ``equal sizes``
-batches only images of the same height and width, ``one at a time`` batches nothing. All three have
-the same budget of tokens. First everything waits from the start, which gives the throughput; then
-images arrive as recorded, at ``--load`` times what one at a time was measured to keep up with,
-which gives the latencies. The policies take turns, in the other order every other round. No speed
-is reported unless all three give every image the same scores.
+model, in one process and without HTTP, by three policies. ``packed`` is the server's own scheduler,
+``equal sizes`` batches only images of the same height and width, and ``one at a time`` batches
+nothing. All three have the same budget of tokens.
+
+At first all images wait from the start, which gives the throughput. Then they arrive as recorded,
+at ``--load`` times the rate that ``one at a time`` was measured to keep up with, which gives the
+latencies. The policies take turns, in reverse order in every other round. No speed is reported
+unless all three give every image the same scores.
 """
 
 import argparse
@@ -36,7 +38,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """One replay in figures; ``load`` is None where everything waited from the start."""
+    """The figures of one replay; ``load`` is None if all images waited from the start."""
 
     policy: str
     load: float | None
@@ -49,7 +51,11 @@ class Run:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 1 if the policies disagree on any image."""
+    """Replay the trace by all policies and print the table.
+
+    Returns:
+        0, or 1 if a policy gives an image other scores than it gets alone.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -146,7 +152,7 @@ def _figures(policy: str, load: float | None, replayed: Replay, error: float) ->
 
 
 def _print(runs: Sequence[Run]) -> None:
-    """Medians over the rounds; throughput with its least and greatest."""
+    """Print medians over the rounds, and the least and greatest throughput."""
     print(f"{'':<32}{'images/s':^24}{'a batch':>9}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}")
     for load in dict.fromkeys(run.load for run in runs):
         title = "all at once" if load is None else f"load {load:g}"

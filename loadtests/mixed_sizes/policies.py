@@ -1,4 +1,4 @@
-"""Three ways to choose what runs next."""
+"""Three ways to choose which images run next."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,15 @@ MODEL = "model"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An image that waits: its place in the trace, its patches, when it arrived (s).
+    """An image that waits.
 
-    The rest is what the server's scheduler asks for and what makes no difference here.
+    Attributes:
+        index: its place in the trace.
+        patches: of the image.
+        tokens: how many it has.
+        arrived: when, in seconds of the performance counter.
+
+    The other attributes are what the server's scheduler needs besides; here all jobs have the same.
     """
 
     index: int
@@ -28,17 +34,17 @@ class Job:
 
 
 class Policy(Protocol):
-    """Takes jobs as they arrive, gives batches as the device falls idle."""
+    """Takes jobs when they arrive, and gives a batch when the device is idle."""
 
     def add(self, job: Job) -> None:
         """Let the job wait."""
 
     def next(self) -> list[Job]:
-        """What runs now and no longer waits; empty only if nothing does."""
+        """Take out of the queue what is to run now; empty only if nothing waits."""
 
 
 class Packed:
-    """The server's own scheduler: whatever the sizes, up to ``budget`` tokens."""
+    """The server's own scheduler: images of any sizes together, up to ``budget`` tokens."""
 
     def __init__(self, budget: int) -> None:
         self._scheduler: Scheduler[Job] = Scheduler({MODEL: Budget(budget)})
@@ -48,12 +54,17 @@ class Packed:
         self._scheduler.add(job)
 
     def next(self) -> list[Job]:
-        """What runs now."""
+        """Take out of the queue what is to run now."""
         return self._scheduler.next(0.0).batch
 
 
 class OldestFirst:
-    """Whatever ``choose(pending, budget)`` picks of what waits, the oldest first."""
+    """Runs what ``choose`` picks of the waiting jobs, which it gets oldest first.
+
+    Args:
+        choose: from the waiting jobs and the budget to the batch.
+        budget: of tokens in a batch.
+    """
 
     def __init__(self, choose: Callable[[Sequence[Job], int], list[Job]], budget: int) -> None:
         self._choose = choose
@@ -65,7 +76,7 @@ class OldestFirst:
         self._pending.append(job)
 
     def next(self) -> list[Job]:
-        """What runs now."""
+        """Take out of the queue what is to run now."""
         batch = self._choose(self._pending, self._budget)
         self._pending = [job for job in self._pending if job not in batch]
         return batch

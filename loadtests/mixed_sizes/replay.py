@@ -1,4 +1,4 @@
-"""A trace against a real model in real time, in one thread and without HTTP."""
+"""Replays a trace against a real model in real time, in one thread and without HTTP."""
 
 import time
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from vimserve.model.packed import PackedModel
 
 @dataclass(frozen=True)
 class Replay:
-    """What one policy made of a trace.
+    """How one policy dealt with a trace.
 
     Attributes:
-        makespan_s: from the first arrival to the last answer.
-        latencies_s: from each image's arrival to its answer, in the order of the trace.
+        makespan_s: seconds from the first arrival to the last answer.
+        latencies_s: seconds from each image's arrival to its answer, in the order of the trace.
         batches: how many there were.
         scores: ``[N, classes]``, in the order of the trace.
     """
@@ -31,7 +31,7 @@ class Replay:
 
 
 def cut(model: PackedModel, arrivals: Sequence[Arrival], seed: int = 0) -> list[PackedBatch]:
-    """A random image of each size, decoded and cut into patches as the server keeps them."""
+    """Make a random image of each size, and cut it into patches as the server does."""
     generator = torch.Generator().manual_seed(seed)
     config = model.config
     images = []
@@ -43,7 +43,7 @@ def cut(model: PackedModel, arrivals: Sequence[Arrival], seed: int = 0) -> list[
 
 
 def warm_up(model: PackedModel, images: Sequence[PackedBatch]) -> None:
-    """Compile everything and see every size once, so that no policy pays for being first."""
+    """Compile everything and run every size once, so that the first policy is not the slowest."""
     model.warm_up()
     for image in {image.grids: image for image in images}.values():
         model(image)
@@ -58,8 +58,8 @@ def replay(
 ) -> Replay:
     """Let the images arrive, ``gap_s`` apart on average, and run what ``policy`` chooses.
 
-    Arrivals during a batch are seen when it ends, at the time at which they were due. With a gap
-    of 0 all wait from the start.
+    An image that arrives while a batch runs is noticed when the batch ends, but its latency counts
+    from when it was due. With a gap of 0 all images wait from the start.
     """
     start = time.perf_counter()
     jobs = [

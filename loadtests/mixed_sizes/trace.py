@@ -1,4 +1,4 @@
-"""Recorded arrivals of images of mixed sizes."""
+"""Traces: recorded arrivals of images of mixed sizes."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from pathlib import Path
 SMALLEST, LARGEST = 96, 1248
 MULTIPLE = 16
 
-# What cameras, thumbnails and other people's crops make common; (height, width).
+# (height, width) of common thumbnails, photographs and crops.
 COMMON = (
     (96, 96), (224, 224), (256, 256), (480, 640), (512, 512), (768, 1024), (1024, 1024),
     (1248, 1248),
@@ -21,7 +21,13 @@ STEEPEST_ASPECT = 2.5
 
 @dataclass(frozen=True)
 class Arrival:
-    """One image: ``at`` counts mean gaps between arrivals from the first one; sides in pixels."""
+    """One image.
+
+    Attributes:
+        at: when it arrives after the first one, in mean gaps between two arrivals.
+        height: in pixels.
+        width: in pixels.
+    """
 
     at: float
     height: int
@@ -29,10 +35,10 @@ class Arrival:
 
 
 def draw(images: int, seed: int) -> list[Arrival]:
-    """A Poisson process: half of the images in one of a few common sizes, half in any.
+    """Draw the arrivals of a Poisson process: half of the images in a common size, half in any.
 
-    Of the latter, both the longer side and the aspect ratio (1 to 2.5, upright or lying) are
-    uniform in their logarithms; sides are multiples of 16.
+    In the latter half, the logarithms of the longer side and of the aspect ratio (1 to 2.5, upright
+    or lying) are uniformly distributed. Sides are multiples of 16.
     """
     choice = random.Random(seed)  # noqa: S311, nobody needs to be unable to guess it
     arrivals, at = [], 0.0
@@ -44,17 +50,17 @@ def draw(images: int, seed: int) -> list[Arrival]:
 
 
 def write(file: Path, arrivals: Sequence[Arrival], seed: int) -> None:
-    """Record ``arrivals``, an image a line."""
+    """Write ``arrivals`` to a file, one to a line."""
     lines = ",\n".join(f"  {json.dumps(asdict(arrival))}" for arrival in arrivals)
     file.write_text(f'{{"seed": {seed}, "arrivals": [\n{lines}\n]}}\n')
 
 
 def read(file: Path) -> list[Arrival]:
-    """The arrivals that ``write`` recorded.
+    """Read the arrivals that ``write`` has written.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no trace, is empty or goes back in time.
+        ValueError: if it is no trace, has no arrivals or has them out of order.
     """
     try:
         arrivals = [Arrival(**arrival) for arrival in json.loads(file.read_text())["arrivals"]]

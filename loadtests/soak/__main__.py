@@ -1,9 +1,9 @@
 """Load a server with everything that a hard day brings, and check that nothing is lost or wrong.
 
 ``python -m vimserve.loadtests.soak --seconds 60 --overload 2 -- --model demo`` starts a server of
-its own; everything after ``--`` are flags of ``vimserve serve``. The load is an open loop:
-requests arrive at random however slow the answers are, and latency counts from when a request was
-to be sent.
+its own; everything after ``--`` is a flag of ``vimserve serve``. The load is an open loop: requests
+are sent at random times whether or not earlier ones have been answered, and the latency of each
+counts from when it was to be sent.
 """
 
 import argparse

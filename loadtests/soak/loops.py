@@ -1,4 +1,4 @@
-"""When requests are sent."""
+"""Loops that decide when requests are sent: closed ones and open ones."""
 
 import asyncio
 import random

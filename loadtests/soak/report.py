@@ -32,7 +32,7 @@ class Latency:
 
 @dataclass
 class Report:
-    """What happened.
+    """What happened in a soak.
 
     Attributes:
         rate: requests sent a second.
@@ -66,7 +66,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
 
     def add_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Count how everything ended and judge it."""
+        """Count how the requests ended, work out the latencies, and judge both."""
         ends: dict[str, Counter[str]] = {}
         for outcome in outcomes:
             ends.setdefault(outcome.kind, Counter())[outcome.end] += 1

@@ -15,7 +15,7 @@ from vimserve.loadtests.soak.report import Report
 from vimserve.loadtests.soak.watch import Snapshot, watch
 
 CAPACITY_S, CAPACITY_CLIENTS = 5.0, 16
-# An answer so long after its deadline is late, and so long after it missing.
+# An answer is late so long after its deadline; so long after it, it is no longer waited for.
 LATE_S, MISSING_S = 1.0, 10.0
 REST_S = 15.0
 

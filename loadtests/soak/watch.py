@@ -1,4 +1,4 @@
-"""The server's memory and its device's work, second by second."""
+"""Watches the server's memory and its device, second by second."""
 
 import asyncio
 import itertools
