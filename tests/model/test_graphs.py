@@ -8,7 +8,7 @@ import torch
 
 from tests.closeness import assert_close
 from tests.eager_graph import EagerGraph
-from tests.model.recipe import make_weights
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import Bucket, make_buckets
 from vimserve.model.families.deit.config import DeiTConfig

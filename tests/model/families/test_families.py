@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from tests.model.recipe import make_weights
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.families import FAMILIES, build, recognise, upernet
 from vimserve.model.families.backbones import BACKBONES

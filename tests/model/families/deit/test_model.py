@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_images, make_weights
 from tests.paths import GOLDEN
+from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.families.deit.config import (
     DEIT_BASE,

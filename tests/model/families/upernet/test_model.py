@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_images, make_weights
 from tests.paths import GOLDEN
+from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.upernet.model import UPerNetSegmenter, groups

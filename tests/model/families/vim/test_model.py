@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_weights
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import make_buckets
 from vimserve.model.families.vim.config import (
