@@ -1,9 +1,9 @@
-"""Compile what a server would compile at start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
+"""Compile the kernels ahead of start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
 
-For a CPU, Numba's kernels (for this machine's instruction set: another kind of processor compiles
-them again). For GPUs, Triton's kernels for each architecture (90 is compute capability 9.0), which
-needs none of them: models on PyTorch's meta device make the launches that they make on a GPU, and
-each launch ends after the compiler.
+Numba's kernels are compiled for this machine's instruction set; another kind of processor compiles
+them again. If DEVICE is cuda, Triton's kernels are compiled for each architecture (90 is compute
+capability 9.0). That needs no GPU: models on PyTorch's meta device launch the same kernels as on a
+GPU, and each launch ends after compilation.
 """
 
 import os
@@ -27,7 +27,8 @@ from vimserve.model.families.upernet.model import UPerNetSegmenter
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
 DTYPE = torch.bfloat16  # the default on a GPU
-# One image for each schedule of the scan, in pixels and multiprocessors (an H100 has 132).
+# Sides of images in pixels, one for each schedule of the scan on a GPU with 132 multiprocessors, as
+# an H100 has.
 SIDES, MULTIPROCESSORS = (224, 1248), 132
 
 
@@ -38,7 +39,7 @@ def fill_numba() -> None:
 
 
 def fill_triton(architecture: int) -> int:
-    """Compile the launches of the published models for one architecture; the number of kernels."""
+    """Compile the published models' kernels for one architecture; returns their number."""
     with compiling_only(architecture) as compiled:
         for name in PUBLISHED:
             config = resolve(name).config
@@ -56,9 +57,10 @@ def fill_triton(architecture: int) -> int:
 
 @contextmanager
 def compiling_only(architecture: int) -> Iterator[set[Any]]:
-    """Within it, launching a kernel compiles it for an architecture, on the host alone.
+    """While it is active, a kernel launch compiles the kernel for ``architecture`` and ends.
 
-    Yields the keys of what was compiled.
+    Yields:
+        The hashes of the compiled kernels.
     """
     compiled: set[Any] = set()
     run = JITFunction.run
