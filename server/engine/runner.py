@@ -44,11 +44,11 @@ class Runner:
         return tokens
 
     def smallest(self) -> Image:
-        """An image, all black, of the least size that the model takes."""
+        """A black image of the smallest size that the model accepts."""
         return self.black(self.largest_side(1))
 
     def black(self, side: int) -> Image:
-        """A black square, for measurements."""
+        """A black square image of ``side`` pixels."""
         pixels = torch.zeros(3, side, side, dtype=torch.uint8)
         return Image((side, side), self.pack(pixels), self.tokens(side, side), (side, side))
 
@@ -58,13 +58,13 @@ class Runner:
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
     def start(self, images: Sequence[Image]) -> "Pass":
-        """Begin a forward pass; a GPU is not waited for."""
+        """Begin a forward pass, without waiting for a GPU to finish it."""
         patches = [image.patches for image in images]
         with torch.inference_mode():
             if self._copies is None:
                 batch = PackedBatch.cat(patches).to(self.device)
                 return Pass(*self._compute(batch, images))
-            # On a stream of its own the copy of one batch passes while another one computes.
+            # A stream of its own copies this batch while another one computes.
             with torch.cuda.stream(self._copies):
                 batch = PackedBatch.cat(patches, pin_memory=True).to(self.device)
             stream = torch.cuda.current_stream(self.device)
@@ -81,7 +81,7 @@ class Runner:
         return self.start(images).outputs()
 
     def _compute(self, batch: PackedBatch, images: Sequence[Image]) -> tuple[list[Tensor], Tensor]:
-        """Outputs that together have one for each image, and whether each image's is finite."""
+        """Tensors that together hold one output per image, and whether each image's is finite."""
         if not isinstance(self.module, UPerNetSegmenter):
             scores = self._forward(batch).float()
             return [scores], scores.isfinite().all(1)
@@ -95,16 +95,16 @@ class Runner:
         return [maps[i] for i in order], torch.stack([finite[i] for i in order])
 
     def largest_side(self, max_resolution: int) -> int:
-        """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
+        """``max_resolution`` pixels, rounded up to whole patches."""
         multiple = self.spec.transform.multiple
         return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
     def record_graphs(self, max_batch_tokens: int) -> None:
-        """Replay recorded forward passes from now on, where there are any for this model."""
+        """Replay CUDA graphs from now on, if the model has them."""
         self._forward = record_graphs(self.module, max_batch_tokens) or self.module
 
     def warm_up(self, max_resolution: int) -> None:
-        """Compile what is compiled, then run the common sizes until one takes long."""
+        """Compile the kernels, then run common sizes until one takes over WARM_UP_ENOUGH_S."""
         self.module.warm_up()
         for resolution in WARM_UP_RESOLUTIONS:
             side = self.largest_side(min(resolution, max_resolution))
@@ -115,12 +115,12 @@ class Runner:
 
 
 class Pass:
-    """A forward pass on its way.
+    """A forward pass that may still be running.
 
     Args:
-        outputs: ``[images, …]`` each, on the host; together they have all images of the batch.
-        finite: ``[images]``, whether their scores are.
-        ended: what both wait for.
+        outputs: tensors ``[images, …]`` on the host, which together hold all images of the batch.
+        finite: ``[images]``, whether the scores of each image are finite.
+        ended: event after which both can be read; None if they can be read already.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class Pass:
         return self._ended is None or self._ended.query()
 
     def outputs(self) -> list[Tensor | None]:
-        """For every image its ``Answer.output``, or None where scores are not finite.
+        """Wait for the device, then return ``Answer.output`` of every image.
 
-        Waits for the device.
+        It is None for an image whose scores are not finite.
         """
         if self._ended is not None:
             self._ended.synchronize()
