@@ -1,4 +1,4 @@
-"""Compile what a server would compile at start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
+"""Compile the kernels ahead of start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
 
 For a CPU these are Numba's kernels, compiled for the instruction set of this machine; another kind
 of processor compiles them again. For GPUs these are Triton's kernels for each architecture (90 is
@@ -26,7 +26,8 @@ from vimserve.model.families import build
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
 DTYPE = torch.bfloat16  # the default on a GPU
-# One image for each schedule of the scan, in pixels and multiprocessors (an H100 has 132).
+# Sides of images in pixels, one for each schedule of the scan on a GPU with 132 multiprocessors, as
+# an H100 has.
 SIDES, MULTIPROCESSORS = (224, 1248), 132
 
 
@@ -37,7 +38,7 @@ def fill_numba() -> None:
 
 
 def fill_triton(architecture: int) -> int:
-    """Compile the launches of the published models for one architecture; the number of kernels."""
+    """Compile the published models' kernels for one architecture; returns their number."""
     with compiling_only(architecture) as compiled:
         for name in PUBLISHED:
             config = resolve(name).config
@@ -55,9 +56,10 @@ def fill_triton(architecture: int) -> int:
 
 @contextmanager
 def compiling_only(architecture: int) -> Iterator[set[Any]]:
-    """Within it, launching a kernel compiles it for an architecture, on the host alone.
+    """While it is active, a kernel launch compiles the kernel for ``architecture`` and ends.
 
-    Yields the keys of what was compiled.
+    Yields:
+        The hashes of the compiled kernels.
     """
     compiled: set[Any] = set()
     run = JITFunction.run

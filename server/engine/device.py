@@ -1,4 +1,4 @@
-"""The device that the models run on, as start-up finds it."""
+"""The device that the models run on: what it supports, and how it fails."""
 
 import logging
 
@@ -30,7 +30,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether our kernels run on this GPU; if not, the log says what that means."""
+    """Whether our Triton kernels run on this GPU; logs a warning if not."""
     module = implementation("selective_scan", device.type).__module__
     if module.endswith(".naive"):
         major, minor = torch.cuda.get_device_capability(device)
@@ -43,19 +43,19 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a forward pass failed for want of memory, so that a smaller one may succeed."""
+    """Whether a forward pass ran out of memory, so that a smaller batch may succeed."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _CROWDED)
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether the device can compute no more in this process, as after an illegal access."""
+    """Whether this process can no longer use the device, as after an illegal memory access."""
     return isinstance(error, torch.AcceleratorError)
 
 
 def record_graphs(model: ServedModel, max_tokens: int) -> GraphedModel | None:
-    """The model as CUDA graphs for batches up to ``max_tokens``, or None where it has none."""
+    """Record CUDA graphs of the model for batches up to ``max_tokens``; None if it has none."""
     if not isinstance(model, PackedModel):
         return None  # what a segmenter's head launches differs with the size of the images
     device = model.patch_embed.proj.weight.device

@@ -41,11 +41,11 @@ class Runner:
         return self.module.num_tokens(grid)
 
     def smallest(self) -> Image:
-        """An image, all black, of the least size that the model takes."""
+        """A black image of the smallest size that the model accepts."""
         return self.black(self.largest_side(1))
 
     def black(self, side: int) -> Image:
-        """A black square, for measurements."""
+        """A black square image of ``side`` pixels."""
         pixels = torch.zeros(3, side, side, dtype=torch.uint8)
         return Image((side, side), self.pack(pixels), self.tokens(side, side), (side, side))
 
@@ -55,14 +55,14 @@ class Runner:
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
     def start(self, images: Sequence[Image]) -> "Pass":
-        """Begin a forward pass; a GPU is not waited for."""
+        """Begin a forward pass, without waiting for a GPU to finish it."""
         patches = [image.patches for image in images]
         wanted = [image.map_size for image in images]
         with torch.inference_mode():
             if self._copies is None:
                 batch = PackedBatch.cat(patches).to(self.device)
                 return Pass(self._answer(batch, wanted))
-            # On a stream of its own the copy of one batch passes while another one computes.
+            # A stream of its own copies this batch while another one computes.
             with torch.cuda.stream(self._copies):
                 batch = PackedBatch.cat(patches, pin_memory=True).to(self.device)
             stream = torch.cuda.current_stream(self.device)
@@ -80,12 +80,12 @@ class Runner:
         return self.start(images).outputs()
 
     def largest_side(self, max_resolution: int) -> int:
-        """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
+        """``max_resolution`` pixels, rounded up to whole patches."""
         multiple = self.spec.transform.multiple
         return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
     def record_graphs(self, max_batch_tokens: int) -> None:
-        """Replay recorded forward passes from now on, where there are any for this model."""
+        """Replay CUDA graphs from now on, if the model has them."""
         if graphed := record_graphs(self.module, max_batch_tokens):
             self._answer = graphed.answer
 
@@ -101,11 +101,11 @@ class Runner:
 
 
 class Pass:
-    """A forward pass that has begun.
+    """A forward pass that may still be running.
 
     Args:
-        answers: on the host.
-        ended: when they are there, if not now.
+        answers: the model's, in the host's memory.
+        ended: event after which they can be read; None if they can be read already.
     """
 
     def __init__(self, answers: Answers, ended: torch.cuda.Event | None = None) -> None:
@@ -118,9 +118,9 @@ class Pass:
         return self._ended is None or self._ended.query()
 
     def outputs(self) -> list[Tensor | None]:
-        """For every image its ``Answer.output``, or None where scores are not finite.
+        """Wait for the device, then return ``Answer.output`` of every image.
 
-        Waits for the device.
+        It is None for an image whose scores are not finite.
         """
         if self._ended is not None:
             self._ended.synchronize()

@@ -1,4 +1,4 @@
-"""Waiting no longer than the client does."""
+"""Works on a request until it is answered, times out or its client hangs up."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -21,11 +21,11 @@ async def exchange(
     config: ServerConfig,
     work: Callable[[list[EncodedImage]], Coroutine[Any, Any, T]],
 ) -> T:
-    """What ``work`` makes of the request's images, within the request's time.
+    """Read the request's images and return the result of ``work`` on them.
 
     Raises:
         ClientDisconnect: the client hung up.
-        UploadTimeout, RequestTimeout: the images or the result were not there in time.
+        UploadTimeout, RequestTimeout: the images or the result did not arrive in time.
         BadRequest: as ``read_uploads``.
     """
     images = await _receive(request, urgency, config.max_body_bytes, config.max_images)
@@ -39,7 +39,7 @@ async def _receive(
 
     Raises:
         ClientDisconnect: the client hung up.
-        UploadTimeout: they were not there in time.
+        UploadTimeout: they did not arrive in time.
         BadRequest: as ``read_uploads``.
     """
     try:
@@ -53,13 +53,13 @@ async def _receive(
 
 
 async def _finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
-    """The result of ``work``, which is cancelled when the client leaves or time is up.
+    """The result of ``work``, which is cancelled if the client hangs up or the time is up.
 
-    The request's body must have been read: what it receives then is the client's departure.
+    The request's body must have been read, so that its next message is the disconnect.
 
     Raises:
         ClientDisconnect: the client hung up.
-        RequestTimeout: its time passed.
+        RequestTimeout: the time is up.
     """
     task = asyncio.ensure_future(work)
     departure = asyncio.ensure_future(request.receive())

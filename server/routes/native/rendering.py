@@ -1,4 +1,4 @@
-"""How this dialect words the results of a task; each task has a file beside this one."""
+"""How the native API renders the results of a task; each task has a module beside this one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rendering(Generic[Q, R]):
-    """A task in this dialect.
+    """A task in the native API.
 
     Attributes:
-        task: what is worded.
-        result: one image's result, ready for JSON.
-        compared: the type of one model's part of a comparison.
-        check_query: the query with which a load test asks for what ``fault`` can check.
-        fault: what is wrong with an image's result as a client reads it, or None; also given are
-            the result that came first for the same image, and the side of that square image.
+        task: the task.
+        result: turns one image's result into its schema.
+        compared: schema of one model's part of a comparison.
+        check_query: query string of the requests whose answers ``fault`` can check.
+        fault: says what is wrong with an image's result in JSON, or returns None. Its arguments
+            are the result, the first result for the same image, and the side of that square image.
     """
 
     task: Task[Any, R]
@@ -58,20 +58,20 @@ async def answer(
     The request's line in the log and its metrics get the model's name and the input's size.
 
     Args:
-        request: whose body has the images.
-        pipeline: what answers.
-        urgency: by when.
-        task: what is asked.
-        query: how.
+        request: the request, whose body has the images.
+        pipeline: runs the model.
+        urgency: deadline and priority.
+        task: the task.
+        query: its query parameters.
         render: as ``Rendering.result``.
-        admit: raises what keeps these images from being answered together.
+        admit: raises a ServerError if the images cannot be answered together.
 
     Returns:
-        The model, and what it made of the images.
+        The model, and the results for the images.
 
     Raises:
         ClientDisconnect: the client hung up.
-        ServerError: whatever keeps them from being answered.
+        ServerError: the images cannot be answered.
     """
     request.state.task = task.name
     spec = pipeline.engine.models.spec(query.model, task.name)

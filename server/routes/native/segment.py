@@ -32,7 +32,8 @@ MASKS: dict[int | str, dict[str, Any]] = {
         "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
     }
 }
-# What batches of other sizes may round otherwise where two classes are as likely.
+# Share of pixels that may differ: where two classes are equally likely, batches of other sizes may
+# round differently.
 PIXELS_BOUND = 0.01
 
 router = APIRouter(prefix="/v1")
@@ -197,16 +198,16 @@ def render(
 
 
 def fault(result: Result, first: Result, side: int) -> str | None:
-    """A mask that is not its classes', or not that of the first result for the image."""
+    """How a result is malformed or differs from the first one for its image; None if neither."""
     mask, before = (_classes_of(one["mask"]) for one in (result, first))
     if mask.shape != (side, side):
-        return f"the mask was {mask.shape}"
+        return f"the mask has shape {mask.shape}, not {(side, side)}"
     counts = np.bincount(mask.reshape(-1), minlength=256)
     told = {one["index"]: one["pixels"] for one in result["classes"]}
     if told != {int(index): int(counts[index]) for index in np.flatnonzero(counts)}:
-        return "the classes are not the mask's"
+        return "the classes do not match the mask"
     if (mask != before).mean() > PIXELS_BOUND:
-        return "another mask for the same picture"
+        return "the mask differs from that of an earlier answer for the same picture"
     return None
 
 
