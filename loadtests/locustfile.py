@@ -1,7 +1,7 @@
 """Locust users that send pictures to Vim, to DeiT, or to both in turn, and check every answer.
 
 ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 VimUser`` opens Locust's page on
-port 8089; ``--headless -u 4 -t 60s`` does without. ``VimSegmentUser`` and its kin ask for masks.
+port 8089; ``--headless -u 4 -t 60s`` does without. ``--task segment`` asks models that segment.
 A refusal (429, 503 or 504) counts as a failure under its own name; a wrong answer makes the exit
 status 1.
 """
@@ -20,7 +20,6 @@ from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from vimserve.loadtests.common.images import intact
 from vimserve.server.routes.native import RENDERINGS
-from vimserve.server.routes.native.rendering import Rendering
 
 REFUSED = (429, 503, 504)
 
@@ -34,8 +33,6 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     for flag, default, kind, text in (
         ("--vim-model", "vim-tiny", str, "name of the served Vim"),
         ("--deit-model", "deit-tiny", str, "name of the served DeiT"),
-        ("--vim-segmenter", "vim-tiny-upernet", str, "name of the served Vim that segments"),
-        ("--deit-segmenter", "deit-tiny-upernet", str, "name of the served DeiT that segments"),
         ("--resolution", 224, int, "side of the pictures in pixels"),
         ("--pictures", 8, int, "how many different ones"),
         ("--picture-seed", 0, int, "which ones"),
@@ -47,6 +44,10 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     ):
         variable = f"VIMSERVE_LOAD_{flag[2:].replace('-', '_').upper()}"
         group.add_argument(flag, default=default, type=kind, help=text, env_var=variable)
+    group.add_argument(
+        "--task", default="classify", choices=tuple(RENDERINGS), env_var="VIMSERVE_LOAD_TASK",
+        help="what the models are asked",
+    )  # fmt: skip
 
 
 @events.test_start.add_listener
@@ -83,14 +84,12 @@ class PictureUser(FastHttpUser):
 
     Attributes:
         asks: the flags that name its models.
-        rendering: what it asks of them, and how the answers are checked.
     """
 
     abstract = True
     network_timeout = 300.0
     connection_timeout = 30.0
     asks: ClassVar[tuple[str, ...]]
-    rendering: ClassVar[Rendering[Any, Any]] = RENDERINGS["classify"]
 
     def wait_time(self) -> float:
         """Seconds until the next request."""
@@ -106,6 +105,7 @@ class PictureUser(FastHttpUser):
         self._headers = {"Content-Type": "image/jpeg"}
         if options.api_key:
             self._headers["Authorization"] = f"Bearer {options.api_key}"
+        self._rendering = RENDERINGS[options.task]
         models = [getattr(options, flag) for flag in self.asks]
         self._turns = itertools.cycle(list(itertools.product(range(options.pictures), models)))
 
@@ -114,7 +114,7 @@ class PictureUser(FastHttpUser):
         """Send the next picture to the next model and check the answer."""
         index, model = next(self._turns)
         with self.client.post(
-            f"/v1/{self.rendering.task.name}?{self.rendering.check_query}&model={model}",
+            f"/v1/{self._rendering.task.name}?{self._rendering.check_query}&model={model}",
             data=self._pictures[index],  # type: ignore[arg-type]  # it takes bytes as well
             headers=self._headers,
             name=f"{model} {self._side}",
@@ -137,17 +137,17 @@ class PictureUser(FastHttpUser):
         if shape != (self._side, self._side):
             return f"the input was {shape}"
         first = _first.setdefault((model, index), result)
-        return self.rendering.fault(result, first, self._side)
+        return self._rendering.fault(result, first, self._side)
 
 
 class VimUser(PictureUser):
-    """Asks Vim alone what the pictures show."""
+    """Asks Vim alone."""
 
     asks = ("vim_model",)
 
 
 class DeiTUser(PictureUser):
-    """Asks DeiT alone what the pictures show."""
+    """Asks DeiT alone."""
 
     asks = ("deit_model",)
 
@@ -156,24 +156,3 @@ class BothUser(PictureUser):
     """Asks one, then the other, with the same picture."""
 
     asks = ("vim_model", "deit_model")
-
-
-class VimSegmentUser(PictureUser):
-    """Asks Vim alone what every pixel belongs to."""
-
-    rendering = RENDERINGS["segment"]
-    asks = ("vim_segmenter",)
-
-
-class DeiTSegmentUser(PictureUser):
-    """Asks DeiT alone what every pixel belongs to."""
-
-    rendering = RENDERINGS["segment"]
-    asks = ("deit_segmenter",)
-
-
-class BothSegmentUser(PictureUser):
-    """Asks one, then the other, with the same picture."""
-
-    rendering = RENDERINGS["segment"]
-    asks = ("vim_segmenter", "deit_segmenter")

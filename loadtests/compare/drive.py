@@ -18,8 +18,6 @@ from vimserve.loadtests.compare.results import Served
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 STAGES = ("decode", "queue", "inference", "postprocess")
-# The Locust user for a task, and the flag that tells it the model.
-USERS = {"classify": ("VimUser", "--vim-model"), "segment": ("VimSegmentUser", "--vim-segmenter")}
 # At the end of a load, Locust waits so long for the answers to what it has sent.
 STOP_S = 120
 # For Locust to start and to end, besides the load.
@@ -73,14 +71,13 @@ def _run_locust(url: str, load: Load, stats_csv: Path) -> dict[str, Any]:
     Returns:
         Its figures of all requests together.
     """
-    user, flag = USERS[load.task]
     command = [
         sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--host", url,
         "--headless", "--users", str(load.clients), "--spawn-rate", str(load.clients),
         "--least-seconds", str(load.seconds), "--least-requests", str(load.requests),
         "--run-time", f"{math.ceil(load.longest_s)}s", "--stop-timeout", str(STOP_S),
         "--stats-csv", str(stats_csv), "--json", "--skip-log", "--loglevel", "ERROR",
-        flag, load.model, "--resolution", str(load.size), user,
+        "--task", load.task, "--vim-model", load.model, "--resolution", str(load.size), "VimUser",
     ]  # fmt: skip
     limit = load.longest_s + BESIDES_S
     try:
