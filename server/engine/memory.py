@@ -1,14 +1,11 @@
 """Predicts the device memory of a batch, with a curve fitted to measured batches."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-
-MOST_TOKENS = 1 << 40  # bound of the search if memory does not grow with tokens
 
 Sample = tuple[Sequence[int], int]
 
@@ -62,11 +59,6 @@ def fit(samples: Sequence[Sample], *, quadratic: bool) -> MemoryModel:
     curve = MemoryModel(math.ceil(base), per_token, *squared)
     shortfall = max(peak - curve.predict(lengths) for lengths, peak in peaks.items())
     return MemoryModel(curve.base + max(0, shortfall), per_token, *squared)
-
-
-def largest_image(model: MemoryModel, available: int) -> int:
-    """Tokens of the largest image that fits into ``available`` bytes alone; 0 if none does."""
-    return max(0, bisect_right(range(MOST_TOKENS), available, key=lambda n: model.predict([n])) - 1)
 
 
 def _terms(lengths: Sequence[int]) -> tuple[int, int, int]:

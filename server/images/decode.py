@@ -151,7 +151,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile:
 
 def _too_large(pixels: int | None, max_pixels: int) -> ImageTooLarge:
     return ImageTooLarge(
-        f"the image has {pixels} pixels, more than the {max_pixels} accepted",
+        f"the image has {pixels or 'too many'} pixels, more than the {max_pixels} accepted",
         limit=max_pixels,
         value=pixels,
     )

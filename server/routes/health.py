@@ -32,7 +32,7 @@ class Health(BaseModel):
 class ModelStatus(BaseModel):
     """Where a model is in its life."""
 
-    status: str = Field(description="`loading`, `ready` or `failed`")
+    status: str = Field(description="`loading`, `ready`, `unloading` or `failed`")
     detail: str | None = Field(default=None, description="why it failed")
 
 
