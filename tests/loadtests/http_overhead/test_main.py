@@ -3,7 +3,7 @@ import json
 import os
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -28,7 +28,8 @@ class Stub(BaseHTTPRequestHandler):
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(self.answer)))
         self.end_headers()
-        self.wfile.write(self.answer)
+        with suppress(ConnectionError):  # the client has left because of the status
+            self.wfile.write(self.answer)
 
     def log_message(self, *arguments):
         pass
