@@ -1,9 +1,9 @@
-"""Compile what a server would compile at start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
+"""Compile the kernels ahead of start-up: ``python docker/fill_caches.py DEVICE ARCH…``.
 
-For a CPU, Numba's kernels (for this machine's instruction set: another kind of processor compiles
-them again). For GPUs, Triton's kernels for each architecture (90 is compute capability 9.0), which
-needs none of them: models on PyTorch's meta device make the launches that they make on a GPU, and
-each launch ends after the compiler.
+For a CPU these are Numba's kernels, compiled for the instruction set of this machine; another kind
+of processor compiles them again. For GPUs these are Triton's kernels for each architecture (90 is
+compute capability 9.0). No GPU is needed: models on PyTorch's meta device launch what they would
+launch on a GPU, and each launch ends when its kernel is compiled.
 """
 
 import os
@@ -22,12 +22,12 @@ from vimserve.kernels import dispatch, triton_config
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, resolve
 from vimserve.model.families import build
-from vimserve.model.families.upernet.model import UPerNetSegmenter
 
 EMBEDDED = ("demo", "demo-seg")
 PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
 DTYPE = torch.bfloat16  # the default on a GPU
-# One image for each schedule of the scan, in pixels and multiprocessors (an H100 has 132).
+# Sides of images in pixels, one for each schedule of the scan on a GPU with 132 multiprocessors, as
+# an H100 has.
 SIDES, MULTIPROCESSORS = (224, 1248), 132
 
 
@@ -38,7 +38,7 @@ def fill_numba() -> None:
 
 
 def fill_triton(architecture: int) -> int:
-    """Compile the launches of the published models for one architecture; the number of kernels."""
+    """Compile the published models' kernels for one architecture; returns their number."""
     with compiling_only(architecture) as compiled:
         for name in PUBLISHED:
             config = resolve(name).config
@@ -50,15 +50,16 @@ def fill_triton(architecture: int) -> int:
                     grid[0] * grid[1], 3 * config.patch_size**2, dtype=torch.uint8, device="meta"
                 )
                 batch = PackedBatch(pixels, (grid,))
-                (model.segment if isinstance(model, UPerNetSegmenter) else model)(batch)
+                model.answer(batch, [(side, side)])
     return len(compiled)
 
 
 @contextmanager
 def compiling_only(architecture: int) -> Iterator[set[Any]]:
-    """Within it, launching a kernel compiles it for an architecture, on the host alone.
+    """While it is active, a kernel launch compiles the kernel for ``architecture`` and ends.
 
-    Yields the keys of what was compiled.
+    Yields:
+        The hashes of the compiled kernels.
     """
     compiled: set[Any] = set()
     run = JITFunction.run

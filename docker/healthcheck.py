@@ -1,4 +1,4 @@
-"""Whether the server of this container is ready: ``python docker/healthcheck.py``."""
+"""Checks that this container's server is ready: ``python docker/healthcheck.py``."""
 
 import ssl
 import sys
@@ -8,10 +8,10 @@ from vimserve.server.config import ServerConfig
 
 
 def main() -> int:
-    """0 if it is."""
+    """Return 0 if the server is ready, 1 if not."""
     config = ServerConfig()
     scheme = "http" if config.tls_certificate is None else "https"
-    # It is this container's own server that is asked, whatever name its certificate has.
+    # The server is in this container, so its certificate need not be valid for 127.0.0.1.
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     url = f"{scheme}://127.0.0.1:{config.port}/readyz"

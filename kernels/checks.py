@@ -1,7 +1,7 @@
-"""What a caller can get wrong, said before a kernel reads past the end of something.
+"""Checks of a caller's arguments, before a kernel reads past the end of a tensor.
 
-Shapes, dtypes, strides and devices are the host's to know; the values of ``cu_seqlens`` are looked
-at only where they lie in host memory, because a copy from a GPU would wait for all of its work.
+The values of ``cu_seqlens`` are only checked in host memory, because a copy from a GPU would wait
+for all of its work.
 """
 
 from itertools import pairwise
@@ -20,17 +20,17 @@ def check_tensor(
     device: torch.device,
     dtypes: tuple[torch.dtype, ...] = FLOATS,
 ) -> None:
-    """Compare a tensor with the contract, ``letters`` naming the axes of ``shape``.
+    """Check a tensor's shape, dtype, device and layout; ``letters`` names the axes of ``shape``.
 
     Raises:
-        ValueError: saying what is wrong with which tensor, and what was expected.
+        ValueError: if one is wrong; the message names the tensor and what was expected.
     """
     if tensor.shape != shape:
         raise ValueError(f"{name} must be [{letters}] = {list(shape)}, not {list(tensor.shape)}")
     if tensor.dtype not in dtypes:
         raise ValueError(f"{name} must be {_either(dtypes)}, not {tensor.dtype}")
     if tensor.device != device:
-        raise ValueError(f"{name} is on {tensor.device}, the other tensors are on {device}")
+        raise ValueError(f"{name} is on {tensor.device}, but the other tensors are on {device}")
     if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
         raise ValueError(
             f"{name} must have contiguous rows, but its last stride is {tensor.stride(-1)}: "
@@ -42,7 +42,7 @@ def check_boundaries(cu_seqlens: Tensor, T: int, device: torch.device) -> None:
     """Require ``[N + 1]`` int32 boundaries that ascend from 0 to T.
 
     Raises:
-        ValueError: saying what is wrong, and what was expected.
+        ValueError: if they are wrong; the message says what was expected.
     """
     if cu_seqlens.ndim != 1 or len(cu_seqlens) < 2:
         raise ValueError(f"cu_seqlens must be [N + 1] with N >= 1, not {list(cu_seqlens.shape)}")

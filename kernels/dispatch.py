@@ -1,4 +1,4 @@
-"""Which implementation of an operation runs: by the tensor's device, or as the user forces it."""
+"""Chooses the implementation of an operation, by the tensor's device or ``VIMSERVE_KERNELS``."""
 
 import functools
 import importlib
@@ -18,11 +18,12 @@ VARIABLE = "VIMSERVE_KERNELS"
 def implementation(operation: str, device_type: str) -> Callable[..., Any]:
     """The function ``operation`` for tensors of a device type.
 
-    ``VIMSERVE_KERNELS=naive`` forces the plain PyTorch reference, which runs anywhere, also on
-    GPUs that are too old for the Triton kernels; ``triton`` on a CPU needs ``TRITON_INTERPRET=1``.
+    ``VIMSERVE_KERNELS=naive`` forces the plain PyTorch reference, which runs on any device,
+    including GPUs that are too old for the Triton kernels. ``triton`` on a CPU needs
+    ``TRITON_INTERPRET=1``.
 
     Raises:
-        ValueError: for a device without kernels or an unknown value of the variable.
+        ValueError: if the device has no kernels, or the variable has an unknown value.
     """
     name = os.environ.get(VARIABLE) or (_for_this_gpu() if device_type == "cuda" else device_type)
     if name not in IMPLEMENTATIONS:
@@ -40,17 +41,17 @@ def _for_this_gpu() -> str:
         return "triton"
     warnings.warn(
         f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}, "
-        f"the kernels need {OLDEST_GPU[0]}.{OLDEST_GPU[1]}: running the plain PyTorch path, slowly",
+        f"but the kernels need {OLDEST_GPU[0]}.{OLDEST_GPU[1]}: running plain PyTorch, slowly",
         stacklevel=2,
     )
     return "naive"
 
 
 def require_float32(**tensors: torch.Tensor | None) -> None:
-    """Refuse what the CPU kernels do not compute.
+    """Refuse other dtypes, in which the CPU kernels do not compute.
 
     Raises:
-        ValueError: naming the tensor and its dtype.
+        ValueError: if a tensor has another dtype; the message names both.
     """
     for name, tensor in tensors.items():
         if tensor is not None and tensor.dtype != torch.float32:

@@ -1,10 +1,10 @@
 """CPU kernels on PyTorch's own OpenMP threads.
 
-Numba's parallel loops bring a second thread pool whose workers wait for cores on which PyTorch's
-still spin. A kernel here is a Numba ``cfunc`` that takes task numbers from a shared counter, and
-``Kernel`` runs it on the team of the OpenMP library that PyTorch itself has loaded: one pool,
-``torch.get_num_threads()`` governs it, and any number of Python threads may call at once (OpenMP
-gives each a team of its own).
+Numba's parallel loops would start a second thread pool, whose workers wait for cores on which
+PyTorch's threads still spin. Here a kernel is a Numba ``cfunc`` that takes task numbers from a
+shared counter, and ``Kernel`` runs it on the threads of the OpenMP library that PyTorch has loaded.
+So there is one pool, of ``torch.get_num_threads()`` threads. Any number of Python threads may call
+a kernel at once, since OpenMP gives each its own team.
 """
 
 import ctypes
@@ -28,7 +28,8 @@ class Kernel:
     """A compiled task loop and the way to call it.
 
     The ``cfunc`` receives ``[counter, tasks, *arguments]`` as int64 and takes task numbers with
-    ``next_task`` until none is left. A tensor is passed as its address: strides are arguments too.
+    ``next_task`` until none is left. A tensor is passed as its address, so its strides must be
+    arguments of their own.
     """
 
     def __init__(self, compiled: Any) -> None:
@@ -49,7 +50,7 @@ class Kernel:
 
 @functools.cache
 def _gomp_parallel() -> Callable[..., None] | None:
-    """``GOMP_parallel`` of the library that PyTorch uses, or None with a warning."""
+    """``GOMP_parallel`` of the library that PyTorch uses; None, with a warning, without one."""
     package = Path(torch.__file__).parent
     bundled = [*package.glob("lib/libgomp*"), *package.parent.glob("torch.libs/libgomp*")]
     for candidate in [*map(str, bundled), "libgomp.so.1"]:

@@ -1,8 +1,8 @@
-"""Vectors of 16 floats inside Numba functions, and the functions of them that the kernels need.
+"""Vectors of 16 floats for Numba functions, with the operations that the kernels need.
 
-LLVM vectorises simple loops by itself, but it does not keep a block of the scan's states in
-registers from one time step to the next; with a vector type it does. Where the processor's
-registers are shorter, LLVM splits the vectors.
+LLVM vectorises simple loops by itself, but keeps a block of the scan's states in registers from
+one time step to the next only with a vector type. If the processor's registers are shorter, LLVM
+splits the vectors.
 """
 
 import operator
@@ -20,8 +20,8 @@ _INTS = ir.VectorType(ir.IntType(32), LANES)
 # Adding 1.5 * 2^23 rounds a float32 to the nearest integer and leaves that integer in its low bits.
 _ROUND = 12582912.0
 
-# Polynomials with the least largest relative error, highest power first:
-# 2^f on [-1/2, 1/2] (7.5e-8) and log(1 + e) / e on [0, 1] (3e-8).
+# Minimax polynomials, highest power first: 2^f on [-1/2, 1/2] (relative error 7.5e-8) and
+# log(1 + e) / e on [0, 1] (3e-8).
 _EXP2 = (0.0013276471, 0.0096755419, 0.0555071309, 0.2402212024, 0.6931469440, 1.0)
 _LOG1P = (
     0.0052326880, -0.0295052193, 0.0782259330, -0.1366324574, 0.1910600662,
@@ -80,7 +80,7 @@ def _address(builder, pointer, offset):
 
 @intrinsic
 def load(_context, pointer, offset):
-    """The 16 floats from ``pointer[offset]`` on."""
+    """Read 16 floats, from ``pointer[offset]`` on."""
 
     def codegen(_context, builder, _signature, args):
         return builder.load(_address(builder, *args), align=4)
@@ -90,7 +90,7 @@ def load(_context, pointer, offset):
 
 @intrinsic
 def store(_context, pointer, offset, value):
-    """Write 16 floats from ``pointer[offset]`` on."""
+    """Write 16 floats, from ``pointer[offset]`` on."""
 
     def codegen(context, builder, _signature, args):
         builder.store(args[2], _address(builder, *args[:2]), align=4)
@@ -101,7 +101,7 @@ def store(_context, pointer, offset, value):
 
 @intrinsic
 def prefetch(_context, pointer, offset):
-    """Ask for the cache line of ``pointer[offset]``; any address will do."""
+    """Prefetch the cache line of ``pointer[offset]``; an invalid address does no harm."""
 
     def codegen(context, builder, _signature, args):
         byte_pointer, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -110,7 +110,7 @@ def prefetch(_context, pointer, offset):
             builder.module, function_type, "llvm.prefetch.p0"
         )
         address = builder.bitcast(builder.gep(args[0], [args[1]]), byte_pointer)
-        builder.call(function, (address, i32(0), i32(3), i32(1)))  # to read, into L1, data
+        builder.call(function, (address, i32(0), i32(3), i32(1)))  # to read data, into L1
         return context.get_dummy_value()
 
     return types.none(pointer, types.int64), codegen
@@ -166,7 +166,7 @@ def silu(_context, x):
     """Sigmoid-weighted linear unit, x / (1 + e^-x)."""
 
     def codegen(_context, builder, _signature, args):
-        # Below -87 the quotient is 0 in float32 either way, and exp2 stays in its range.
+        # The bound keeps exp2 in its range; below it the quotient is negligible in any case.
         bounded = _maximum(builder, args[0], _constant(-87.0))
         e = _exp2(builder, builder.fmul(bounded, _constant(-LOG2_E)))
         return builder.fdiv(args[0], builder.fadd(e, _constant(1.0)))

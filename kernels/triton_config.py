@@ -1,4 +1,4 @@
-"""Block sizes and schedules of the Triton kernels, from shapes and the device's size alone.
+"""Block sizes and schedules of the Triton kernels, chosen by shapes and the device's size alone.
 
 Nothing here waits for the GPU, and nothing is tuned while requests run: a model's shapes give the
 same kernels on every call, so one forward pass per schedule at start-up compiles all of them.
@@ -11,28 +11,28 @@ import torch
 LANES = 32  # threads of a warp
 SCHEDULERS = 4  # warps that a multiprocessor can issue from in one cycle
 
-# Costs in the time that one scheduler needs for one token of a warp's channels at full rate,
-# about 150 cycles. They order the two schedules of the scan and are not measured yet.
-LONE_WARP = 3.0  # a warp by itself waits for its own loads and results
-TWO_WALKS = 1.9  # the chunked schedule's exponentials over the sequential one's
-LAUNCHES = 100.0  # two more kernels, and carrying the states from chunk to chunk
+# Costs to compare the two schedules of the scan; they are estimates, not measured yet. The unit is
+# the time a scheduler needs for one token of a warp's channels at full rate, about 150 cycles.
+LONE_WARP = 3.0  # a token of a single warp, which waits for its own loads and results
+TWO_WALKS = 1.9  # a token of the chunked schedule, which needs more exponentials
+LAUNCHES = 100.0  # two more kernels, and carrying the states across the chunks
 
-MIN_CHUNK = 32  # below it the states between chunks would outweigh the tokens' own bytes
+MIN_CHUNK = 32  # tokens; in smaller chunks the states would take more bytes than the tokens
 WARPS_PER_SCHEDULER = 4
 
-# Said aloud because Triton's default is about to change.
+# Set explicitly, because Triton's default is about to change.
 OPTIONS = {"enable_fp_fusion": True}
 
 
 def channel_block(E: int) -> int:
-    """Channels of a scan program, one a thread: warps of a block share rows of B and C in L1."""
+    """Channels of a scan program, one per thread; its warps share rows of B and C in L1."""
     return next((block for block in (128, 64) if E % block == 0), LANES)
 
 
 def scan_registers(R: int) -> dict[str, int]:
     """The bound on a scan thread's registers, as a launch option.
 
-    Left alone, the assembler stops at 128 for sm_80 and spills the float32 weights of rank 48.
+    Without it the assembler uses at most 128 for sm_80, and spills the float32 weights of rank 48.
     """
     return {"maxnreg": 168} if R > 32 else {}
 
@@ -40,10 +40,15 @@ def scan_registers(R: int) -> dict[str, int]:
 def chunk_tokens(
     T: int, N: int, K: int, E: int, max_seqlen: int | None, device: torch.device
 ) -> int:
-    """Tokens of a chunk, or 0 where the scan should walk whole sequences.
+    """Tokens of a chunk, or 0 if the scan should walk whole sequences.
 
-    T tokens in N sequences, the longest of ``max_seqlen`` (None: as long as the mean), are walked
-    in K directions over E channels.
+    Args:
+        T: tokens of all sequences.
+        N: sequences.
+        K: directions.
+        E: channels.
+        max_seqlen: tokens of the longest sequence; None assumes the mean.
+        device: the device that runs the scan.
     """
     schedulers = _multiprocessors(device) * SCHEDULERS
     warps = K * -(-E // LANES)

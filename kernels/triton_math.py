@@ -1,4 +1,4 @@
-"""What the Triton kernels share: fast exponentials, wide loads of rows, and packed boundaries."""
+"""Functions of the Triton kernels: fast exponentials, wide loads, and the search for sequences."""
 
 import os
 
@@ -7,13 +7,13 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
-# Triton's interpreter runs no inline assembly.
+# Triton's interpreter cannot run inline assembly.
 ASSEMBLY = tl.constexpr(os.environ.get("TRITON_INTERPRET") != "1")
 
 
 @triton.jit
 def exp2(v):
-    """2^v by one instruction (``tl.exp2`` adds three for subnormal results)."""
+    """2^v in one instruction (``tl.exp2`` adds three for subnormal results)."""
     if ASSEMBLY:
         return tl.inline_asm_elementwise(
             "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=tl.float32, is_pure=True, pack=1
@@ -23,7 +23,7 @@ def exp2(v):
 
 @triton.jit
 def reciprocal(v):
-    """1 / v by one instruction."""
+    """1 / v in one instruction."""
     if ASSEMBLY:
         return tl.inline_asm_elementwise(
             "rcp.approx.ftz.f32 $0, $1;", "=f,f", [v], dtype=tl.float32, is_pure=True, pack=1
@@ -41,8 +41,8 @@ def silu(v):
 def softplus(v):
     """log(1 + e^v): the logarithm as a polynomial in e^-|v|, relative error below 1e-6.
 
-    The hardware's logarithm of 1 + e would lose the small step sizes to rounding, and the unit
-    that computes it is the one that the scan's exponentials already fill.
+    The hardware's logarithm of 1 + e would lose small step sizes to rounding. It would also use
+    the unit that the scan's exponentials already keep busy.
     """
     e = exp2(tl.abs(v) * -LOG2_E)
     p = 0.0052326880 * e - 0.0295052193
@@ -60,7 +60,8 @@ def softplus(v):
 def load_row(row, COUNT: tl.constexpr, WIDE: tl.constexpr):
     """COUNT numbers from ``row`` on, as a tuple of float32 scalars.
 
-    WIDE: four at a time. The row is then float32, aligned to 16 bytes and COUNT a multiple of 4.
+    WIDE reads four at a time; then the row must be float32 and aligned to 16 bytes, and COUNT a
+    multiple of 4.
     """
     values = ()
     if WIDE and ASSEMBLY:
@@ -78,9 +79,10 @@ def load_row(row, COUNT: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def find_sequence(cu_seqlens, N, rounds, t):
-    """The n with ``cu_seqlens[n] <= t < cu_seqlens[n + 1]`` of every token, by bisection.
+    """For every token t, the n with ``cu_seqlens[n] <= t < cu_seqlens[n + 1]``, by bisection.
 
-    t: a scalar or a block in 0 .. T - 1; rounds: at least log2(N). Empty sequences hold no token.
+    ``t`` is a scalar or a block in 0 .. T - 1, and ``rounds`` at least log2(N). The result is never
+    an empty sequence.
     """
     low = t * 0
     high = low + N

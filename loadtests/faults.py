@@ -1,8 +1,8 @@
 """Do to a server what must not harm it, and print what came back and what survived.
 
 ``python -m vimserve.loadtests.faults -- --model demo`` starts a server of its own; everything after
-``--`` are flags of ``vimserve serve``. An exception in the model and memory that runs out cannot be
-had from outside: tests/server/engine does that.
+``--`` is a flag of ``vimserve serve``. No request can make the model raise an exception or run out
+of memory: tests/server/engine does both.
 """
 
 import argparse
@@ -16,27 +16,33 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
-from prometheus_client.samples import Sample as Metric
+from prometheus_client.samples import Sample
 
-from vimserve.loadtests.load.checks import Outcome
-from vimserve.loadtests.load.client import session
-from vimserve.loadtests.load.generator import Sender
-from vimserve.loadtests.load.mix import Mix, Request
-from vimserve.loadtests.load.process import usage
-from vimserve.loadtests.load.server import ServerProcess, serving
-from vimserve.loadtests.load.watch import scrape, values
+from vimserve.loadtests.common.checks import Outcome
+from vimserve.loadtests.common.client import open_session, scrape, values
+from vimserve.loadtests.common.mix import Mix, Request
+from vimserve.loadtests.common.options import add_patience
+from vimserve.loadtests.common.process import usage
+from vimserve.loadtests.common.sender import Sender
+from vimserve.loadtests.common.server import ServerProcess, serving
 
 HANGING_UP = 1000
 LORIS_CONNECTIONS, LORIS_EVERY_S, LORIS_LIMIT_S = 200, 0.5, 30.0
 UNDER_WAY = 40
 REST_S = 20.0
+# Long enough for no request to be refused only because the machine is slow.
+TIMEOUT_MS = 600_000
 UNTIL_THEY_LEAVE_S = 0.5
+MISSING_S = 10.0
 REQUESTS = "vimserve_requests_total"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One fault; ``failures`` are what should have been otherwise."""
+    """One fault in words: what was sent, what came back, whether the server survived.
+
+    ``failures`` says what should have been otherwise.
+    """
 
     sent: str
     came_back: str
@@ -45,24 +51,34 @@ class Row:
 
 
 class Faults:
-    """One server, done ill.
+    """Does one fault after another to a server.
 
     Args:
-        connections: to it.
-        sender: over them, with references.
+        server: its process.
+        session: of the same server.
+        sender: over that session.
+        mix: the sender's.
+        patience: by which all time limits are multiplied.
     """
 
     def __init__(
-        self, server: ServerProcess, connections: aiohttp.ClientSession, sender: Sender, mix: Mix
+        self,
+        server: ServerProcess,
+        session: aiohttp.ClientSession,
+        sender: Sender,
+        mix: Mix,
+        patience: float,
     ) -> None:
         self._server = server
         self._address = urlsplit(server.url)
-        self._connections = connections
+        self._session = session
         self._sender = sender
         self._mix = mix
+        self._rest_s = REST_S * patience
+        self._loris_s = LORIS_LIMIT_S * patience
 
     async def bad_image(self, kind: str, sent: str) -> Row:
-        """An image that is refused for its size."""
+        """Send an image that is to be refused for its size."""
         before = usage(self._server.pid).resident_bytes
         outcome = await self._sender.send(self._mix.make(kind))
         more = (usage(self._server.pid).resident_bytes - before) / 1e6
@@ -70,12 +86,12 @@ class Faults:
         return await self._row(sent, came_back, [outcome])
 
     async def hang_up(self) -> Row:
-        """Many clients that send their images and leave at once."""
-        before = await scrape(self._connections)
+        """Let many clients send an image and hang up together, without waiting for the answer."""
+        before = await scrape(self._session)
         picture = self._mix.pool[self._mix.small[-1]]
         head = (
             f"POST /v1/classify?{picture.query} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
-            f"Content-Length: {len(picture.data)}\r\n\r\n"
+            f"X-Request-Timeout-Ms: {TIMEOUT_MS}\r\nContent-Length: {len(picture.data)}\r\n\r\n"
         )
         clients = await asyncio.gather(*(self._connect() for _ in range(HANGING_UP)))
         for _, writer in clients:
@@ -85,7 +101,7 @@ class Faults:
         for _, writer in clients:
             writer.close()
         rest_s = await self._rest(before)
-        after = await scrape(self._connections)
+        after = await scrape(self._session)
 
         def more(name: str, **labels: str) -> int:
             return round(sum(values(after, name, **labels)) - sum(values(before, name, **labels)))
@@ -93,19 +109,19 @@ class Faults:
         ends = {status: more(REQUESTS, status=status) for status in ("200", "429", "499")}
         failures = []
         if rest_s is None:
-            failures.append(f"requests are still under way {REST_S:g} s later")
+            failures.append(f"requests are still under way {self._rest_s:g} s later")
         if sum(ends.values()) != HANGING_UP:
             failures.append(f"they ended otherwise than as {ends}")
         came_back = (
             f"{ends['499']} dropped, {ends['200']} answered, {ends['429']} refused as too many; "
             f"the device ran {more('vimserve_batch_images_sum')} images; "
-            f"nothing under way {REST_S if rest_s is None else rest_s:.1f} s later"
+            f"nothing under way {self._rest_s if rest_s is None else rest_s:.1f} s later"
         )
         sent = f"{HANGING_UP} clients that hang up {UNTIL_THEY_LEAVE_S:g} s after their images"
         return await self._row(sent, came_back, [], failures)
 
     async def slow_loris(self) -> Row:
-        """Clients whose heads never end."""
+        """Let many clients send the head of a request so slowly that it never ends."""
         ended: list[float] = []
         start = time.monotonic()
         attack = [asyncio.create_task(self._loris(start, ended)) for _ in range(LORIS_CONNECTIONS)]
@@ -116,7 +132,7 @@ class Faults:
         await asyncio.gather(*attack)
         failures = []
         if len(ended) < LORIS_CONNECTIONS:
-            failures.append(f"only {len(ended)} connections were ended in {LORIS_LIMIT_S:g} s")
+            failures.append(f"only {len(ended)} connections were ended in {self._loris_s:g} s")
         slowest = max(outcome.latency_s for outcome in meanwhile)
         good = sum(outcome.status == 200 for outcome in meanwhile)
         came_back = (
@@ -128,10 +144,10 @@ class Faults:
         return await self._row(sent, came_back, meanwhile, failures)
 
     async def terminate(self) -> Row:
-        """The signal that ends the server, while it has work."""
-        begun = sum(values(await scrape(self._connections), REQUESTS))
+        """Send the signal that ends the server while requests are under way."""
+        before = await self._arrived()
         work = [asyncio.create_task(self._sender.send(self._good())) for _ in range(UNDER_WAY)]
-        while sum(values(await scrape(self._connections), REQUESTS)) < begun + 1:
+        while await self._arrived() < before + UNDER_WAY and not all(t.done() for t in work):
             await asyncio.sleep(0.01)
         answered_before = sum(task.done() for task in work)
         start = time.monotonic()
@@ -140,7 +156,7 @@ class Faults:
         status = await asyncio.to_thread(self._server.stop)
         seconds = time.monotonic() - start
         answered = sum(outcome.status == 200 for outcome in outcomes)
-        failures = [f"{o.fault or o.end}" for o in outcomes if o.status != 200 or o.fault]
+        failures = [f"{o.wrong or o.end}" for o in outcomes if o.status != 200 or o.wrong]
         if status != 0:
             failures.append(f"exit status {status}")
         return Row(
@@ -150,6 +166,11 @@ class Faults:
             tuple(failures),
         )
 
+    async def _arrived(self) -> float:
+        """How many requests the server has answered or is answering."""
+        samples = await scrape(self._session)
+        return sum(values(samples, REQUESTS)) + sum(values(samples, "vimserve_inflight"))
+
     def _good(self) -> Request:
         return self._mix.single(self._mix.small[-1])
 
@@ -157,23 +178,23 @@ class Faults:
         self, sent: str, came_back: str, outcomes: Sequence[Outcome], failures: Sequence[str] = ()
     ) -> Row:
         after = await self._sender.send(self._good())
-        async with self._connections.get("/healthz?probe=true") as answer:
+        async with self._session.get("/healthz?probe=true") as answer:
             health = answer.status
-        faults = [outcome.fault for outcome in (*outcomes, after) if outcome.fault]
+        wrong = [outcome.wrong for outcome in (*outcomes, after) if outcome.wrong]
         if health != 200:
-            faults.append(f"/healthz says {health}")
+            wrong.append(f"/healthz says {health}")
         survived = f"/healthz {health}, a good request {after.status} in {after.latency_s:.2f} s"
-        return Row(sent, came_back, survived, (*failures, *faults))
+        return Row(sent, came_back, survived, (*failures, *wrong))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(self._address.hostname, self._address.port)
 
-    async def _rest(self, before: Sequence[Metric]) -> float | None:
-        """Seconds until those that hang up have ended, None if that takes ``REST_S``."""
+    async def _rest(self, before: Sequence[Sample]) -> float | None:
+        """Seconds until all requests that were hung up have ended; None if too many pass."""
         wanted = sum(values(before, REQUESTS)) + HANGING_UP
         start = time.monotonic()
-        while (seconds := time.monotonic() - start) < REST_S:
-            now = await scrape(self._connections)
+        while (seconds := time.monotonic() - start) < self._rest_s:
+            now = await scrape(self._session)
             if sum(values(now, REQUESTS)) >= wanted and not sum(values(now, "vimserve_inflight")):
                 return seconds
             await asyncio.sleep(0.05)
@@ -183,7 +204,7 @@ class Faults:
         reader, writer = await self._connect()
         writer.write(b"POST /v1/classify HTTP/1.1\r\nX-Slow: ")
         end = asyncio.create_task(reader.read())
-        while not end.done() and time.monotonic() - start < LORIS_LIMIT_S:
+        while not end.done() and time.monotonic() - start < self._loris_s:
             writer.write(b"a")
             await asyncio.wait([end], timeout=LORIS_EVERY_S)
         if end.done():
@@ -193,16 +214,16 @@ class Faults:
         writer.close()
 
 
-async def run(server: ServerProcess) -> list[Row]:
-    """Do everything to ``server``, which has ended afterwards.
+async def run(server: ServerProcess, patience: float = 1.0) -> list[Row]:
+    """Do every fault to ``server``, the last of which ends it.
 
     Raises:
-        RuntimeError: if it does not even answer good requests.
+        RuntimeError: if the server refuses a good request to begin with.
     """
-    mix = Mix(0, timeout_ms=60_000)
-    async with asyncio.timeout(300), session(server.url) as connections:
-        sender = await Sender.of(connections, mix)
-        faults = Faults(server, connections, sender, mix)
+    mix = Mix(0, TIMEOUT_MS)
+    async with open_session(server.url) as session:
+        sender = await Sender.of(session, mix, MISSING_S * patience)
+        faults = Faults(server, session, sender, mix, patience)
         return [
             await faults.bad_image("bomb", "a PNG of 200 megapixels"),
             await faults.bad_image("strip", "a PNG of 1 x 1,000,000 pixels"),
@@ -213,7 +234,7 @@ async def run(server: ServerProcess) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table.
+    """Do every fault and print the table.
 
     Returns:
         0, or 1 if the server did anything but what it should.
@@ -222,11 +243,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m vimserve.loadtests.faults", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--json", type=Path, help="write the table to this file as well")
+    add_patience(parser)
     parser.add_argument("flags", nargs="*", help="after --: flags of vimserve serve")
     options = parser.parse_args(arguments)
     try:
         with serving(options.flags) as server:
-            rows = asyncio.run(run(server))
+            rows = asyncio.run(run(server, options.patience))
     except (aiohttp.ClientError, OSError, RuntimeError) as error:
         print(f"faults: {error or type(error).__name__}", file=sys.stderr)
         return 1

@@ -1,21 +1,25 @@
 """Locust users that send pictures to Vim, to DeiT, or to both in turn, and check every answer.
 
 ``locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 VimUser`` opens Locust's page on
-port 8089; ``--headless -u 4 -t 60s`` does without. ``VimSegmentUser`` and its kin ask for masks.
-A refusal (429, 503, 504) is a failure of its own name; an answer that is wrong makes the exit
+port 8089; ``--headless -u 4 -t 60s`` does without. ``--task segment`` asks models that segment.
+A refusal (429, 503 or 504) counts as a failure under its own name; a wrong answer makes the exit
 status 1.
 """
 
 import argparse
+import csv
 import itertools
+import time
+from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 from locust import FastHttpUser, constant_throughput, events, task
 from locust.env import Environment
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
-from vimserve.loadtests.load.images import sample
+from vimserve.loadtests.common.images import intact
 from vimserve.server.routes.native import RENDERINGS
-from vimserve.server.routes.native.rendering import Rendering
 
 REFUSED = (429, 503, 504)
 
@@ -29,16 +33,35 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     for flag, default, kind, text in (
         ("--vim-model", "vim-tiny", str, "name of the served Vim"),
         ("--deit-model", "deit-tiny", str, "name of the served DeiT"),
-        ("--vim-segmenter", "vim-tiny-upernet", str, "name of the served Vim that segments"),
-        ("--deit-segmenter", "deit-tiny-upernet", str, "name of the served DeiT that segments"),
         ("--resolution", 224, int, "side of the pictures in pixels"),
         ("--pictures", 8, int, "how many different ones"),
         ("--picture-seed", 0, int, "which ones"),
         ("--api-key", "", str, "of the server, if it wants one; better in the variable"),
+        ("--least-requests", 0, int, "end the run once so many have ended; 0: see --run-time"),
+        ("--least-seconds", 0.0, float, "but not before so many seconds have passed"),
+        ("--stats-csv", "", str, "file for the final figures; --csv is up to a second behind"),
         ("--user-rate", 0.0, float, "requests per second of each user; 0: as fast as answers come"),
     ):
         variable = f"VIMSERVE_LOAD_{flag[2:].replace('-', '_').upper()}"
         group.add_argument(flag, default=default, type=kind, help=text, env_var=variable)
+    group.add_argument(
+        "--task", default="classify", choices=tuple(RENDERINGS), env_var="VIMSERVE_LOAD_TASK",
+        help="what the models are asked",
+    )  # fmt: skip
+
+
+@events.test_start.add_listener
+def _end_early(environment: Any, **_: Any) -> None:
+    if environment.parsed_options.least_requests:
+        gevent.spawn(_end_after_enough, environment)
+
+
+def _end_after_enough(environment: Any) -> None:
+    options = environment.parsed_options
+    end = time.monotonic() + options.least_seconds
+    while environment.stats.total.num_requests < options.least_requests or time.monotonic() < end:
+        gevent.sleep(0.1)
+    environment.runner.quit()
 
 
 @events.quitting.add_listener
@@ -49,43 +72,49 @@ def _judge(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = 0
 
 
+@events.quitting.add_listener
+def _write_stats(environment: Any, **_: Any) -> None:
+    if file := environment.parsed_options.stats_csv:
+        with Path(file).open("w", newline="") as table:
+            StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(table))
+
+
 class PictureUser(FastHttpUser):
     """Sends the pictures one after another to each of its models in turn.
 
     Attributes:
         asks: the flags that name its models.
-        rendering: what it asks of them, and how the answers are checked.
     """
 
     abstract = True
     network_timeout = 300.0
     connection_timeout = 30.0
     asks: ClassVar[tuple[str, ...]]
-    rendering: ClassVar[Rendering[Any, Any]] = RENDERINGS["classify"]
 
     def wait_time(self) -> float:
-        """Until its next request."""
+        """Seconds until the next request."""
         rate = self.environment.parsed_options.user_rate
         return constant_throughput(rate)(self) if rate else 0.0
 
     def on_start(self) -> None:
-        """Draw the pictures."""
+        """Make the pictures."""
         options = self.environment.parsed_options
         side, seed = options.resolution, options.picture_seed
-        self._pictures = [sample(side, side, seed + i) for i in range(options.pictures)]
+        self._pictures = [intact(side, side, seed + i) for i in range(options.pictures)]
         self._side = side
         self._headers = {"Content-Type": "image/jpeg"}
         if options.api_key:
             self._headers["Authorization"] = f"Bearer {options.api_key}"
+        self._rendering = RENDERINGS[options.task]
         models = [getattr(options, flag) for flag in self.asks]
         self._turns = itertools.cycle(list(itertools.product(range(options.pictures), models)))
 
     @task
     def send(self) -> None:
-        """Send the next picture and check the answer."""
+        """Send the next picture to the next model and check the answer."""
         index, model = next(self._turns)
         with self.client.post(
-            f"/v1/{self.rendering.task.name}?{self.rendering.check_query}&model={model}",
+            f"/v1/{self._rendering.task.name}?{self._rendering.check_query}&model={model}",
             data=self._pictures[index],  # type: ignore[arg-type]  # it takes bytes as well
             headers=self._headers,
             name=f"{model} {self._side}",
@@ -93,11 +122,11 @@ class PictureUser(FastHttpUser):
         ) as response:
             if response.status_code in REFUSED:
                 response.failure(f"refused: {response.status_code}")
-            elif fault := self._fault(model, index, response):
-                _wrong.append(fault)
-                response.failure(f"wrong: {fault}")
+            elif wrong := self._check(model, index, response):
+                _wrong.append(wrong)
+                response.failure(f"wrong: {wrong}")
 
-    def _fault(self, model: str, index: int, response: Any) -> str | None:
+    def _check(self, model: str, index: int, response: Any) -> str | None:
         if response.status_code != 200:
             return f"status {response.status_code}"
         answer = response.json()
@@ -108,17 +137,17 @@ class PictureUser(FastHttpUser):
         if shape != (self._side, self._side):
             return f"the input was {shape}"
         first = _first.setdefault((model, index), result)
-        return self.rendering.fault(result, first, self._side)
+        return self._rendering.fault(result, first, self._side)
 
 
 class VimUser(PictureUser):
-    """Asks Vim alone what the pictures show."""
+    """Asks Vim alone."""
 
     asks = ("vim_model",)
 
 
 class DeiTUser(PictureUser):
-    """Asks DeiT alone what the pictures show."""
+    """Asks DeiT alone."""
 
     asks = ("deit_model",)
 
@@ -127,24 +156,3 @@ class BothUser(PictureUser):
     """Asks one, then the other, with the same picture."""
 
     asks = ("vim_model", "deit_model")
-
-
-class VimSegmentUser(PictureUser):
-    """Asks Vim alone what every pixel belongs to."""
-
-    rendering = RENDERINGS["segment"]
-    asks = ("vim_segmenter",)
-
-
-class DeiTSegmentUser(PictureUser):
-    """Asks DeiT alone what every pixel belongs to."""
-
-    rendering = RENDERINGS["segment"]
-    asks = ("deit_segmenter",)
-
-
-class BothSegmentUser(PictureUser):
-    """Asks one, then the other, with the same picture."""
-
-    rendering = RENDERINGS["segment"]
-    asks = ("vim_segmenter", "deit_segmenter")

@@ -1,8 +1,8 @@
 """``kernels.upsample_argmax`` beside ``interpolate`` + ``argmax``: the map, the time, the memory.
 
-``python -m vimserve.loadtests.upsample_argmax`` prints a table. They take turns, each in a process
-of its own, so that none finds memory which another left behind. The scores come as a channels-last
-head leaves them, and for the two steps also in the layout that suits them.
+``python -m vimserve.loadtests.upsample_argmax`` prints a table. The ways take turns, each in a
+process of its own, so that none finds memory that another left behind. The scores are laid out
+channels-last, as the head leaves them, and for the two steps also in the layout that suits them.
 """
 
 import argparse
@@ -24,7 +24,13 @@ TURNS = 3
 
 
 class Measured(NamedTuple):
-    """One way, once: milliseconds of every pass, bytes above the scores, and the map."""
+    """One turn of one way.
+
+    Attributes:
+        ms: milliseconds of every pass.
+        peak_bytes: memory above the scores.
+        classes: the map.
+    """
 
     ms: list[float]
     peak_bytes: int
@@ -32,12 +38,12 @@ class Measured(NamedTuple):
 
 
 def fused(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the server does."""
+    """The class of every pixel, as the server computes it."""
     return upsample_argmax(scores, size)[0]
 
 
 def two_steps(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the published evaluation does."""
+    """The class of every pixel, as the published evaluation computes it."""
     return naive.upsample_argmax(scores, size, probability=False)[0]
 
 
@@ -49,7 +55,7 @@ WAYS: dict[str, tuple[Callable[[Tensor, tuple[int, int]], Tensor], torch.memory_
 
 
 def make_scores(classes: int, side: int, layout: torch.memory_format) -> Tensor:
-    """Smooth scores ``[classes, side, side]``."""
+    """Make smooth random scores ``[classes, side, side]``."""
     torch.manual_seed(0)
     coarse = torch.randn(1, classes, max(side // 8, 1), max(side // 8, 1))
     scores = F.interpolate(coarse, (side, side), mode="bicubic")
@@ -57,12 +63,12 @@ def make_scores(classes: int, side: int, layout: torch.memory_format) -> Tensor:
 
 
 def measure(way: str, classes: int, side: int, threads: int, device: str, runs: int) -> Measured:
-    """Time and memory of one way from ``side / 4`` to ``side`` pixels."""
+    """Measure the time and memory of one way, from ``side / 4`` to ``side`` pixels."""
     torch.set_num_threads(threads)
     where = torch.device(device)
     call, layout = WAYS[way]
     scores, size = make_scores(classes, side // 4, layout).to(where), (side, side)
-    call(scores[:, :4, :4], (16, 16))  # compiles
+    call(scores[:, :4, :4], (16, 16))  # so that the kernel is compiled
     release_unused(where)
     with PeakMeter(where) as meter:
         found = call(scores, size)
@@ -77,7 +83,7 @@ def measure(way: str, classes: int, side: int, threads: int, device: str, runs: 
 
 
 def main() -> None:
-    """Read the command line, measure, print."""
+    """Read the command line, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--classes", type=int, default=150)
     parser.add_argument("--side", type=int, default=1248, help="of the image in pixels")

@@ -13,7 +13,7 @@ from torch import Tensor
 class PackedBatch:
     """Patches of N images, end to end.
 
-    Class tokens are the model's business (Vim puts one in the middle, DeiT at the head), so the
+    The model adds its class tokens itself (Vim one in the middle, DeiT one at the head), so the
     lengths here count patches only.
 
     Attributes:
@@ -38,9 +38,9 @@ class PackedBatch:
             stride: from one patch to the next, in pixels.
 
         Raises:
-            ValueError: for an empty list, images of several dtypes or of another integer one, an
-                image that is not ``[3, H, W]``, one smaller than a patch, or one whose sides are
-                no multiples of the stride.
+            ValueError: for an empty list, images of several dtypes or of an integer one other than
+                uint8, an image that is not ``[3, H, W]``, one smaller than a patch, or one whose
+                sides are no multiples of the stride.
         """
         if not images:
             raise ValueError("a batch needs at least one image")
@@ -50,8 +50,9 @@ class PackedBatch:
 
     @classmethod
     def cat(cls, batches: Sequence["PackedBatch"], *, pin_memory: bool = False) -> "PackedBatch":
-        """One batch of the images of several, for a GPU in pinned memory, so that the host need not
-        wait for the copy.
+        """One batch of the images of several.
+
+        ``pin_memory`` puts it into pinned memory, from which a GPU copies while the host goes on.
 
         Raises:
             ValueError: if there is none, or they differ in dtype.

@@ -18,7 +18,6 @@ import torch
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, names, resolve
 from vimserve.model.device_memory import PeakMeter, release_unused
-from vimserve.model.families.upernet.model import UPerNetSegmenter
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0
@@ -29,9 +28,9 @@ LEAST_RUNS = 5
 class Measurement:
     """One model at one size; of a segmenter, to a class for every pixel.
 
-    ``median_ms`` is of a forward pass over the whole batch; ``peak_above_weights_bytes`` is how
-    much higher the device's memory (on a CPU the resident set) rose during the first pass than it
-    stood with the model loaded. ``tokens`` is the length of one image's sequence.
+    ``median_ms`` is of a forward pass over the whole batch. ``peak_above_weights_bytes`` is how far
+    the device's memory (on a CPU the resident set) rose during the first pass above what it was
+    with the model loaded. ``tokens`` is the length of one image's sequence.
     """
 
     model: str
@@ -67,12 +66,11 @@ def measure(
     side = -(-size // config.stride) * config.stride
     images = [torch.randint(256, (3, side, side), dtype=torch.uint8) for _ in range(batch)]
     packed = PackedBatch.from_images(images, config.patch_size, config.stride).to(where)
-
-    forward = module.segment if isinstance(module, UPerNetSegmenter) else module
+    own_size = [(side, side)] * batch
 
     def run() -> float:
         start = time.perf_counter()
-        forward(packed)
+        module.answer(packed, own_size)
         if not on_cpu:
             torch.cuda.synchronize(where)
         return time.perf_counter() - start

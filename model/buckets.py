@@ -1,18 +1,14 @@
 """The shapes of recorded forward passes, to which batches are padded.
 
-A Vim's kernels read the boundaries on the device, so its buckets hold any images. A DeiT's
-attention is shaped by the images' length; its buckets hold images of one length, that of a common
-square.
+Where kernels read the boundaries on the device, as a Vim's do, a bucket holds any images. Where the
+length of the images shapes what is launched, as a DeiT's attention is, a bucket holds images of one
+length, that of a common square.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vimserve.model.families.vim.model import Vim
-from vimserve.model.packed import PackedModel
-
-POOLINGS = ("middle", "head", "double", "last")  # the others read a varying number of tokens
 SMALLEST_TOKENS = 256
 STEPS_PER_OCTAVE = 4
 # Squares often have a power of two of patches, and the class tokens come on top.
@@ -27,7 +23,7 @@ class Bucket:
 
     Attributes:
         tokens: of the padded batch.
-        longest: the length that no image passes; kernels choose their schedule by it.
+        longest: length of the longest image that fits; kernels choose their schedule by it.
     """
 
     tokens: int
@@ -51,7 +47,7 @@ class Bucket:
     def pad(self, lengths: Sequence[int]) -> list[int]:
         """The lengths of all the sequences: the images, then the padding.
 
-        The padding is spread evenly, so that no run of it is walked for longer than the images are.
+        The padding is spread evenly, so that no run of it takes longer than the images do.
         """
         left, slots = self.tokens - sum(lengths), self.sequences - len(lengths)
         return [*lengths, *(left * (i + 1) // slots - left * i // slots for i in range(slots))]
@@ -84,25 +80,6 @@ class EqualBucket:
 
 
 AnyBucket = Bucket | EqualBucket
-
-
-def buckets_of(model: PackedModel, max_tokens: int) -> list[AnyBucket]:
-    """Ascending buckets for batches of up to ``max_tokens``.
-
-    Raises:
-        ValueError: if the model's pooling cannot be recorded.
-    """
-    if not isinstance(model, Vim):
-        config = model.config
-        sides = {config.trained_size[0], *COMMON_SIDES}
-        grids = [(side // config.patch_size, side // config.patch_size) for side in sides]
-        return [*make_equal_buckets([model.num_tokens(grid) for grid in grids], max_tokens)]
-    if model.config.pooling not in POOLINGS:
-        raise ValueError(
-            f"pooling={model.config.pooling!r} cannot be recorded as a CUDA graph, only "
-            f"{', '.join(POOLINGS)}: run the model itself"
-        )
-    return [*make_buckets(max_tokens)]
 
 
 def make_equal_buckets(lengths: Iterable[int], max_tokens: int) -> list[EqualBucket]:

@@ -21,13 +21,14 @@ CGROUPS = Path("/sys/fs/cgroup")
 class PeakMeter:
     """``with PeakMeter(device) as meter: ...``, then ``meter.bytes``.
 
-    That is the device's peak during the block above what it held at its beginning, or above
-    ``held`` bytes. On a CPU it is the growth of the process's resident set, whichever thread caused
-    it: what the allocator kept from earlier work and uses again does not count, unless ``held`` is
-    from before that work or ``release_unused`` comes first. Where
-    the kernel does not let the high-water mark be reset, the mark of the whole process stands in
-    for the block's, so that the figure is too high rather than too low; without ``/proc``, all
-    that can be told is by how much the block raised that mark.
+    That is how far the device's peak during the block lies above what it held when the block began,
+    or above ``held`` bytes. On a CPU it is the growth of the process's resident set, whichever
+    thread caused it. Memory that the allocator kept from earlier work and uses again does not count
+    as growth, unless ``held`` is from before that work or ``release_unused`` is called first.
+
+    The high-water mark of the resident set is reset when the block begins. Where the kernel does
+    not allow that, the mark of the process's whole life is taken, so that the figure is too high
+    rather than too low. Without ``/proc``, the figure is how far the block raised that mark.
     """
 
     bytes: int

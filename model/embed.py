@@ -8,40 +8,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vimserve.model.config import Pooling
-from vimserve.model.layout import Grid, Layout, class_positions
-from vimserve.model.linear import PackedLinear
+from vimserve.model.architecture import Pooling, class_positions
+from vimserve.model.layout import Grid, Layout
+from vimserve.model.linear import PreparedLinear
 
 CACHED_GRIDS = 32
-# Pixels less this are exact in bfloat16 and nearly centred, so that the rounding of the weights
-# counts as little as it does with normalised pixels.
+# A pixel minus this is a number from -128 to 127, which bfloat16 holds exactly. These numbers are
+# centred near zero like normalised pixels, so that rounded weights cost no more precision than they
+# do with those.
 MIDDLE_GREY = 128
 
 
 class PatchProjection:
     """Patches ``[T, 3 * P * P]`` to ``[T, D]``, normalised on the way if they are pixels.
 
-    Normalisation is affine per channel, hence part of the projection: ``W ((p / 255 - mean) / std)
-    + b`` is ``W' (p - 128) + b'``. Bytes come to the device, and no normalised image exists.
+    Normalisation scales and shifts each channel, so it becomes part of the projection:
+    ``W ((p / 255 - mean) / std) + b`` is ``W' (p - 128) + b'``. Only bytes are sent to the device,
+    and no normalised image is ever made.
 
     Args:
         convolution: its weight ``[D, 3, P, P]`` and bias ``[D]`` are the projection.
-        mean: of every channel, for pixels from 0 to 1.
-        std: likewise.
+        mean: of each channel, for pixels from 0 to 1.
+        std: likewise, the standard deviation.
     """
 
     def __init__(self, convolution: nn.Conv2d, mean: Sequence[float], std: Sequence[float]) -> None:
         weight, bias = convolution.weight, convolution.bias
         assert bias is not None
         self._dtype = weight.dtype
-        self._normalised = PackedLinear(weight.flatten(1), bias)
+        self._normalised = PreparedLinear(weight.flatten(1), bias)
         exact, mean64, std64 = (
             torch.as_tensor(values, dtype=torch.float64, device=weight.device)
             for values in (weight.detach(), mean, std)
         )
         offset = (MIDDLE_GREY / 255 - mean64) / std64
         shift = (exact.sum((2, 3)) * offset).sum(1)
-        self._pixels = PackedLinear(
+        self._pixels = PreparedLinear(
             (exact / (255 * std64[:, None, None])).flatten(1).to(weight.dtype),
             (bias.detach().double() + shift).to(bias.dtype),
         )
@@ -49,7 +51,7 @@ class PatchProjection:
     def __call__(self, patches: Tensor) -> Tensor:
         """Project uint8 pixels, or floats that are normalised already."""
         if patches.dtype == torch.uint8:
-            # The bits of p - 128, without a larger type in between.
+            # XOR with 128 gives the bits of the int8 p - 128, without a larger type in between.
             return self._pixels((patches ^ MIDDLE_GREY).view(torch.int8).to(self._dtype))
         return self._normalised(patches.to(self._dtype))
 
@@ -57,15 +59,15 @@ class PatchProjection:
 class Embedding:
     """What is added to the projected patches, for any grid.
 
-    An image's *constants* are the position embedding of its whole sequence plus its class tokens;
-    they depend on the grid alone and are cached for the grids seen last.
+    An image's *constants* are the position embedding of its whole sequence plus its class tokens.
+    They depend on the grid alone, and those of the last grids are kept.
 
     Args:
         pos_embed: ``[1, tokens, D]`` for the grid that the model was trained for.
         class_tokens: ``[1, 1, D]`` each, as many as ``pooling`` has.
         grid: the (rows, columns) that ``pos_embed`` belongs to.
         pooling: says where the class tokens stand.
-        antialias: widen the filter for smaller grids than that, as timm does and Vim does not.
+        antialias: widen the filter when the grid shrinks, as timm does and Vim does not.
     """
 
     def __init__(
@@ -107,8 +109,8 @@ class Embedding:
             return patches
         square = patches.float().T.reshape(1, -1, *self._grid)
         if grid[1] == 1:
-            # Into one column PyTorch 2.13 resizes wrongly on the CPU, if antialiased; into one row
-            # it does not.
+            # PyTorch 2.13 with antialiasing resizes wrongly into one column on the CPU, but not
+            # into one row.
             square, grid = square.mT, (1, grid[0])
         resized = F.interpolate(
             square, size=grid, mode="bicubic", align_corners=False, antialias=self._antialias

@@ -1,8 +1,9 @@
 """CUDA graphs: a forward pass recorded once per bucket of tokens and replayed for every batch.
 
-A Vim-Ti launches some 170 kernels, each of a few microseconds at 224 pixels: launching them one by
-one takes longer than running them. A graph has fixed shapes, so a batch is padded to a bucket. The
-padding is sequences of its own; state never crosses a boundary, so it changes no image's answer.
+A Vim-Ti launches some 170 kernels, each of which runs for a few microseconds at 224 pixels:
+launching them one by one takes longer than running them. A graph has fixed shapes, so a batch is
+padded to a bucket. The padding forms sequences of its own. State never crosses from one sequence to
+the next, so the padding changes no image's answer.
 """
 
 import functools
@@ -20,6 +21,7 @@ from vimserve.model.batch import PackedBatch, to_device
 from vimserve.model.buckets import AnyBucket, choose_bucket
 from vimserve.model.layout import Layout, class_rows
 from vimserve.model.packed import PackedModel
+from vimserve.model.served import Answers, MapSize
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class GraphedModel:
         self._inputs = StaticInputs(model, buckets)
         self._recordings: dict[AnyBucket, Recording] = {}
         pool = None
-        # The largest first: the smaller ones then live in its memory.
+        # The largest is recorded first, so that the smaller ones can use its memory.
         for bucket in reversed(buckets):
             self._inputs.clear(bucket)
             run = functools.partial(model.classify, *self._inputs.view(bucket))
@@ -68,6 +70,11 @@ class GraphedModel:
         recording.graph.replay()
         # A copy, because the next replay writes to the same memory.
         return recording.scores[: batch.num_images].clone()
+
+    @torch.inference_mode()
+    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
+        """Class scores, as the model's own ``answer``."""
+        return Answers.of_scores(self(batch))
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class StaticInputs:
         self._flat = weight.new_zeros(max(map(self._ints, buckets)), dtype=torch.int32)
 
     def view(self, bucket: AnyBucket) -> tuple[Tensor, Layout]:
-        """The bucket's tokens and layout; the host knows only ``host_lengths`` of the latter."""
+        """The bucket's tokens and layout, whose ``lengths`` are the bucket's ``host_lengths``."""
         flat = self._flat[: self._ints(bucket)]
         return self._tokens[: bucket.tokens], Layout.view(
             flat, bucket.sequences, bucket.host_lengths

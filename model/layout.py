@@ -8,15 +8,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from vimserve.model.architecture import Pooling, class_positions
 from vimserve.model.batch import to_device
-from vimserve.model.config import Pooling
 
 Grid = tuple[int, int]
-
-
-def class_positions(pooling: Pooling, patches: int) -> tuple[int, ...]:
-    """Where the class tokens stand in the sequence of an image of ``patches`` patches."""
-    return {"middle": (patches // 2,), "head": (0,), "double": (0, patches + 1)}.get(pooling, ())
 
 
 def sequence_lengths(pooling: Pooling, grids: Sequence[Grid]) -> list[int]:
@@ -42,7 +37,7 @@ class Layout:
         cu_seqlens: ``[N + 1]`` int32, sequence ``i`` owns the tokens from ``cu_seqlens[i]`` to
             ``cu_seqlens[i + 1]``.
         class_rows: ``[N, c]`` int32, the rows of the c class tokens of every sequence.
-        lengths: of every sequence, for the host.
+        lengths: of every sequence, where the host can read them without waiting for the device.
     """
 
     cu_seqlens: Tensor
@@ -80,7 +75,7 @@ class Layout:
     def patch_rows(self, patches: int) -> Tensor:
         """``[patches]`` int32: the row of every patch among the tokens.
 
-        Computed on the device: it is what the class tokens before each patch push it back by.
+        Computed on the device: each class token pushes the patches after it back by one row.
         """
         index = torch.arange(patches, dtype=torch.int32, device=self.cu_seqlens.device)
         rows = self.class_rows.flatten()

@@ -1,4 +1,4 @@
-"""Matrix products with weights packed once, after loading."""
+"""Matrix products whose weights are laid out once, after loading."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -7,23 +7,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vimserve.model.prepared import PreparedModule
+
 Activation = Literal["none", "gelu"]
 
 _mkldnn: Any = torch.ops.mkldnn
 
 
-class PackedLinear:
-    """``x @ weight.T + bias`` for ``[T, in]`` inputs, and what follows it, in one pass on a CPU.
+class PreparedLinear:
+    """``x @ weight.T + bias`` for ``[T, in]`` inputs, and then the activation.
 
-    On a CPU in float32 the weight is stored in oneDNN's blocked layout: at the shapes of a Vim
-    block that is a third faster than a plain product, which packs the weight at every call.
-    ``gelu`` is the exact one, by the error function.
+    On a CPU in float32 the weight is stored in oneDNN's blocked layout and the activation is part
+    of the product. At the shapes of a Vim block this is a third faster than a plain product, which
+    reorders the weight at every call. ``gelu`` is the exact one, with the error function.
     """
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none"
     ) -> None:
-        # detach: a reordered weight would otherwise keep the parameter's autograd history
+        # Without detach, a reordered weight would keep the parameter's autograd history.
         weight = weight.detach()
         self._blocked = _takes_blocked(weight)
         self._weight = _mkldnn._reorder_linear_weight(weight) if self._blocked else weight
@@ -41,34 +43,34 @@ class PackedLinear:
         return F.gelu(out) if self._activation == "gelu" else out
 
 
-class Linear(nn.Linear):
-    """An ``nn.Linear``, with its names, that runs as a ``PackedLinear`` made at the first call."""
+class Linear(nn.Linear, PreparedModule):
+    """An ``nn.Linear``, names included, that computes with a ``PreparedLinear`` of its weights."""
 
     def __init__(self, inputs: int, outputs: int, activation: Activation = "none") -> None:
         super().__init__(inputs, outputs)
         self._activation = activation
-        self._packed: PackedLinear | None = None
+        self._prepared: PreparedLinear | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, in]`` contiguous to ``[T, out]``."""
-        if self._packed is None:
-            self._packed = PackedLinear(self.weight, self.bias, self._activation)
-        return self._packed(x)
+        if self._prepared is None:
+            self._prepared = PreparedLinear(self.weight, self.bias, self._activation)
+        return self._prepared(x)
 
     def forget_prepared(self) -> None:
         """Drop what was derived from parameters that have changed."""
-        self._packed = None
+        self._prepared = None
 
 
-class PackedLinears:
+class PreparedLinears:
     """``x[k] @ weights[k].T`` for ``[K, T, in]`` inputs, in one product on a GPU.
 
-    There the result is float32 whatever the operands are: the sums are kept in float32 anyway, and
-    what reads them next, the scan, computes in float32.
+    There the result is float32, whatever the operands are: a GPU keeps the sums in float32 anyway,
+    and the scan, which reads the result, computes in float32.
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
-        self._apart = [PackedLinear(w) for w in weights] if _takes_blocked(weights[0]) else None
+        self._apart = [PreparedLinear(w) for w in weights] if _takes_blocked(weights[0]) else None
         self._stacked = torch.stack(list(weights)).detach().mT if self._apart is None else None
 
     def __call__(self, x: Tensor) -> Tensor:

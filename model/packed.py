@@ -1,16 +1,18 @@
-"""What the model families share: packed patches to tokens, and weights derived after loading."""
+"""What the classifiers share, which are also the backbones: packed patches to tokens."""
 
 import abc
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vimserve.model.architecture import BackboneConfig
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import BackboneConfig
+from vimserve.model.buckets import AnyBucket
 from vimserve.model.embed import Embedding, PatchProjection
 from vimserve.model.layout import Layout
+from vimserve.model.served import Answers, MapSize, ServedModel
 
 
 class PatchEmbedding(nn.Module):
@@ -21,30 +23,43 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, config.width, config.patch_size, stride=config.stride)
 
 
-class PackedModel(nn.Module, abc.ABC):
-    """A classifier of packed batches of images of any sizes, forward only.
+class PackedModel(ServedModel):
+    """A classifier of packed batches of images of any sizes, and the backbone of a segmenter.
 
-    What runs in another layout than the parameters' own is derived at the first forward pass after
-    loading; after changing parameters in place, call ``forget_prepared()``. A subclass adds the
-    parameters of its class tokens, whose names begin with ``cls_token``.
+    A subclass adds the parameters of its class tokens, whose names begin with ``cls_token``.
     """
 
     antialias: ClassVar[bool] = False  # of resized position embeddings
+    graphs_need_kernels: ClassVar[bool]  # of this project, not only PyTorch's own
+
+    config: BackboneConfig
 
     def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         rows, cols = config.grid
         self.patch_embed = PatchEmbedding(config)
         self.pos_embed = nn.Parameter(normal(1, rows * cols + config.class_tokens, config.width))
         self._embedding: tuple[PatchProjection, Embedding] | None = None
-        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-            lambda *_: self.forget_prepared()
-        )
 
     @abc.abstractmethod
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
+
+    @abc.abstractmethod
+    def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
+        """Features ``[T, D]`` of all tokens, class tokens included, after each of ``out_indices``.
+
+        Raises:
+            ValueError: if the patches are not of this model's size.
+        """
+
+    @abc.abstractmethod
+    def graph_buckets(self, max_tokens: int) -> Sequence[AnyBucket]:
+        """Ascending shapes of CUDA graphs for batches of up to ``max_tokens``; there may be none.
+
+        Raises:
+            ValueError: if forward passes of this model cannot be recorded.
+        """
 
     @torch.inference_mode()
     def forward(self, batch: PackedBatch) -> Tensor:
@@ -55,19 +70,21 @@ class PackedModel(nn.Module, abc.ABC):
         """
         return self.classify(*self.embed(batch))
 
+    @torch.inference_mode()
+    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
+        """Class scores, as ``ServedModel.answer``."""
+        return Answers.of_scores(self(batch))
+
     def num_tokens(self, grid: tuple[int, int]) -> int:
         """Length of the sequence of an image with this grid of patches."""
         return grid[0] * grid[1] + self.config.class_tokens
 
-    @torch.inference_mode()
-    def warm_up(self) -> None:
-        """Load or compile every kernel and derive the weights, so that no request waits for it."""
-        side = self.config.patch_size + self.config.stride
-        image = self.pos_embed.new_zeros(3, side, side)
-        self(PackedBatch.from_images([image], self.config.patch_size, self.config.stride))
-
     def embed(self, batch: PackedBatch) -> tuple[Tensor, Layout]:
-        """Tokens ``[T, D]`` and where their sequences lie."""
+        """Tokens ``[T, D]`` and where their sequences lie.
+
+        Raises:
+            ValueError: if the patches are not of this model's size.
+        """
         weight = self.patch_embed.proj.weight
         if batch.patches.shape[1] != weight[0].numel():
             raise ValueError(
@@ -81,6 +98,7 @@ class PackedModel(nn.Module, abc.ABC):
 
     def forget_prepared(self) -> None:
         """Drop everything derived from the parameters."""
+        super().forget_prepared()
         self._embedding = None
 
     def _prepare_embedding(self) -> tuple[PatchProjection, Embedding]:
@@ -93,10 +111,6 @@ class PackedModel(nn.Module, abc.ABC):
             ),
         )
         return self._embedding
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        self.forget_prepared()
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 def normal(*shape: int) -> Tensor:

@@ -1,9 +1,9 @@
 """Overlapping windows over an image, and the mean of the class scores that each pixel got.
 
-So MMSegmentation evaluates the paper's segmentation (arXiv 2401.09417, section 4.2): windows of 512
-pixels, a new one every 341, scores brought to the image's size and averaged. Here they are averaged
-as the model yields them, at a quarter of the resolution, which takes a sixteenth of the memory; the
-windows lie on that grid, a new one every 340 pixels.
+This is how MMSegmentation evaluates the paper's segmentation (arXiv 2401.09417, section 4.2): with
+windows of 512 pixels, one every 341, whose scores are enlarged to the image's size and averaged.
+Here the scores are averaged before they are enlarged, at a quarter of the resolution, which takes a
+sixteenth of the memory. The windows lie on the grid of these scores, one every 340 pixels.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CELLS = 4  # of a patch, across and down
+CELLS = 4  # scores along each side of a patch
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def windows(size: tuple[int, int], side: int, cell: int) -> list[Window]:
 
     Args:
         size: (height, width) of the image.
-        side: of a window; what exceeds the image is cut off.
-        cell: pixels of one score, whose multiples all these numbers are.
+        side: of a window in pixels; what exceeds the image is cut off.
+        cell: side in pixels of what one score is for; all these numbers are its multiples.
     """
     stride = max(2 * side // 3 // cell, 1) * cell
     (tops, height), (lefts, width) = (_along(length, side, stride) for length in size)
@@ -55,7 +55,7 @@ def average(
         scores: float32 ``[classes, h / cell, w / cell]`` of each window, on the CPU.
         parts: the windows; together they cover the image.
         size: (height, width) of the image.
-        cell: pixels of one score.
+        cell: side in pixels of what one score is for.
     """
     # In NumPy, because torch would start a thread pool of its own in every caller's thread.
     total = np.zeros((size[0] // cell, size[1] // cell, len(scores[0])), np.float32)

@@ -120,5 +120,5 @@ class Transform:
 def _within(
     box: tuple[float, float, float, float], image: Image.Image
 ) -> tuple[float, float, float, float]:
-    """The box less what rounding put outside the picture."""
+    """The box, cut off at the picture's right and lower edge, beyond which rounding may put it."""
     return box[0], box[1], min(box[2], image.width), min(box[3], image.height)

@@ -1,1 +1,1 @@
-"""HTTP to engine and back; the only package that knows FastAPI."""
+"""The server: HTTP routes, engine and command line; the only package that uses FastAPI."""

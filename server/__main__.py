@@ -12,7 +12,11 @@ DESCRIPTION = "Vision Mamba inference for images of any size, over HTTP or from 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status, 2 for a wrong setting, 1 for other failures."""
+    """Run one subcommand.
+
+    Returns:
+        The exit status: 0, 2 for a wrong setting, or 1 for other failures.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["bench"]:
         from vimserve.model.bench import main as bench
@@ -53,15 +57,15 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         sub.set_defaults(command=command, config_type=config_type)
         return sub
 
-    serve = add("serve", _serve, ServerConfig, "answer images over HTTP")
+    serve = add("serve", _serve, ServerConfig, "serve the models over HTTP")
     ServerConfig.add_flags(serve)
-    predict = add("predict", _predict, Config, "answer image files without a server")
-    if arguments[:1] == ["predict"]:  # what it knows takes seconds to import
+    predict = add("predict", _predict, Config, "run the models on image files, without a server")
+    if arguments[:1] == ["predict"]:  # the import takes seconds
         from vimserve.server.commands.predict import add_flags
 
         add_flags(predict)
     Config.add_flags(predict)
-    add("models", _models, Config, "list the models that can be named")
+    add("models", _models, Config, "list the models that --model can name")
     commands.add_parser("bench", add_help=False, help="measure time and memory of the models")
     return parser
 

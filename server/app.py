@@ -1,4 +1,4 @@
-"""The application: everything that serves, put together."""
+"""Builds the FastAPI application from its parts."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -7,7 +7,8 @@ from functools import partial
 from fastapi import FastAPI
 
 from vimserve import __version__
-from vimserve.model.catalog import ModelSpec, resolve
+from vimserve.model.catalog import resolve
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.probe import SharedProbe
@@ -27,11 +28,11 @@ def create_app(
     specs: Sequence[ModelSpec] | None = None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """An application that loads its models while it already answers /healthz and /readyz.
+    """Build the application; it answers /healthz and /readyz while its models load.
 
     Args:
         config: all settings.
-        specs: the models, if they were resolved before.
+        specs: the models to serve; by default those of ``config.model``.
         on_failure: called when a model cannot be loaded; ``app.state.engine.failure`` says why.
 
     Raises:

@@ -1,4 +1,4 @@
-"""All settings; the only reader of flags and of ``VIMSERVE_*`` variables."""
+"""The settings of all commands, from flags and ``VIMSERVE_*`` variables."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Config(BaseSettings):
-    """What every command needs to know; a flag wins over its variable."""
+    """Settings of every command; a flag overrides its variable."""
 
     model_config = SettingsConfigDict(env_prefix="VIMSERVE_", frozen=True, extra="forbid")
 
@@ -32,8 +32,8 @@ class Config(BaseSettings):
     device: str = Field(default="cpu", description="torch device that the models run on")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         default=None,
-        description="precision of the models' products (default: float32 on a CPU, where there is "
-        "no other, bfloat16 on a GPU)",
+        description="precision of matrix products (default: float32 on a CPU, which has no other; "
+        "bfloat16 on a GPU)",
     )
     cuda_graphs: bool = Field(
         default=True,
@@ -57,13 +57,13 @@ class Config(BaseSettings):
     def _dtype_of_a_cpu(cls, dtype: str | None, info: ValidationInfo) -> str | None:
         if dtype not in (None, "float32") and _is_cpu(info.data.get("device", "")):
             raise ValueError(
-                "a CPU computes in float32 alone: leave --dtype out, or choose --device cuda"
+                "a CPU computes only in float32: leave --dtype out, or choose --device cuda"
             )
         return dtype
 
     @property
     def model_dtype(self) -> str:
-        """``dtype`` or the default of the device."""
+        """``dtype``, or the default of the device."""
         return self.dtype or ("float32" if _is_cpu(self.device) else "bfloat16")
 
     @classmethod
@@ -71,7 +71,7 @@ class Config(BaseSettings):
         """Give ``parser`` one flag per setting, with its description and default."""
         for name, field in cls.model_fields.items():
             if SecretStr in get_args(field.annotation):
-                continue  # everyone on the machine can read a command line
+                continue  # every user of the machine can read a command line
             default = field.default
             shown = ", ".join(default) if isinstance(default, tuple) else default
             options: dict[str, Any] = {"metavar": _metavar(name, field.annotation)}
@@ -90,7 +90,7 @@ class Config(BaseSettings):
 
     @classmethod
     def from_flags(cls, flags: dict[str, Any]) -> Self:
-        """Settings from parsed flags over the environment over the defaults.
+        """Settings from parsed flags, else from the environment, else the defaults.
 
         Raises:
             ValueError: one line that names every wrong setting.
@@ -102,7 +102,7 @@ class Config(BaseSettings):
 
 
 class ServerConfig(Config):
-    """What `vimserve serve` needs to know besides."""
+    """Further settings of `vimserve serve`."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
@@ -121,21 +121,21 @@ class ServerConfig(Config):
     )
     max_queue_tokens: Positive = Field(
         default=131_072,
-        description="most tokens that wait for one model; beyond it the answer is 429",
+        description="most tokens that wait for one model; further requests get 429",
     )
     max_body_bytes: Positive = Field(
         default=32 * 2**20, description="largest request body, in bytes"
     )
     max_images: Positive = Field(default=32, description="most images in one request")
     api_key: SecretStr | None = Field(
-        default=None, description="what clients must send as a bearer token; never a flag"
+        default=None, description="API key that clients send as a bearer token; never a flag"
     )
     api_key_file: Path | None = Field(
         default=None,
-        description="file of such keys, one to a line; without any, everyone is answered",
+        description="file of API keys, one per line; without keys, every request is answered",
     )
     public_metrics: bool = Field(
-        default=False, description="answer /metrics without an API key as well"
+        default=False, description="answer /metrics without an API key too"
     )
     tls_certificate: Path | None = Field(
         default=None, description="PEM file of the server's certificate chain, for HTTPS"
@@ -147,53 +147,53 @@ class ServerConfig(Config):
         default=60,
         gt=0,
         allow_inf_nan=False,
-        description="seconds until a request is answered with 504, unless it says another number",
+        description="seconds until a request gets 504; X-Request-Timeout-Ms overrides it",
     )
     drain_timeout: float = Field(
         default=30,
         ge=0,
         allow_inf_nan=False,
-        description="seconds that requests under way may take once a signal ends the server",
+        description="seconds that requests in progress may take after a signal to stop",
     )
     allow_partial: bool = Field(
         default=False,
-        description="serve the models that load when others do not, instead of ending",
+        description="serve the models that load even if others fail, instead of exiting",
     )
     stuck_timeout: float = Field(
         default=120,
         gt=0,
         allow_inf_nan=False,
-        description="seconds that a batch may run until /healthz says that the server is stuck",
+        description="seconds that a batch may run before /healthz reports the server as stuck",
     )
     decode_threads: Positive = Field(
         default=min(4, os.cpu_count() or 1), description="threads that decode images"
     )
     postprocess_threads: Positive = Field(
-        default=1, description="threads that make answers of the models' outputs"
+        default=1, description="threads that turn the models' outputs into answers"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least severe messages that are logged"
+        default="info", description="least severe level that is logged"
     )
     log_format: Literal["text", "json"] = Field(
-        default="text", description="a line of text, or an object of JSON, per message"
+        default="text", description="one line of text or one JSON object per message"
     )
 
     @field_validator("api_key", "api_key_file", "tls_certificate", "tls_key", mode="before")
     @classmethod
     def _unset(cls, value: Any) -> Any:
-        """An empty variable is none, as Compose passes on what is not set."""
+        """Read an empty variable as unset: Compose passes unset variables on as empty ones."""
         return None if value == "" else value
 
     @model_validator(mode="after")
     def _tls_has_both(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("--tls-certificate and --tls-key go together")
+            raise ValueError("--tls-certificate and --tls-key go together: give both or neither")
         return self
 
 
 def _one_line(problem: Any) -> str:
     setting = ".".join(map(str, problem["loc"])).replace("_", "-")
-    if not setting:  # of several settings together, whose values may be secret
+    if not setting:  # it concerns several settings, whose values may be secret
         return str(problem["ctx"]["error"])
     return f"{setting}: {problem['msg']}, not {problem['input']!r}"
 

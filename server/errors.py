@@ -5,21 +5,21 @@ ServerError
 │   ├── InvalidParameter      422  a query parameter or header outside its range
 │   ├── Unauthorized          401  no API key, or a wrong one
 │   ├── UnknownModel          404
-│   ├── WrongTask             409  a model that does something else
-│   ├── EmptyBody             422  nothing to look at
+│   ├── WrongTask             409  the model has another task
+│   ├── EmptyBody             422  no bytes
 │   ├── MissingFile           422  multipart without a `file` field
 │   ├── MalformedMultipart    400
-│   ├── UnsupportedImage      415  no format that we read
-│   ├── CorruptImage          422  a format that we read, but truncated or damaged
-│   ├── BodyTooLarge          413  bytes
-│   ├── ImageTooLarge         413  pixels of the upload, side or tokens of the model's input
+│   ├── UnsupportedImage      415  a format that we do not read
+│   ├── CorruptImage          422  truncated or damaged
+│   ├── BodyTooLarge          413  too many bytes
+│   ├── ImageTooLarge         413  too many pixels in the upload, or the model's input is too large
 │   ├── TooManyImages         413
 │   └── UploadTimeout         408  the body did not arrive in time
 ├── Overloaded (the same request may succeed later)
 │   ├── QueueFull             429
 │   ├── NotReady              503  loading or shutting down
-│   ├── ModelUnavailable      503  this model could not be loaded
-│   ├── OutOfMemory           503  not even the image alone fitted
+│   ├── ModelUnavailable      503  this model is loading, failed to load or is being removed
+│   ├── OutOfMemory           503  the image does not fit even alone
 │   └── RequestTimeout        504
 └── ModelFailure              500
 """
@@ -33,7 +33,7 @@ from typing import Any, ClassVar, Self
 from vimserve.server.telemetry import request_id
 
 PROBLEM_JSON = "application/problem+json"
-# Where pydantic keeps what it would have accepted.
+# Keys of the accepted bound in pydantic's errors.
 _BOUNDS = ("ge", "gt", "le", "lt", "expected")
 
 
@@ -42,10 +42,10 @@ class ServerError(Exception):
 
     Args:
         detail: what happened, for a person.
-        limit: what would have been accepted: a bound, or the list of choices.
+        limit: what is accepted: a bound, or the list of choices.
         value: what the request had instead.
         parameter: the query parameter, header or form field at fault.
-        retry_after_s: when to try again; by default what is usual for such a failure.
+        retry_after_s: seconds after which to try again; by default that of the class.
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -71,7 +71,7 @@ class ServerError(Exception):
         self.file: str | None = None
 
     def problem(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """The members of the response body."""
         detail = self.detail if self.file is None else f"{self.file}: {self.detail}"
         members = {
             "parameter": self.parameter,
@@ -86,7 +86,7 @@ class ServerError(Exception):
 
 
 def problem(status: int, detail: str, slug: str | None = None) -> dict[str, Any]:
-    """The members that every problem has; without a ``slug`` the status says it all."""
+    """The members that every problem has; without a ``slug`` its type is about:blank."""
     title = HTTPStatus(status).phrase if slug is None else slug.replace("-", " ").capitalize()
     kind = "about:blank" if slug is None else f"urn:vimserve:problem:{slug}"
     members = {"type": kind, "title": title, "status": int(status), "detail": detail}
@@ -109,7 +109,7 @@ class InvalidParameter(BadRequest):
 
     @classmethod
     def of(cls, error: Mapping[str, Any]) -> Self:
-        """What an error of pydantic says of one value."""
+        """Build it from one of pydantic's validation errors."""
         parameter, context = str(error["loc"][-1]), error.get("ctx", {})
         message = error["msg"]
         limit = next((context[bound] for bound in _BOUNDS if bound in context), None)
@@ -123,7 +123,7 @@ class InvalidParameter(BadRequest):
 
 
 class Unauthorized(BadRequest):
-    """The server wants an API key that the request does not have."""
+    """The request has no valid API key, and the server requires one."""
 
     status = HTTPStatus.UNAUTHORIZED
     slug = "unauthorized"
@@ -137,7 +137,7 @@ class UnknownModel(BadRequest):
 
 
 class WrongTask(BadRequest):
-    """The model does something else than what is asked."""
+    """The model has another task than the request."""
 
     status = HTTPStatus.CONFLICT
     slug = "wrong-task"
@@ -151,55 +151,55 @@ class EmptyBody(BadRequest):
 
 
 class MissingFile(BadRequest):
-    """A multipart body without a ``file`` field."""
+    """The multipart body has no ``file`` field."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "missing-file"
 
 
 class MalformedMultipart(BadRequest):
-    """A multipart body that breaks its own grammar."""
+    """The multipart body violates its grammar."""
 
     slug = "malformed-multipart"
 
 
 class UnsupportedImage(BadRequest):
-    """The bytes are in none of the formats, or in none of the pixel layouts, that we read."""
+    """The server does not read this image format or pixel layout."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     slug = "unsupported-image"
 
 
 class CorruptImage(BadRequest):
-    """The bytes begin like an image and do not go on like one."""
+    """The bytes begin as an image, but are truncated or damaged."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "corrupt-image"
 
 
 class BodyTooLarge(BadRequest):
-    """More bytes than the server reads."""
+    """The body has more bytes than the server accepts."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "body-too-large"
 
 
 class ImageTooLarge(BadRequest):
-    """More pixels or tokens than the server takes."""
+    """The image has more pixels or tokens than the server accepts."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "image-too-large"
 
 
 class TooManyImages(BadRequest):
-    """More files than one request may carry."""
+    """The request has more files than the server accepts."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "too-many-images"
 
 
 class UploadTimeout(BadRequest):
-    """The client was too slow in sending the body."""
+    """The client sent the body too slowly."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     slug = "upload-timeout"
@@ -227,14 +227,14 @@ class NotReady(Overloaded):
 
 
 class ModelUnavailable(Overloaded):
-    """The model could not be loaded; others are served."""
+    """This model cannot answer: it is loading, failed to load or is being removed."""
 
     slug = "model-unavailable"
     retry_after_s = None
 
 
 class OutOfMemory(Overloaded):
-    """The device had no memory left for the image, even alone."""
+    """The device has no memory for the image, even alone in a batch."""
 
     slug = "out-of-memory"
 
@@ -248,6 +248,6 @@ class RequestTimeout(Overloaded):
 
 
 class ModelFailure(ServerError):
-    """The model raised an exception, or answered with something that is not a number."""
+    """The model raised an exception, or its scores are not finite."""
 
     slug = "model-failure"

@@ -1,4 +1,4 @@
-"""A request's way from images to results: decode, queue, inference, postprocess."""
+"""Takes a request from images to results: decode, queue, inference, postprocess."""
 
 import asyncio
 import os
@@ -36,9 +36,9 @@ class Stages:
     """Where the time of a request went, in seconds.
 
     Attributes:
-        decode_s: to decode, resize and cut into patches.
+        decode_s: decoding, resizing and cutting into patches.
         queue_s: waiting for the device.
-        inference_s: of the batches that carried the images, summed.
+        inference_s: the sum over the batches that carried the images.
         postprocess_s: from the model's outputs to the rendered results.
         total_s: from the head of the request, upload included.
     """
@@ -52,12 +52,13 @@ class Stages:
 
 @dataclass(frozen=True)
 class Completed(Generic[W]):
-    """What became of a request's images, in their order.
+    """The results of a request, in the order of its images.
 
     Attributes:
-        results: as they were rendered.
+        results: what ``render`` made of each image's result.
         measured: what the model saw of each image.
-        batch: the batches that carried them, added up; of the peaks the highest.
+        stages: where the time went.
+        batch: the sum of the batches that carried the images, with the highest of their peaks.
     """
 
     results: list[W]
@@ -67,7 +68,7 @@ class Completed(Generic[W]):
 
 
 class Pipeline:
-    """Answers requests, whatever the wire format that they came in; one for the whole server."""
+    """Answers requests of any wire format; the server has a single pipeline."""
 
     def __init__(self, config: ServerConfig, engine: Engine, metrics: Metrics) -> None:
         self.config = config
@@ -78,7 +79,7 @@ class Pipeline:
         self._postprocessors = ThreadPoolExecutor(config.postprocess_threads, "postprocess")
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         for pool in (self._readers, self._decoders, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -90,17 +91,17 @@ class Pipeline:
         urgency: Urgency,
         render: Callable[[Measured, R], W],
     ) -> Completed[W]:
-        """The result for every image.
+        """Answer a request.
 
         Args:
-            model: what answers.
-            plan: how.
+            model: the model that answers.
+            plan: how the model answers.
             sources: the images.
-            urgency: by when.
-            render: makes of a plain result what the wire format says; runs in another thread.
+            urgency: deadline and priority.
+            render: turns an image's result into its wire format; runs in another thread.
 
         Raises:
-            ServerError: that of the first image which cannot be answered.
+            ServerError: the error of the first image that cannot be answered.
         """
         name = model.runner.spec.name
         began = time.monotonic()
@@ -143,8 +144,8 @@ class Pipeline:
         def look(source: Source) -> Measured:
             return measure(source, model.runner, plan.transform, limits, plan.views)
 
-        # The headers have a thread of their own: a request that must be refused shall not wait
-        # for the pixels of those that came before it.
+        # The headers have a thread of their own, so that a refusal does not wait until the
+        # images of earlier requests are decoded.
         measured = await _each(self._readers, look, sources, sources)
         for one in measured:
             for view, tokens in zip(one.views, one.lengths, strict=True):
@@ -159,7 +160,7 @@ async def _each(
     arguments: Sequence[A],
     sources: Sequence[Source],
 ) -> list[B]:
-    """The results for all arguments, or the error of the first that has one, with its file."""
+    """Run ``function`` on all arguments; raise the first error, with the name of its file."""
     loop = asyncio.get_running_loop()
     jobs = (loop.run_in_executor(pool, function, argument) for argument in arguments)
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
@@ -170,17 +171,17 @@ async def _each(
 
 
 def _yield_to_others() -> None:
-    """Let this thread take what the device's threads leave of the processor.
+    """Give this thread a lower priority than the threads that run a model on the CPU.
 
-    They wait for one another many times in a forward pass, so that a moment lost by one is lost by
-    all; and while the device works there is time enough to decode what comes next.
+    These wait for one another many times in a forward pass, so a delay of one delays all. A
+    decoder can be slower: it has the time of a forward pass to decode the next images.
     """
-    with suppress(OSError, AttributeError):  # threads have no priority of their own but on Linux
+    with suppress(OSError, AttributeError):  # only Linux has a priority per thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), DECODE_NICENESS)
 
 
 async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
-    """All the answers; when one cannot be had, nobody waits for the others."""
+    """Wait for all answers; if one fails, cancel the others."""
     try:
         return await asyncio.gather(*waiting)
     finally:

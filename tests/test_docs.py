@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tests.paths import ROOT
-from vimserve.loadtests.load.server import serving
+from vimserve.loadtests.common.server import serving
 from vimserve.server.config import ServerConfig
 
 MARKDOWN = MarkdownIt().enable("table")

@@ -30,7 +30,7 @@ def mean(metric: str, by: str, labels: str) -> str:
 
 
 def ratio(metric: str, one: str, other: str) -> str:
-    """The mean of one model over that of another, at each size of images."""
+    """The mean of one model divided by that of another, for each resolution."""
     upper, lower = (
         mean(metric, "resolution", f'{{model="{model}", resolution=~"$resolution"}}')
         for model in (one, other)
@@ -74,13 +74,13 @@ PANELS = [
     panel(
         "Times faster than the baseline", "x",
         (ratio(REQUEST, "$deit", "$vim"), "{{resolution}}"),
-        about="Mean time of a request to $deit over that of one to $vim, queueing included. The "
-        "paper has 2.8 at 1248 pixels, in batches on an A100, against attention written out.",
+        about="Mean time of a request to $deit divided by that of one to $vim, queueing included. "
+        "The paper has 2.8 at 1248 pixels, in batches on an A100, against eager attention.",
     ),
     panel(
         "Less memory than the baseline", "percentunit",
         (f"1 - {ratio(PEAK, '$vim', '$deit')}", "{{resolution}}"),
-        about="Of the mean peak of a batch above the weights. The paper has 86.8 % at 1248 pixels.",
+        about="By the mean peak of a batch above the weights. The paper has 86.8 % at 1248 pixels.",
     ),
     panel(
         "Peak memory of a batch above the weights", "bytes",
@@ -108,7 +108,7 @@ PANELS = [
         (mean("vimserve_stage_seconds", "model, stage", OF), "{{model}} {{stage}}"),
         width=12, stacked=True,
     ),
-    panel("Being answered", "short", ("sum(vimserve_inflight)", "requests"), width=12),
+    panel("Requests in progress", "short", ("sum(vimserve_inflight)", "requests"), width=12),
     row("Batches"),
     panel(
         "Tokens in a batch", "short",
@@ -149,7 +149,7 @@ PANELS = [
 
 
 def variable(name: str, query: str, *, several: bool, first: str = "") -> dict[str, Any]:
-    """A choice at the top of the page."""
+    """A menu at the top of the page."""
     every = {"text": "All", "value": "$__all"}
     return {
         "name": name,
@@ -165,7 +165,7 @@ def variable(name: str, query: str, *, several: bool, first: str = "") -> dict[s
 
 
 def laid_out(panels: list[Panel]) -> list[Panel]:
-    """The panels with numbers and places, from left to right, row by row."""
+    """The panels with ids and grid positions, from left to right, row by row."""
     numbers, x, y, tallest = count(1), 0, 0, 0
     placed = []
     for one in panels:
@@ -178,7 +178,7 @@ def laid_out(panels: list[Panel]) -> list[Panel]:
 
 
 def dashboard() -> dict[str, Any]:
-    """The whole page."""
+    """The dashboard in Grafana's JSON model."""
     info = "label_values(vimserve_model_info{%s}, model)"
     return {
         "uid": "vimserve",

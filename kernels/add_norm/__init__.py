@@ -22,7 +22,7 @@ def add_norm(
         ``(sum / rms(sum) * weight)`` in the dtype of hidden, and the sum in float32.
 
     Raises:
-        ValueError: naming the argument of a wrong shape, dtype, device or layout.
+        ValueError: if an argument has a wrong shape, dtype, device or layout; the message names it.
     """
     if hidden.ndim != 2:
         raise ValueError(f"hidden must be [T, D], not {list(hidden.shape)}")

@@ -29,7 +29,7 @@ def conv1d(
         ``[K, T, E]`` in the dtype of x.
 
     Raises:
-        ValueError: naming the argument of a wrong shape, dtype, device or layout.
+        ValueError: if an argument has a wrong shape, dtype, device or layout; the message names it.
     """
     if x.ndim != 2 or x.shape[1] % 16:
         raise ValueError(f"x must be [T, E] with E a multiple of 16, not {list(x.shape)}")

@@ -1,4 +1,14 @@
-"""The causal depthwise convolution with gradients, on CPUs, for training."""
+"""The causal depthwise convolution with gradients, on CPUs, for training; serving never imports it.
+
+Unlike the served kernel it computes one direction, of N images of T tokens each, without SiLU::
+
+    y[t, e] = bias[e] + sum_j weight[e, j] x[t - 3 + j, e]     j = 0 .. 3
+
+with zeros before the first token. The forward pass saves nothing but its inputs. The gradients are
+sums over the same four neighbours: of x ``sum_j weight[j] dy[t + 3 - j]``, of the weight
+``sum_t dy[t] x[t - 3 + j]``, of the bias ``sum_t dy[t]``. A task is 16 channels of one image; each
+writes its own share of the gradients of weight and bias, and PyTorch adds the shares up.
+"""
 
 from typing import Any
 
@@ -14,7 +24,7 @@ TAPS = 4
 
 @njit
 def _forward_block(T, E, reverse, x, weight, bias, y):
-    """``y[t] = bias + sum_k weight[k] x[t - TAPS + 1 + k]``; time runs backwards in reverse."""
+    """Convolve 16 channels of one image; every pointer is at the first of them."""
     back = E if reverse else -E
     for i in range(T):
         at = (T - 1 - i if reverse else i) * E
@@ -26,6 +36,7 @@ def _forward_block(T, E, reverse, x, weight, bias, y):
 
 @njit
 def _backward_block(T, E, reverse, x, weight, dy, dx, dweight, dbias):
+    """Gradients of 16 channels of one image; every pointer is at the first of them."""
     back = E if reverse else -E
     zero = splat(float32(0))
     w0, w1, w2, w3 = zero, zero, zero, zero
@@ -111,13 +122,21 @@ class _CausalConv(torch.autograd.Function):
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False) -> Tensor:
-    """Convolve every channel with its own four taps, looking back in time only.
+    """Convolve every channel with its own filter of 4 taps, looking back in time only.
+
+    All tensors are float32; all but ``reverse`` get gradients.
 
     Args:
-        x: ``[N, T, E]`` float32, E a multiple of 16.
+        x: ``[N, T, E]``, E a multiple of 16.
         weight: ``[E, 1, 4]``.
         bias: ``[E]``.
         reverse: time runs from the last token to the first.
+
+    Returns:
+        ``[N, T, E]``.
+
+    Raises:
+        ValueError: if E is not a multiple of 16.
     """
     if x.shape[-1] % LANES:
         raise ValueError(f"the channels must be a multiple of {LANES}, not {x.shape[-1]}")

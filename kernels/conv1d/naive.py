@@ -1,4 +1,4 @@
-"""The convolution by PyTorch's own, one sequence at a time: the reference."""
+"""The reference: PyTorch's convolution, one sequence at a time."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +15,7 @@ def conv1d(
     out = torch.empty(len(reverse), *x.shape, dtype=x.dtype, device=x.device)
     for k, backward in enumerate(reverse):
         taps = weight[k].float()
-        for begin, end in pairwise(cu_seqlens.unique().tolist()):  # not the empty ones
+        for begin, end in pairwise(cu_seqlens.unique().tolist()):  # unique: skip empty ones
             sequence = x[begin:end].float().T
             padded = F.pad(sequence.flip(1) if backward else sequence, (taps.shape[1] - 1, 0))
             y = F.conv1d(padded, taps[:, None], bias[k].float(), groups=len(taps))

@@ -1,7 +1,7 @@
 """Convolution for GPUs: a program is a tile of tokens by channels, in all directions.
 
-The tile is read once for each of the up to seven distances between input and output; all but the
-first reading come from the cache.
+The tile is read once for each distance between input and output, of which there are up to seven.
+All reads but the first hit the cache.
 """
 
 from collections.abc import Sequence

@@ -31,11 +31,12 @@ def selective_scan(
 
         h[t] = exp(d[t] A) h[t - 1] + d[t] B[t] x[t]        y[t] = C[t] h[t] + D x[t]
 
-    or from the last token to the first where ``reverse``; the result is ``silu(z) * sum(y)``.
-    The states ``h`` start at zero in every sequence and never leave the processor's caches.
+    A direction with ``reverse`` goes from the last token to the first. The result is
+    ``silu(z) * sum(y)``. The states ``h`` start at zero in every sequence and are not stored for
+    every token.
 
     Args:
-        x: ``[K, T, E]``, rows contiguous, as all of the following that have a T.
+        x: ``[K, T, E]``; its rows are contiguous, like those of all arguments that have a T.
         dt: ``[K, T, R]`` low-rank step sizes.
         dt_weight: ``[K, E, R]``.
         dt_bias: ``[K, E]``.
@@ -46,16 +47,16 @@ def selective_scan(
         z: ``[T, E]`` the gate, shared by the directions.
         cu_seqlens: ``[N + 1]`` int32 on the device of x, from 0 to T.
         reverse: one flag for each direction.
-        side_by_side: do not add the directions up but gate each, for a product with
-            ``[weight | weight]`` that sums them without another pass over memory.
-        max_seqlen: the longest sequence where the host knows it, or a bound; a hint for the
-            choice of a schedule, which never changes what is computed.
+        side_by_side: gate each direction instead of the sum. A following product with
+            ``[weight | weight]`` sums them without another pass over memory.
+        max_seqlen: length of the longest sequence or a bound on it, if the host knows one. It
+            only helps to choose the schedule and does not change the result.
 
     Returns:
         ``[T, E]`` in the dtype of x, or ``[T, K E]`` if side by side.
 
     Raises:
-        ValueError: naming the argument of a wrong shape, dtype, device or layout.
+        ValueError: if an argument has a wrong shape, dtype, device or layout; the message names it.
     """
     K, T, E = _three("x", x)
     R, S = _three("dt_weight", dt_weight)[2], _three("A", A)[2]
@@ -64,7 +65,9 @@ def selective_scan(
     if S % 8:
         raise ValueError(f"the S of A must be a multiple of 8, not {S}")
     if len(reverse) != K:
-        raise ValueError(f"reverse must have one flag for each of the {K} directions of x")
+        raise ValueError(
+            f"reverse must have one flag for each of the {K} directions of x, not {len(reverse)}"
+        )
     check_tensor("x", x, "K, T, E", (K, T, E), x.device)
     check_tensor("dt", dt, "K, T, R", (K, T, R), x.device)
     check_tensor("dt_weight", dt_weight, "K, E, R", (K, E, R), x.device)

@@ -1,7 +1,7 @@
 """Selective scan for CPUs. A task is a block of channels of one sequence, in all directions.
 
-The sequence is walked in tiles: the step sizes and scaled inputs of a tile are computed into a
-cache-resident buffer, then eight states of 16 channels at a time go through the tile in registers.
+It walks the sequence in tiles. It computes a tile's step sizes and scaled inputs into a buffer that
+stays in the cache, then takes eight states of 16 channels at a time through the tile in registers.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,8 @@ def _scan_tile(
 
     Meanwhile the next tile's rows, which lie far apart, are fetched into the cache.
 
-    A, h ``[S, BLOCK]``; dt, dtx, y ``[TILE, BLOCK]``; b and c point at the tile's first token.
+    A and h are ``[S, BLOCK]``, dt, dtx and y ``[TILE, BLOCK]``; b and c point at the tile's first
+    token.
     """
     for e in range(0, width, LANES):
         for s in range(0, S, UNROLL):
@@ -124,7 +125,7 @@ def _prepare_tile(tokens, width, R, x, x_row, low, low_row, weight, bias, skip, 
 
 @njit
 def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
-    """The directions add up in ``out``; the last one applies the gate that all share."""
+    """Add a direction's ``y`` to ``out``; the last direction applies the gate."""
     for t in range(tokens):
         for e in range(0, width, LANES):
             value = load(y, t * BLOCK + e)
@@ -140,7 +141,7 @@ def _scan(a):
     E, S, R, directions, reverse = a[2], a[3], a[4], a[5], a[6]
     cu_seqlens, z, z_row = ints(a[7]), floats(a[8]), a[9]
     out_all, out_row, apart = floats(a[10]), a[11], a[12] != 0
-    # What each direction has of its own: address, distance between directions and between rows.
+    # Tensors with a direction axis: address, stride of the directions, stride of the rows.
     x_all, x_way, x_row = floats(a[13]), a[14], a[15]
     dt_all, dt_way, dt_row = floats(a[16]), a[17], a[18]
     b_all, b_way, b_row = floats(a[19]), a[20], a[21]

@@ -1,10 +1,20 @@
-"""The selective scan and the convolution with gradients, on CPUs, for training.
+"""The selective scan with gradients, on CPUs, for training; serving never imports this.
 
-The backward pass of the scan does not keep the states ``[N, T, E, S]``: the forward pass saves one
-state in every ``CHUNK`` tokens, and the backward pass recomputes a chunk at a time from there, in a
-buffer that stays in the cache (arXiv 2401.09417, section 3.5, "memory efficiency").
+Unlike the served kernel it scans one direction, of N images of T tokens each, and leaves the step
+sizes and the gate to PyTorch. For every image, channel e and state s::
 
-Here T counts the tokens of one image, N the images of a batch of equal sizes.
+    h[t, e, s] = exp(dt[t, e] A[e, s]) h[t - 1, e, s] + dt[t, e] x[t, e] B[t, s]
+    y[t, e]    = D[e] x[t, e] + sum_s C[t, s] h[t, e, s]
+
+The states ``[N, T, E, S]`` are recomputed instead of stored (arXiv 2401.09417, section 3.5): the
+forward pass saves those before every ``CHUNK``-th token, and the backward pass computes one chunk
+at a time again from there, in a buffer that stays in the cache. With ``g[t]`` for the gradient of
+``h[t]``, it walks from the last token to the first::
+
+    g[t] = dy[t] C[t] + exp(dt[t + 1] A) g[t + 1]
+
+A task is a block of ``BLOCK`` channels of one image. Each writes its own share of the gradients of
+A, B, C and D; PyTorch adds the shares up.
 """
 
 from typing import Any
@@ -44,7 +54,7 @@ def _rates(A, S):
 
 @njit
 def _forward_block(T, E, S, reverse, x, dt, A, B, C, D, y, saved):
-    """Scan a block of channels of one image; every pointer is at their first element."""
+    """Scan a block of channels of one image; every pointer is at the block's first element."""
     rates = _rates(A, S)
     states = np.zeros((S, BLOCK), np.float32)
     rate, h = pointer(rates), pointer(states)
@@ -66,7 +76,7 @@ def _forward_block(T, E, S, reverse, x, dt, A, B, C, D, y, saved):
 
 @njit
 def _recompute_chunk(begin, tokens, T, E, S, reverse, x, dt, rate, B, h, decays):
-    """States ``[tokens + 1, S, BLOCK]`` from the first one, and the decays between them."""
+    """Fill ``h[1:]`` of ``[tokens + 1, S, BLOCK]`` from ``h[0]``, and the decays between them."""
     for i in range(tokens):
         t = T - 1 - begin - i if reverse else begin + i
         for e in range(0, BLOCK, LANES):
@@ -81,6 +91,7 @@ def _recompute_chunk(begin, tokens, T, E, S, reverse, x, dt, rate, B, h, decays)
 
 @njit
 def _backward_block(T, E, S, reverse, x, dt, A, B, C, D, saved, dy, dx, ddt, dA, dB, dC, dD):
+    """Gradients of a block of channels of one image; every pointer is at its first element."""
     rates = _rates(A, S)
     states = np.empty(((CHUNK + 1) * S, BLOCK), np.float32)
     decay_rows = np.empty((CHUNK * S, BLOCK), np.float32)
@@ -124,7 +135,7 @@ def _backward_block(T, E, S, reverse, x, dt, A, B, C, D, saved, dy, dx, ddt, dA,
                 step, value, out = load(dt, t * E + e), load(x, t * E + e), load(dy, t * E + e)
                 through = load(to_scaled, e)
                 store(dx, t * E + e, fma(through, step, load(D, e) * out))
-                # The rates are in units of log 2.
+                # The step's gradient has A where the sum has A log2(e).
                 decayed = load(to_step, e) * splat(float32(1 / LOG2_E))
                 store(ddt, t * E + e, fma(through, value, decayed))
                 store(to_skip, e, fma(out, value, load(to_skip, e)))
@@ -210,14 +221,15 @@ class _SelectiveScan(torch.autograd.Function):
 def selective_scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, reverse: bool = False
 ) -> Tensor:
-    """``h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] x[t]``, ``y[t] = C[t]·h[t] + D x[t]``.
+    """Scan every image from its first token to its last, or the other way round in reverse.
 
-    All in float32. A must be negative, dt positive.
+    ``h[t] = exp(dt[t] A) h[t - 1] + dt[t] B[t] x[t]``, ``y[t] = C[t] h[t] + D x[t]``, with states
+    that start at zero. All tensors are float32; all but ``reverse`` get gradients.
 
     Args:
         x: inputs ``[N, T, E]``, E a multiple of 64.
-        dt: step sizes ``[N, T, E]``.
-        A: rates ``[E, S]``.
+        dt: step sizes ``[N, T, E]``, positive.
+        A: rates ``[E, S]``, negative.
         B: ``[N, T, S]``.
         C: ``[N, T, S]``.
         D: skip ``[E]``.
@@ -225,6 +237,9 @@ def selective_scan(
 
     Returns:
         ``[N, T, E]``.
+
+    Raises:
+        ValueError: if E is not a multiple of 64.
     """
     if x.shape[-1] % BLOCK:
         raise ValueError(f"the inner width must be a multiple of {BLOCK}, not {x.shape[-1]}")

@@ -1,4 +1,4 @@
-"""The selective scan as the paper writes it: the reference for the fast ones."""
+"""The reference: the selective scan as the paper writes it."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,11 +1,13 @@
 """Selective scan for GPUs.
 
-A thread owns a channel of one direction with all of its states, so nothing is ever exchanged
-between threads. A program walks a run of tokens for a block of channels: a whole sequence, or,
-where sequences are too few to fill the GPU, a chunk of the packed tokens wherever its boundaries
-fall. With chunks a first kernel walks each from a zero state to the state at its end, a second
-carries these across the chunks, and the third, which is also the only one of the other schedule,
-walks again from the state that each chunk really begins with and writes the outputs.
+A thread owns one channel of one direction with all its states, so threads exchange nothing. A
+program walks a run of tokens for a block of channels. A run is a whole sequence. If there are too
+few sequences to fill the GPU, it is a chunk of the packed tokens, which may begin and end inside
+sequences.
+
+Whole sequences need one kernel, ``_walk_outputs``. Chunks need three: ``_walk_states`` walks each
+chunk from a zero state to the state at its end, ``_carry`` carries these states across the chunks,
+and ``_walk_outputs`` walks each chunk again, from its true initial state, and writes the outputs.
 """
 
 from collections.abc import Sequence
@@ -24,12 +26,12 @@ from vimserve.kernels.triton_config import (
 )
 from vimserve.kernels.triton_math import LOG2_E, exp2, find_sequence, load_row, silu, softplus
 
-AHEAD = 16  # chunks whose states are loaded together when they are carried
+AHEAD = 16  # chunks whose states ``_carry`` loads together
 
 
 @triton.jit
 def _load_columns(p, S: tl.constexpr, stride, mask):
-    """Column s of the tuple is the block at ``p + s * stride``, in float32."""
+    """A tuple of S blocks in float32; block s is at ``p + s * stride``."""
     values = ()
     for s in tl.static_range(S):
         values = values + (tl.load(p + s * stride, mask=mask, other=0.0).to(tl.float32),)
@@ -46,7 +48,7 @@ def _zeros(S: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _load_rates(A, S: tl.constexpr, mask):
-    """A log2(e), so that 2^(step A) is one multiplication and one instruction."""
+    """A log2(e), so that exp(step A) is one multiplication and one exp2 instruction."""
     rates = ()
     for s in tl.static_range(S):
         rates = rates + (tl.load(A + s, mask=mask, other=0.0) * LOG2_E,)
@@ -73,7 +75,7 @@ def _dot(start, a, b):
 
 @triton.jit
 def _advance(h, rates, step, dtx, b_B):
-    """The states one token on: h = exp(step A) h + step B x."""
+    """The states after the next token: h = exp(step A) h + step B x."""
     states = ()
     for s in tl.static_range(len(h)):
         states = states + (exp2(step * rates[s]) * h[s] + dtx * b_B[s],)
@@ -88,11 +90,12 @@ def _walk_states(
     E: tl.constexpr, S: tl.constexpr, R: tl.constexpr, REVERSE: tl.constexpr,
     WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The state that each chunk would end in had it begun at zero, and its step sizes' total.
+    """Write the state at the end of each chunk, if it began at zero, and the sum of its step sizes.
 
-    states ``[K, chunks, S, E]``, totals ``[K, chunks, E]`` float32. A total of -1 says that a
-    sequence begins inside the chunk, so nothing passes through it. Only the part of a chunk that
-    the next one continues is walked. Grid: channel blocks, chunks, K.
+    The states are ``[K, chunks, S, E]``, the totals ``[K, chunks, E]`` in float32. A total of -1
+    means that a sequence begins inside the chunk, so no earlier state passes through it. In each
+    chunk only the tokens of the sequence that the next chunk continues are walked.
+    Grid: channel blocks, chunks, K.
     """
     i_e, i_run, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     backward = ((REVERSE >> i_k) & 1) != 0
@@ -137,10 +140,10 @@ def _carry(
     E: tl.constexpr, S: tl.constexpr, REVERSE: tl.constexpr,
     BLOCK: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
-    """Replace the state that each chunk ends in by the one it begins with.
+    """Replace the state at the end of each chunk by the state that the chunk begins with.
 
-    AHEAD chunks are loaded at a time, so that their loads wait together. Grid: channel blocks,
-    S, K.
+    AHEAD chunks are loaded at a time, so that the latencies of their loads overlap.
+    Grid: channel blocks, S, K.
     """
     i_e, i_s, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     backward = ((REVERSE >> i_k) & 1) != 0
@@ -174,8 +177,10 @@ def _walk_outputs(
     E: tl.constexpr, S: tl.constexpr, R: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr,
     WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gated outputs ``[T, K E]`` of each run: a chunk that begins with the states
-    ``[K, chunks, S, E]``, or a whole sequence where chunk is 0. Grid: channel blocks, runs, K.
+    """Write the gated outputs ``[T, K E]`` of each run.
+
+    A run is a chunk that begins with its state in ``[K, chunks, S, E]``, or a whole sequence if
+    ``chunk`` is 0. Grid: channel blocks, runs, K.
     """
     i_e, i_run, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     backward = ((REVERSE >> i_k) & 1) != 0
@@ -213,8 +218,8 @@ def _walk_outputs(
         for _ in range(tl.minimum(left, ahead)):
             row = t.to(tl.int64)
             t += toward
-            # The next token's step size is computed while this token's states advance: its loads
-            # and the long chain of its polynomial hide behind their exponentials.
+            # Compute the next token's step size while this token's states advance, so that the
+            # exponentials hide its loads and the long chain of its polynomial.
             following = tl.maximum(tl.minimum(t, T - 1), 0)
             next_step, next_x = _load_step(
                 following, x, x_row, dt, dt_row, weights, bias, mask, WIDE
@@ -266,7 +271,7 @@ def selective_scan(
         "REVERSE": sum(1 << k for k, backward in enumerate(reverse) if backward), **OPTIONS,
     }  # fmt: skip
     walk = {"R": R, "WIDE": _wide(R, dt, B, C), **inputs, **bounds, **sizes, **scan_registers(R)}
-    states = A  # not read where every run begins at a sequence's end
+    states = A  # a placeholder: without chunks no state is read
     if chunk:
         states = torch.empty(K, runs, S, E, device=x.device)
         totals = torch.empty(K, runs, E, device=x.device)

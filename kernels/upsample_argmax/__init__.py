@@ -1,4 +1,4 @@
-"""Bilinear upsampling of class scores + arg max, without the upsampled scores."""
+"""Bilinear upsampling of class scores + arg max, without storing the upsampled scores."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ MOST_CLASSES = 256
 def upsample_argmax(
     scores: Tensor, size: tuple[int, int], *, probability: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """The likeliest class of every pixel of an image whose class scores are coarser, or finer.
+    """The likeliest class of every pixel, from class scores on a coarser or finer grid.
 
     The scores are interpolated in float32 as ``torch.nn.functional.interpolate`` does with
     ``mode="bilinear"`` and ``align_corners=False``. Of equal scores the lowest class wins.
@@ -27,7 +27,7 @@ def upsample_argmax(
         Classes, uint8 ``[H, W]``; probabilities, float32 ``[H, W]``, or None.
 
     Raises:
-        ValueError: for a shape, size or dtype that is not supported; the message names it.
+        ValueError: if a shape, size or dtype is not supported; the message names it.
     """
     if scores.ndim != 3 or 0 in scores.shape or scores.shape[0] > MOST_CLASSES:
         raise ValueError(

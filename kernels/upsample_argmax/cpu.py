@@ -23,7 +23,7 @@ from vimserve.kernels.simd import (
 )  # fmt: skip
 
 TASKS_PER_THREAD = 4
-LOWEST = -1e38  # what lanes without a class have; finite, because 0 · infinity is not a number
+LOWEST = -1e38  # in lanes without a class; finite, because 0 · infinity is NaN
 
 
 @cfunc(SIGNATURE, cache=True)
@@ -41,7 +41,7 @@ def _upsample_argmax(a):
             break
         row = task * w * lanes
         for y in range(task * H // tasks, (task + 1) * H // tasks):
-            # One row of scores at the output's height, the lanes beyond K being LOWEST already.
+            # Interpolate one row of scores vertically. The lanes beyond K hold LOWEST already.
             f, top, bottom = down[y], above[y] * w * K, below[y] * w * K
             low, high = splat(float32(1) - f), splat(f)
             for x in range(w):
@@ -65,7 +65,7 @@ def _upsample_argmax(a):
                     index = where_less(best, value, block, index)
                     best = where_less(best, value, value, best)
                 winner = largest(best)
-                # Of the lanes that have the maximum, the one with the lowest class.
+                # The lowest class of the lanes that have the maximum.
                 index = index + lane
                 index = where_less(best, splat(winner), splat(float32(K)), index)
                 found = smallest(index)
@@ -83,7 +83,13 @@ _kernel = Kernel(_upsample_argmax)
 
 
 class Lerp(NamedTuple):
-    """Where every output of one axis lies between two inputs, and how far past the first."""
+    """Linear interpolation along one axis.
+
+    Attributes:
+        first: int32 ``[outputs]``, the input before each output.
+        second: int32 ``[outputs]``, the input after it.
+        fraction: float32 ``[outputs]``, the weight of ``second``; ``first`` has the rest.
+    """
 
     first: Tensor
     second: Tensor
@@ -91,7 +97,7 @@ class Lerp(NamedTuple):
 
     @classmethod
     def of(cls, inputs: int, outputs: int) -> "Lerp":
-        """Sources without aligned corners, as PyTorch computes them in float32."""
+        """Interpolation with ``align_corners=False``, in float32 as PyTorch computes it."""
         scale = np.float32(inputs) / np.float32(outputs)
         at = np.maximum((np.arange(outputs, dtype=np.float32) + 0.5) * scale - 0.5, 0)
         first = np.minimum(at.astype(np.int32), inputs - 1)

@@ -1,4 +1,4 @@
-"""Bilinear upsampling and arg max by PyTorch's operations, one whole buffer after the other."""
+"""The reference: bilinear upsampling and arg max in plain PyTorch, with full-size buffers."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor
 def upsample_argmax(
     scores: Tensor, size: tuple[int, int], *, probability: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """See :func:`kernels.upsample_argmax.upsample_argmax`."""
+    """See ``kernels.upsample_argmax``."""
     full = F.interpolate(scores[None].float(), size, mode="bilinear", align_corners=False)[0]
     classes = full.argmax(0).to(torch.uint8)
     return classes, full.softmax(0).amax(0) if probability else None

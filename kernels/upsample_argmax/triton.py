@@ -1,7 +1,7 @@
 """Bilinear upsampling + arg max for GPUs: a program is a run of one output row's pixels.
 
-Classes go by in blocks. Every lane keeps the best of its own classes, so that the lanes are
-compared once for each pixel and not once for each block.
+It walks the classes in blocks. Every lane keeps the best of its own classes, so the lanes are
+compared once per pixel and not once per block.
 """
 
 import torch
@@ -17,7 +17,7 @@ PIXELS, BLOCK, WARPS = 32, 32, 4
 
 @triton.jit
 def _source(i, scale, size):
-    """Between which two inputs an output lies, and how far past the first."""
+    """The two inputs between which an output lies, and the weight of the second."""
     at = tl.maximum((i.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
     first = tl.minimum(at.to(tl.int32), size - 1)
     second = tl.minimum(first + 1, size - 1)
@@ -39,7 +39,7 @@ def _upsample_argmax(
     scores, classes, probabilities, h, w, W, down, across,
     K: tl.constexpr, PROBABILITY: tl.constexpr, BX: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    # In one dimension: a grid's second one ends at 65,535, a tall image does not.
+    # A grid of one dimension, because a tall image can exceed the second one's limit of 65,535.
     runs = tl.cdiv(W, BX)
     x = tl.program_id(0) % runs * BX + tl.arange(0, BX)
     y = tl.program_id(0) // runs
@@ -58,7 +58,7 @@ def _upsample_argmax(
         index = tl.where(better, block + k[None, :], index)
         best = tl.where(better, value, best)
     winner = tl.max(best, 1)
-    # The lowest class of those that have the maximum; scores that are no numbers have none.
+    # The lowest class that has the maximum; if scores are NaN, none has it.
     found = tl.min(tl.where(best == winner[:, None], index, K), 1)
     at = y.to(tl.int64) * W + x
     tl.store(classes + at, tl.where(found < K, found, 0).to(tl.uint8), mask=x < W)

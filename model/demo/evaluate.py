@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 SIDES = (128, 256, 512, 1248)
 BATCH_PIXELS = 1248 * 1248
 THUMBNAIL = (12, 12)
-# Far from the training's seeds, which are pairs of small numbers.
+# Far from the training's seeds, which are made of small numbers.
 SEED = 20_000_003
 
 
@@ -76,7 +76,7 @@ class NearestMean:
 
 @torch.inference_mode()
 def answers(model: PackedModel, images: Sequence[Image.Image]) -> list[int]:
-    """The model's labels for ``images``, in one packed batch."""
+    """The model's labels for ``images``, computed as one packed batch."""
     transform = Transform(resolution=None, fit="contain")
     batch = PackedBatch.from_images([transform(image) for image in images])
     labels: list[int] = model(batch).argmax(1).tolist()
@@ -86,7 +86,7 @@ def answers(model: PackedModel, images: Sequence[Image.Image]) -> list[int]:
 def accuracy(
     model: PackedModel, baseline: NearestMean, tests: Iterator[Scene], side: int
 ) -> dict[str, float]:
-    """Share of right answers of both, in percent."""
+    """How often model and baseline are right, in percent, and on how many images."""
     right_model = right_baseline = total = 0
     while group := list(islice(tests, max(1, BATCH_PIXELS // side**2))):
         images = [scene.image for scene in group]

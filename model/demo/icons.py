@@ -1,4 +1,4 @@
-"""Emoji of open licences as pictures with an alpha channel, one class name for each.
+"""Emoji of open licences as pictures with an alpha channel, each with the label of its class.
 
 The sets come from npm packages of pinned versions, fetched once with ``npm pack`` into a cache
 folder and rendered once with resvg.
@@ -75,7 +75,10 @@ class Icon:
         return levels
 
     def at_least(self, side: float) -> Image.Image:
-        """The smallest halving of the picture whose longer side has ``side`` pixels, if any has."""
+        """The smallest halving of the picture that is no smaller than ``side`` pixels.
+
+        Sizes are of the longer side. A picture that is smaller itself comes as it is.
+        """
         return next(
             (level for level in reversed(self._halvings) if max(level.size) >= side), self.picture
         )
@@ -101,7 +104,7 @@ def load_icons(sets: dict[str, str], cache: Path | None = None) -> list[Icon]:
 
 
 def cut_out(picture: Image.Image) -> Image.Image:
-    """An ``RGBA`` picture, less its transparent margin, with premultiplied alpha."""
+    """An ``RGBA`` picture without its transparent margin, with premultiplied alpha."""
     return picture.crop(picture.getchannel("A").getbbox()).convert("RGBa")
 
 

@@ -46,10 +46,10 @@ def make_scene(
     size: tuple[int, int],
     difficulty: float = 1.0,
 ) -> Scene:
-    """A scene of ``size`` (height, width) around one of ``icons``; a seed decides everything.
+    """A scene of ``size`` (height, width) with one of ``icons``; ``rng`` decides everything.
 
-    ``difficulty`` from 0 to 1 scales how small and turned the object can be, and how often the
-    picture is recoloured, littered and degraded.
+    ``difficulty`` from 0 to 1 decides how small and how turned the object can be, and how often
+    it is recoloured, plain shapes are drawn beside it and the picture is degraded.
     """
     icon = icons[int(rng.integers(len(icons)))]
     canvas = Image.fromarray(background(rng, size).clip(0, 255).astype(np.uint8))
@@ -72,9 +72,10 @@ def random_placement(
     difficulty: float = 1.0,
     scale: float = 1.0,
 ) -> Placement:
-    """Somewhere in the frame, at most 95 % of its shorter side, at the hardest at least 25 %.
+    """A random place for an icon in a frame of ``size`` (height, width).
 
-    ``scale`` makes both smaller.
+    The icon's longer side is at most 95 % of the frame's shorter one, and at least 65 % at
+    difficulty 0 or 25 % at difficulty 1. ``scale`` multiplies these limits.
     """
     side = rng.uniform(0.65 - 0.4 * difficulty, 0.95) * min(size) * scale
     width, height = (side * n / max(icon.picture.size) for n in icon.picture.size)
@@ -115,7 +116,7 @@ def place(icon: Icon, placement: Placement, size: tuple[int, int]) -> Image.Imag
 
 
 def over(canvas: Image.Image, layer: Image.Image) -> Image.Image:
-    """The layer, its alpha premultiplied, before an RGB picture of the same size."""
+    """Lay a picture with premultiplied alpha over an RGB one of the same size."""
     below = np.asarray(canvas, dtype=np.uint16)
     above = np.asarray(layer, dtype=np.uint16)
     mixed = above[..., :3] + below * (255 - above[..., 3:]) // 255
@@ -123,7 +124,7 @@ def over(canvas: Image.Image, layer: Image.Image) -> Image.Image:
 
 
 def recolored(rng: np.random.Generator, layer: Image.Image) -> Image.Image:
-    """Other hues, contrast and brightness; premultiplied colours never exceed the alpha."""
+    """Change hue, saturation and brightness; premultiplied colours never exceed the alpha."""
     matrix = np.eye(3, dtype=np.float32)
     if rng.random() < 0.7:
         matrix = _hue_rotation(rng.normal(0, 0.35))
@@ -166,7 +167,10 @@ def distract(rng: np.random.Generator, canvas: Image.Image, largest: float) -> N
 
 
 def degraded(rng: np.random.Generator, image: Image.Image, difficulty: float) -> Image.Image:
-    """Now and then: brightness, contrast, grey, blur, noise, JPEG artefacts."""
+    """Change brightness or contrast, take away colour, blur, add noise or JPEG artefacts.
+
+    Each happens at random, more often at a higher ``difficulty`` (0 to 1).
+    """
     if rng.random() < 0.4 * difficulty:
         image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4))
     if rng.random() < 0.4 * difficulty:

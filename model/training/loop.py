@@ -1,117 +1,137 @@
-"""What trainings on several cores share: gradients, the clock, the rate, averaged weights."""
+"""The training loop: batches, steps and an average of the weights until the time is over."""
 
+import json
+import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch.utils.data import DataLoader
 
-WARM_UP = 0.03
+from vimserve.model.training.batches import Batch, Batches, Draw, Stage
+from vimserve.model.training.optimization import descend, schedule, update_average
+from vimserve.model.training.options import Options
+from vimserve.model.training.processes import all_go_on, run_together
 
-
-def join(rank: int, processes: int, output: Path) -> None:
-    """Make this process one of several that train together, on one core."""
-    torch.set_num_threads(1)
-    rendezvous = f"file://{output.resolve().with_suffix('.rendezvous')}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes)
-
-
-def share_gradients(*modules: nn.Module) -> None:
-    """Average the gradients over the processes, in one message."""
-    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
-    message = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(message)
-    message /= dist.get_world_size()
-    for gradient, part in zip(
-        gradients, message.split([g.numel() for g in gradients]), strict=True
-    ):
-        gradient.copy_(part.view_as(gradient))
+PREFETCH = 6
+SECONDS_PER_REPORT = 30
 
 
-def is_matrix(name: str) -> bool:
-    """Whether a parameter is one of the layers' matrices, which Muon trains."""
-    return name.endswith(("in_proj.weight", "out_proj.weight", "x_proj.weight", "x_proj_b.weight"))
+class Outcome(NamedTuple):
+    """What a criterion makes of the network's answers to one batch.
 
-
-def muon_and_adamw(
-    matrices: Sequence[Tensor], rate: float, decay: float, groups: list[dict[str, Any]]
-) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for ``matrices``, AdamW for ``groups``, each of which has its ``peak`` rate."""
-    muon = torch.optim.Muon(
-        [{"params": matrices, "peak": rate}], weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-
-
-def descend(
-    loss: Tensor,
-    optimizers: Sequence[torch.optim.Optimizer],
-    rate: float,
-    network: nn.Module,
-    *others: nn.Module,
-) -> None:
-    """One step of all processes together, at ``rate`` of the peak rates.
-
-    The gradients of ``network`` are clipped, those of ``others`` are not.
+    Attributes:
+        loss: what the step lowers.
+        figures: for the log, which shows their means over many batches.
+        weight: of this batch in those means.
     """
-    loss.backward()
-    share_gradients(network, *others)
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        optimizer.step()
-        optimizer.zero_grad()
+
+    loss: Tensor
+    figures: dict[str, float]
+    weight: int = 1
 
 
-def all_go_on(go_on: bool) -> bool:
-    """Whether time is left in every process."""
-    vote = torch.tensor(float(go_on))
-    dist.all_reduce(vote, op=dist.ReduceOp.MIN)
-    return bool(vote)
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes one training from another; every process calls the functions for itself.
+
+    Attributes:
+        draw: takes the number of patches and makes the function that draws batches of so many.
+        stages: the sizes of pictures.
+        network: takes the weights to start from, if any, and makes the network.
+        criterion: makes a module that maps the network and a batch to an ``Outcome``. Its own
+            parameters are trained too, but not kept.
+        optimizers: of the network and the criterion; each of their groups has a ``peak`` rate.
+        averaging: share of the averaged weights that a step keeps; less during the first steps.
+        unit: what the log and the facts call the pictures.
+        facts: what else to write beside the weights, in JSON.
+    """
+
+    draw: Callable[[int], Draw]
+    stages: Sequence[Stage]
+    network: Callable[[Path | None], nn.Module]
+    criterion: Callable[[], nn.Module]
+    optimizers: Callable[[Any, Any], Sequence[torch.optim.Optimizer]]
+    averaging: float
+    unit: str = "images"
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
-def clock(start: float, seconds: float) -> Iterator[float]:
+def run(recipe: Recipe, options: Options) -> None:
+    """Train in several processes until the time is over; the files are then complete."""
+    rendezvous = options.output.with_suffix(".rendezvous")
+    run_together(train, options.processes, rendezvous, recipe, options)
+
+
+def train(recipe: Recipe, options: Options) -> None:
+    """Train as one of the processes; the first writes the averaged weights, twice a minute."""
+    rank = dist.get_rank()
+    torch.manual_seed(options.seed)
+    progress = multiprocessing.Value("d", 0.0)
+    data = Batches(recipe.draw(options.tokens), recipe.stages, progress, options.seed, rank)
+    batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=PREFETCH))
+    network, average = recipe.network(options.start_from), recipe.network(options.start_from)
+    average.load_state_dict(network.state_dict())
+    criterion = recipe.criterion()
+    optimizers = recipe.optimizers(network, criterion)
+    begin = reported = time.monotonic()
+    steps = pictures = 0
+    measured: list[tuple[dict[str, float], int]] = []
+    for elapsed in clock(begin, 60 * options.minutes):
+        progress.value = elapsed
+        if not all_go_on(elapsed < 1):
+            break
+        batch: Batch = next(batches)
+        outcome: Outcome = criterion(network, batch)
+        descend(outcome.loss, optimizers, schedule(elapsed), network, criterion)
+        steps += 1
+        update_average(average, network, min(recipe.averaging, steps / (steps + 10)))
+        pictures += len(batch.pixels)
+        measured.append((outcome.figures, outcome.weight))
+        if time.monotonic() - reported > SECONDS_PER_REPORT:
+            reported = time.monotonic()
+            if rank == 0:
+                counts = f"step {steps}  {recipe.unit} {pictures}"
+                print(f"{elapsed:6.1%}  {counts}  {means(measured)}", flush=True)
+                save(average, options.output)
+            measured.clear()
+    if rank == 0:
+        save(average, options.output)
+        facts = {
+            "minutes": round((time.monotonic() - begin) / 60, 1),
+            "steps": steps,
+            recipe.unit: pictures * dist.get_world_size(),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            **recipe.facts,
+        }
+        options.output.with_suffix(".training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def clock(begin: float, seconds: float) -> Iterator[float]:
     """The share of the time that is over."""
     while True:
-        yield min(1.0, (time.monotonic() - start) / seconds)
+        yield min(1.0, (time.monotonic() - begin) / seconds)
 
 
-def schedule(elapsed: float) -> float:
-    """Warm up, then down a cosine to nothing."""
-    if elapsed < WARM_UP:
-        return elapsed / WARM_UP
-    angle = torch.pi * (elapsed - WARM_UP) / (1 - WARM_UP)
-    return 0.5 + 0.5 * float(torch.cos(torch.tensor(angle)))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """Move the averaged parameters and running statistics towards those of ``network``."""
-    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
-    for kept, new in pairs:
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - keep)
-        else:
-            kept.copy_(new)
+def means(measured: Sequence[tuple[dict[str, float], int]]) -> str:
+    """The means of figures with their weights, as the log shows them."""
+    weights = [weight for _, weight in measured]
+    values = {name: [figures[name] for figures, _ in measured] for name in measured[0][0]}
+    return "  ".join(
+        f"{name} {np.average(column, weights=weights):.3f}" for name, column in values.items()
+    )
 
 
 def save(network: nn.Module, output: Path) -> None:
-    """Write the weights under their published names."""
+    """Write the weights under their published names, all at once."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     partial = output.with_suffix(".partial")
     save_file(state, partial, metadata={"format": "pt"})
     partial.replace(output)
-
-
-def start(train: Callable[..., None], processes: int, output: Path, *arguments: object) -> None:
-    """Run ``train(rank, processes, output, *arguments)`` in so many processes."""
-    rendezvous = output.resolve().with_suffix(".rendezvous")
-    rendezvous.unlink(missing_ok=True)
-    spawn(train, (processes, output, *arguments), nprocs=processes)
-    rendezvous.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vimserve.model.config import UPerNetConfig, VimConfig
-from vimserve.model.families.upernet.model import NECKS, UPerHead, resize
+from vimserve.model.families.upernet.head import NECKS, UPerHead, resize
 from vimserve.model.training.vim import Layer, PatchEmbed, resized_positions
 
 

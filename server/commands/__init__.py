@@ -1,1 +1,1 @@
-"""What `vimserve` can be told to do, beside `bench`."""
+"""The subcommands of `vimserve`, except `bench`."""

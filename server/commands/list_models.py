@@ -1,6 +1,8 @@
 """``vimserve models``: a table of the catalog."""
 
-from vimserve.model.catalog import HubFile, ModelSpec, names, resolve
+from vimserve.model.catalog import names, resolve
+from vimserve.model.sources import HubFile
+from vimserve.model.spec import ModelSpec
 
 
 def list_models() -> int:

@@ -1,4 +1,4 @@
-"""``vimserve predict``: the server's own pipeline on image files, without a server."""
+"""``vimserve predict``: runs the server's pipeline on image files, without a server."""
 
 import argparse
 import asyncio
@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import torch
 
-from vimserve.model.catalog import ModelSpec, resolve
+from vimserve.model.catalog import resolve
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import Config, ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.models import does
@@ -31,14 +32,14 @@ FILES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks of the images.
+    """What the command line asks for.
 
     Attributes:
         files: paths; ``-`` is the standard input.
         task: one of ``TASKS``.
-        query: the flags that were given, by their names in the task's query.
-        output: where a picture of the one result goes.
-        form: which picture, one of the task's ``formats``; by default its first.
+        query: the given flags, by the names of the task's query fields.
+        output: file for a picture of the result, if there is only one.
+        form: format of that picture, one of the task's ``formats``; by default the first.
     """
 
     files: Sequence[str]
@@ -50,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Asked:
-    """One model and how it is going to answer."""
+    """One model, with its query and its plan."""
 
     spec: ModelSpec
     query: ImageQuery
@@ -58,7 +59,7 @@ class Asked:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` the tasks, and a flag for each field of their queries."""
+    """Add ``--task``, ``--output`` and a flag for each field of the tasks' queries."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or - for stdin")
     default = next(iter(TASKS))
     parser.add_argument(
@@ -66,10 +67,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     formats = dict.fromkeys(form for task in TASKS.values() for form in task.formats)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where a picture of the result goes"
+        "-o", "--output", type=Path, metavar="FILE", help="file for a picture of the result"
     )
     parser.add_argument(
-        "--format", choices=tuple(formats), dest="form", help="of that picture (default: png)"
+        "--format", choices=tuple(formats), dest="form", help="format of the picture (default: png)"
     )
     for name, tasks in _query_fields().items():
         field = tasks[0].query.model_fields[name]
@@ -85,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def request_of(images: Sequence[str], task: str, **flags: Any) -> Request:
-    """What parsed flags ask.
+    """The request that parsed flags describe.
 
     Raises:
         ValueError: for a flag that belongs to another task.
@@ -100,10 +101,10 @@ def request_of(images: Sequence[str], task: str, **flags: Any) -> Request:
 
 
 def predict(config: Config, request: Request) -> int:
-    """Print what the models make of every file.
+    """Run the models on every file and print the results.
 
     Returns:
-        0, or 1 if any file could not be read (the others are answered all the same).
+        0, or 1 if any file could not be answered; the others still are.
 
     Raises:
         ValueError: for a model, a checkpoint or a parameter that cannot be used.
@@ -128,7 +129,7 @@ def predict(config: Config, request: Request) -> int:
 
 
 async def _answer_all(config: Config, request: Request, asked: Sequence[Asked]) -> bool:
-    # The one client waits: nothing shall be refused as too much.
+    # There is a single client, and it waits: no queue limit is needed.
     settings = config.model_dump() | {"max_queue_tokens": sys.maxsize}
     server, metrics = ServerConfig.from_flags(settings), Metrics()
     engine = Engine([one.spec for one in asked], server, metrics)
@@ -148,7 +149,7 @@ async def _answer_all(config: Config, request: Request, asked: Sequence[Asked]) 
 
 
 async def _answer(pipeline: Pipeline, request: Request, asked: Asked) -> bool:
-    """Whether one model could answer every file; answers and errors come in the files' order."""
+    """Run one model on every file and print in their order; False if any file failed."""
     at_once = asyncio.Semaphore(FILES_AT_ONCE)
     model = pipeline.engine.loaded(asked.spec.name)
     urgency = Urgency(time.monotonic(), timeout_s=float("inf"), priority=1)
@@ -191,7 +192,7 @@ def _show(request: Request, asked: Asked, measured: Measured, result: Any) -> No
 
 
 def _query_fields() -> dict[str, list[Task[Any, Any]]]:
-    """Every field of the tasks' queries, and the tasks that have it."""
+    """The fields of all tasks' queries, each with the tasks that have it."""
     fields: dict[str, list[Task[Any, Any]]] = {}
     for task in TASKS.values():
         for name in task.query.model_fields:

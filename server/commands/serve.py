@@ -1,4 +1,4 @@
-"""``vimserve serve``: the process around the application."""
+"""``vimserve serve``: the server's process."""
 
 import logging
 import os
@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def serve(config: ServerConfig) -> int:
-    """Serve until a signal ends it; requests that were accepted are answered first.
+    """Serve until a signal arrives, then answer the accepted requests and return.
 
     Raises:
         ValueError: for an unknown model, a checkpoint that cannot be used, an unusable device.
-        OSError: if the port cannot be had.
+        OSError: if the port or the TLS certificate cannot be used.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     specs = [resolve(name) for name in config.model]
-    # Taken before the models load, so that a port in use is known at once.
+    # Listen before the models load, so that a port in use is reported at once.
     listener = _listen(config.host, config.port)
     configure_logging(config.log_level.upper(), config.log_format)
 
@@ -36,7 +36,7 @@ def serve(config: ServerConfig) -> int:
     app = create_app(config, specs, on_failure=leave)
     server = http_server(app, config.tls_certificate, config.tls_key)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, server.handle_exit)  # uvicorn does so too, a moment later
+        signal.signal(number, server.handle_exit)  # before uvicorn does the same
     host, port = listener.getsockname()[:2]
     logger.info("loading %s", ", ".join(spec.name for spec in specs))
     scheme = "http" if config.tls_certificate is None else "https"
@@ -47,7 +47,7 @@ def serve(config: ServerConfig) -> int:
     if engine.failure is not None:
         raise ValueError(engine.failure) from engine.failure
     if engine.alive:
-        # A model still loads or hangs, and its thread would crash if the interpreter went first.
+        # A model still loads or hangs. Its thread would crash while the interpreter shuts down.
         logging.shutdown()
         os._exit(0)
     return 0

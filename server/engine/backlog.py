@@ -1,4 +1,4 @@
-"""The images that wait, and the room that is held for those on their way: one lock around both."""
+"""The queue of images for the device, with room reserved for images that are being decoded."""
 
 import math
 import threading
@@ -15,18 +15,18 @@ from vimserve.server.engine.scheduler import Budget, Decision, Load, Scheduler
 from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull
 
 LONGEST_RETRY_S = 60
-# Weight of what is known already in the moving average of the time that a token takes.
+# Weight of the old average in the moving average of the seconds per token.
 SMOOTHING = 0.8
 
 
 class Backlog:
-    """What waits for the device, bounded in tokens: they measure the time and the memory ahead.
+    """The queue for the device, bounded in tokens, because they determine its time and memory.
 
-    Models are added and retired while it is in use. Safe to use from any thread.
+    Thread-safe. Models can be added and retired at any time.
 
     Args:
         max_tokens: most tokens that may wait for one model.
-        show: told what waits for a model whenever that changes.
+        show: called with a model's load whenever the load changes.
     """
 
     def __init__(self, max_tokens: int, show: Callable[[str, Load], None]) -> None:
@@ -42,16 +42,15 @@ class Backlog:
         self._scheduler: Scheduler[Req] = Scheduler(self._budgets)
 
     def add(self, model: str, budget: Budget) -> None:
-        """Take requests for this model from now on."""
+        """Accept requests for this model from now on."""
         with self._changed:
             self._budgets[model] = budget
 
     def retire(self, model: str) -> Future[None]:
-        """Hold no more room for this model.
+        """Refuse new requests for this model, and forget it once it has none left.
 
         Returns:
-            What is done as soon as nothing of the model waits or is on its way here. Then the
-            model is forgotten.
+            A future that is done once no request waits and no room is reserved for the model.
         """
         with self._changed:
             retired: Future[None] = promise()
@@ -60,19 +59,19 @@ class Backlog:
             return retired
 
     def close(self) -> None:
-        """Take no more; ``take`` goes on until nothing waits."""
+        """Refuse new requests; ``take`` still returns those that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Let ``take`` return, with a batch or without one."""
+        """Make ``take`` return, even without a batch."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def put(self, room: "Room", requests: Sequence[Req]) -> None:
-        """Queue requests in the room that was held for them.
+        """Queue requests in the room that was reserved for them.
 
         Raises:
             NotReady: if the backlog is closed.
@@ -87,13 +86,13 @@ class Backlog:
             self._show(room.model, self._scheduler.load(room.model))
 
     def discard(self, request: Req) -> None:
-        """Forget a request that nobody waits for any more."""
+        """Drop a request whose client no longer waits, if it is still queued."""
         with self._changed:
             if self._scheduler.discard(request):
                 self._left(request.model)
 
     def clear(self) -> list[Req]:
-        """Everything that waits, which then waits no longer."""
+        """Remove and return all requests that wait."""
         requests: list[Req] = []
         with self._changed:
             while batch := self._scheduler.next(-math.inf).batch:
@@ -102,12 +101,18 @@ class Backlog:
 
     @property
     def closed(self) -> bool:
-        """Whether no more requests come."""
+        """Whether new requests are refused."""
         return self._closed
 
     def take(self, timeout_s: float | None) -> Decision[Req]:
-        """The next batch, or an empty one: in time there was none, or somebody wanted it to
-        return.
+        """Wait for the next batch.
+
+        Args:
+            timeout_s: how long to wait for one; None waits until there is a reason to return.
+
+        Returns:
+            A decision. Its batch is empty if ``timeout_s`` passed, if requests only expired, or
+            after ``wake`` or ``close``.
         """
         waited = False
         with self._changed:
@@ -122,7 +127,7 @@ class Backlog:
                 waited = not self._changed.wait(timeout_s)
 
     def served(self, model: str, tokens: int, seconds: float) -> None:
-        """Learn how long the device takes."""
+        """Update the model's moving average of seconds per token."""
         with self._changed:
             if model in self._budgets:
                 now = seconds / tokens
@@ -130,7 +135,7 @@ class Backlog:
                 self._token_s[model] = SMOOTHING * known + (1 - SMOOTHING) * now
 
     def reserve(self, room: "Room", tokens: int) -> None:
-        """Hold room for an image; see ``Room.take``."""
+        """Reserve room for an image; see ``Room.take``."""
         with self._changed:
             self._check_open()
             if self._budgets.get(room.model) is not room.budget or room.model in self._retired:
@@ -139,11 +144,11 @@ class Backlog:
                 )
             others = self._load(room.model) - room.tokens
             total = others + room.tokens + tokens
-            # A request that meets an empty queue is taken however large it is.
+            # An empty queue accepts a request of any size.
             if others and total > self._max_tokens:
                 raise QueueFull(
-                    f"{others} tokens wait for model {room.model!r}; with this request it would be "
-                    f"{total}, more than the {self._max_tokens} allowed",
+                    f"{others} tokens wait for model {room.model!r}; with this request there would "
+                    f"be {total}, more than the limit of {self._max_tokens}",
                     limit=self._max_tokens,
                     value=total,
                     retry_after_s=self._seconds_left(),
@@ -152,7 +157,7 @@ class Backlog:
             room.tokens += tokens
 
     def release(self, room: "Room") -> None:
-        """Give back what a room still holds."""
+        """Release the tokens that a room still reserves."""
         with self._changed:
             if room.tokens:
                 self._reserved[room.model] -= room.tokens
@@ -174,7 +179,7 @@ class Backlog:
         return self._scheduler.load(model).tokens + self._reserved[model]
 
     def _seconds_left(self) -> int:
-        """How long the device needs for all that waits."""
+        """Estimated time until the device has run all that waits, from 1 to LONGEST_RETRY_S."""
         seconds = sum(self._load(model) * token_s for model, token_s in self._token_s.items())
         return min(max(math.ceil(seconds), 1), LONGEST_RETRY_S)
 
@@ -184,14 +189,16 @@ class Backlog:
 
 
 class Room:
-    """What one request holds of a model's queue from before its images are decoded.
+    """Room in a model's queue that one request reserves before its images are decoded.
 
-    A full queue thus costs a client no more than the reading of its images' headers. Leaving the
-    ``with`` block gives back what was not put in the queue.
+    So a full queue refuses a request after reading only the headers of its images. Leaving the
+    ``with`` block releases what was not queued.
 
     Args:
-        budget: the one that the model was added with, so that a successor under the same name is
-            not taken for it.
+        backlog: the queue.
+        model: name of the model.
+        budget: the object that the model was added with, which tells it from a later model of
+            the same name.
     """
 
     def __init__(self, backlog: Backlog, model: str, budget: Budget) -> None:
@@ -201,12 +208,12 @@ class Room:
         self._backlog = backlog
 
     def take(self, tokens: int) -> None:
-        """Hold room for one more image.
+        """Reserve room for one more image.
 
         Raises:
-            QueueFull: if there is none.
+            QueueFull: if the queue has no room.
             ModelUnavailable: if the model is being removed.
-            NotReady: if the server stops.
+            NotReady: if the server is stopping.
         """
         self._backlog.reserve(self, tokens)
 

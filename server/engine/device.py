@@ -1,19 +1,17 @@
-"""The device that the models run on, as start-up finds it."""
+"""The device that the models run on: what it supports, and how it fails."""
 
 import logging
 
 import torch
 
 from vimserve.kernels.dispatch import implementation
-from vimserve.model.buckets import buckets_of
-from vimserve.model.families import Model
-from vimserve.model.families.vim.model import Vim
 from vimserve.model.graphs import GraphedModel
 from vimserve.model.packed import PackedModel
+from vimserve.model.served import ServedModel
 
 logger = logging.getLogger(__name__)
 
-# What PyTorch's CPU allocator and oneDNN say.
+# What PyTorch's CPU allocator and oneDNN say when memory is short.
 _CROWDED = ("can't allocate memory", "not enough memory", "could not create a memory")
 
 
@@ -32,7 +30,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether operations on this GPU run by our kernels; if not, the log says what that means."""
+    """Whether our Triton kernels run on this GPU; logs a warning if not."""
     module = implementation("selective_scan", device.type).__module__
     if module.endswith(".naive"):
         major, minor = torch.cuda.get_device_capability(device)
@@ -45,26 +43,26 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a forward pass failed for want of memory, so that a smaller one may succeed."""
+    """Whether a forward pass ran out of memory, so that a smaller batch may succeed."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _CROWDED)
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether the device can compute no more in this process, as after an illegal access."""
+    """Whether this process can no longer use the device, as after an illegal memory access."""
     return isinstance(error, torch.AcceleratorError)
 
 
-def record_graphs(model: Model, max_tokens: int) -> GraphedModel | None:
-    """The model as CUDA graphs for batches up to ``max_tokens``, or None where it has none."""
+def record_graphs(model: ServedModel, max_tokens: int) -> GraphedModel | None:
+    """Record CUDA graphs of the model for batches up to ``max_tokens``; None if it has none."""
     if not isinstance(model, PackedModel):
-        return None  # images of every size pass a head of other shapes
+        return None  # what a segmenter's head launches differs with the size of the images
     device = model.patch_embed.proj.weight.device
-    if device.type != "cuda" or (isinstance(model, Vim) and not has_kernels(device)):
+    if device.type != "cuda" or (model.graphs_need_kernels and not has_kernels(device)):
         return None
     try:
-        buckets = buckets_of(model, max_tokens)
+        buckets = model.graph_buckets(max_tokens)
     except ValueError as error:
         logger.info("no CUDA graphs: %s", error)
         return None

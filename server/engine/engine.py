@@ -1,4 +1,4 @@
-"""Images in, the models' outputs out: the engine as the event loop sees it."""
+"""The engine's interface to the event loop: images in, the models' outputs out."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog, Room
 from vimserve.server.engine.loading import Loaded, Status
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    """Where the engine is in its life."""
+    """The engine's lifecycle state."""
 
     LOADING = "loading"
     READY = "ready"
@@ -42,7 +42,7 @@ class Health:
 
 
 class Engine:
-    """Answers images with what a model makes of them; its methods are for the event loop's thread.
+    """Runs models on images. Its methods may only be called in the event loop's thread.
 
     Args:
         specs: the models to serve; the first is the default.
@@ -51,7 +51,7 @@ class Engine:
         on_failure: called in the event loop if loading fails; the reason is in ``failure``.
 
     Attributes:
-        models: what is served; models can be added and removed while it runs.
+        models: the served models; they can be added and removed while the engine runs.
 
     Raises:
         ValueError: if two models have the same name.
@@ -75,11 +75,11 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether a thread of its own runs."""
+        """Whether one of the engine's threads runs."""
         return self._thread.is_alive() or self.models.building
 
     def start(self) -> None:
-        """Begin to load the models; ``state`` turns to ready when they are warm."""
+        """Begin to load the models; ``state`` becomes ready when they are warm."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._loading = asyncio.create_task(self._load())
@@ -88,22 +88,22 @@ class Engine:
         """Wait until the first models are loaded.
 
         Raises:
-            Exception: why they could not be.
+            Exception: the error that kept them from loading.
         """
         await asyncio.shield(self._loading)
         if self.failure is not None:
             raise self.failure
 
     def drain(self) -> None:
-        """Be not ready any more; what was accepted is still answered."""
+        """Stop being ready; accepted requests are still answered."""
         if self.state in (State.LOADING, State.READY):
             self.state = State.STOPPING
 
     async def stop(self, timeout_s: float) -> None:
-        """Answer what waits, refuse the rest, end the worker.
+        """Answer the requests that wait, then end the worker.
 
-        A model that is still loading is not waited for. What is unanswered after ``timeout_s`` is
-        refused.
+        After ``timeout_s`` the unanswered requests are refused. If the first models are still
+        loading, return at once.
         """
         self.drain()
         self._backlog.close()
@@ -116,25 +116,27 @@ class Engine:
             self._refuse_all(NotReady("the server has stopped"))
 
     def loaded(self, model: str) -> Loaded:
-        """The model, for a request that begins now.
+        """The model, for a new request.
 
         Raises:
             NotReady: while the first models load or the server stops.
-            ModelUnavailable, UnknownModel: if this one cannot answer.
+            ModelUnavailable, UnknownModel: if this model cannot answer.
         """
         if self.state is not State.READY:
             raise NotReady(f"the server is {self.state}", limit=State.READY, value=self.state)
         return self.models.loaded(model)
 
     def room(self, model: Loaded) -> Room:
-        """Room in the queue of the model, to take before images are decoded."""
+        """Room in the model's queue, to be reserved before images are decoded."""
         return Room(self._backlog, model.runner.spec.name, model.budget)
 
     def submit(
         self, room: Room, images: Sequence[Image], urgency: Urgency
     ) -> list[asyncio.Future[Answer]]:
-        """Queue images for the model that ``room`` belongs to; cancel a future to take its image
-        back.
+        """Queue images for the model that ``room`` belongs to.
+
+        Returns:
+            A future for each image; cancelling it removes the image from the queue.
 
         Raises:
             NotReady: if the engine has stopped.
@@ -161,7 +163,7 @@ class Engine:
         return [request.answer for request in requests]
 
     def health(self) -> Health:
-        """Whether the worker is there and gets on with its work."""
+        """Whether the worker is alive and not stuck."""
         if self.failure is not None:
             return Health(ok=False, detail=f"the engine has stopped: {self.failure}")
         if not self._thread.is_alive():
@@ -171,20 +173,21 @@ class Engine:
         limit = self._config.stuck_timeout
         if busy_s > limit:
             return Health(
-                ok=False, detail=f"a batch has been running for {busy_s:.0f} s, limit {limit:g} s"
+                ok=False,
+                detail=f"a batch has been running for {busy_s:.0f} s; the limit is {limit:g} s",
             )
         return Health(ok=True, detail="alive")
 
     def busy_seconds(self) -> dict[str, float]:
-        """How long each device has run batches, those included that it runs now."""
+        """Seconds that each device has run batches, the present one included."""
         return {self._config.device: self._worker.busy_s}
 
     async def probe(self, timeout_s: float) -> None:
-        """A forward pass of the smallest image through every model that is ready.
+        """Run the smallest image through every model that is ready.
 
         Raises:
-            ServerError: what failed.
-            TimeoutError: if it took longer.
+            ServerError: if a model cannot answer.
+            TimeoutError: if it takes longer than ``timeout_s``.
         """
         urgency = Urgency(time.monotonic(), timeout_s, priority=1)
         futures = []
@@ -220,7 +223,7 @@ class Engine:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        # What came first is the reason: a worker that ends lets the loading fail as well.
+        # Keep the first error: a worker that ends makes the loading fail too.
         self.failure = self.failure or error
         self.state = State.FAILED
         self._backlog.close()
@@ -238,7 +241,7 @@ class Engine:
         if endings:
             try:
                 self._loop.call_soon_threadsafe(_deliver, endings)
-            except RuntimeError:  # the loop is closed: nobody is left to be told
+            except RuntimeError:  # the event loop is closed, so no client waits
                 logger.debug("an answer came after the server had stopped")
 
 

@@ -1,12 +1,12 @@
-"""A model from its name to ready: loaded, warmed and measured."""
+"""A served model's states, its warm-up and the measurement of its memory."""
 
 import logging
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.device_memory import PeakMeter, free_bytes, release_unused
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.memory import MemoryModel, Sample, fit
 from vimserve.server.engine.runner import Runner
@@ -15,16 +15,17 @@ from vimserve.server.errors import ImageTooLarge
 
 logger = logging.getLogger(__name__)
 
-# Beyond this a batch only takes longer: the device is full.
+# A larger batch only takes longer, because the device is already full.
 ENOUGH_TOKENS = {"cpu": 8192, "cuda": 65_536}
-# The larger, the better the curve; three are needed where attention makes it a parabola.
+# Sides of the measured images, in pixels. Larger images improve the fit; a model whose attention
+# takes memory with the square of the tokens needs three.
 MEASURED_SIDES = (224, 384, 512, 1024)
 LEAST_SAMPLES = 3
 MEASURED_ENOUGH_S = 1.0
 
 
 class Status(StrEnum):
-    """Where a model is in its life."""
+    """A model's lifecycle state."""
 
     LOADING = "loading"
     READY = "ready"
@@ -34,11 +35,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model that answers.
+    """A model that is ready to answer.
 
     Attributes:
-        memory: what a batch takes of the device above the weights.
-        budget: what one batch may have; its bytes leave out the model's base.
+        runner: the model on its device.
+        memory: predicts the device memory of a batch above the weights.
+        budget: limits of one batch; its bytes exclude ``memory.base``.
     """
 
     runner: Runner
@@ -46,10 +48,10 @@ class Loaded:
     budget: Budget
 
     def check_fits(self, height: int, width: int, tokens: int) -> None:
-        """Whether an input can be answered at all.
+        """Refuse an input that does not fit into a batch of its own.
 
         Raises:
-            ImageTooLarge: with the tokens or the bytes that it needs and those that there are.
+            ImageTooLarge: with the tokens or bytes that it needs, and the limit.
         """
         if tokens > self.budget.tokens:
             raise ImageTooLarge(
@@ -73,8 +75,8 @@ class Served:
     """A model that the server was asked to serve.
 
     Attributes:
-        detail: why it failed.
-        loaded: there once it is ready.
+        detail: why loading failed, if it did.
+        loaded: the model, once it is ready.
     """
 
     spec: ModelSpec
@@ -84,7 +86,7 @@ class Served:
 
 
 def warm_up(runner: Runner, config: ServerConfig) -> Loaded:
-    """Run a model until nothing is left to compile, and measure it; the device does nothing else.
+    """Compile a model by running it, and measure it; nothing else may use the device meanwhile.
 
     Raises:
         ValueError: if there is not enough memory for the smallest batch.
@@ -102,7 +104,7 @@ def warm_up(runner: Runner, config: ServerConfig) -> Loaded:
         runner.record_graphs(budget.tokens)
     logger.info(
         "model %s: warm after %.1f s, batches up to %d tokens, %.1f MB for 1,000 tokens, "
-        "%.1f GB of memory for it",
+        "%.1f GB available to a batch",
         runner.spec.name, time.monotonic() - start, budget.tokens,
         memory.predict([1000]) / 1e6, available / 1e9,
     )  # fmt: skip
@@ -110,23 +112,23 @@ def warm_up(runner: Runner, config: ServerConfig) -> Loaded:
 
 
 def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budget:
-    """What one batch may have, if it may take ``available`` bytes.
+    """The limits of a batch that may take ``available`` bytes.
 
     Raises:
-        ValueError: if that is not enough for a single token.
+        ValueError: if they do not suffice for a single token.
     """
     left = available - memory.base
     fitting = int(left / memory.per_token) if memory.per_token else wanted_tokens
     if left < 0 or fitting < 1:
         raise ValueError(
-            f"a batch may take {available} bytes of memory, and the smallest needs "
-            f"{memory.predict([1])}: free some, or raise --memory-fraction"
+            f"a batch may take {available} bytes of memory, but the smallest one needs "
+            f"{memory.predict([1])}: free memory, or raise --memory-fraction"
         )
     return Budget(min(wanted_tokens, fitting), left)
 
 
 def measure(runner: Runner) -> MemoryModel:
-    """What batches of the model take, from forward passes over a few small images."""
+    """The model's memory model, fitted to forward passes over a few small images."""
     samples: list[Sample] = []
     start = time.monotonic()
     for side in MEASURED_SIDES:

@@ -1,23 +1,20 @@
-"""What a batch will take of the device's memory, as a curve through what was measured."""
+"""Predicts the device memory of a batch, with a curve fitted to measured batches."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-MOST_TOKENS = 1 << 40  # where the search ends if memory does not grow with an image
-
 Sample = tuple[Sequence[int], int]
 
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """Predicted peak above the weights of a batch of images of n tokens each, in bytes.
+    """Predicts the peak memory of a batch above the weights, in bytes.
 
-    It is ``base + Σ (per_token · n + per_token_squared · n²)``.
+    It is ``base + Σ (per_token · n + per_token_squared · n²)``, summed over images of n tokens.
     """
 
     base: int
@@ -25,22 +22,22 @@ class MemoryModel:
     per_token_squared: float = 0.0
 
     def cost(self, tokens: int) -> int:
-        """What one image adds to a batch; a batch has ``base`` on top."""
+        """Bytes that one image adds to a batch, besides ``base``."""
         return math.ceil(self.per_token * tokens + self.per_token_squared * tokens**2)
 
     def predict(self, lengths: Sequence[int]) -> int:
-        """The peak of a batch of images of so many tokens."""
+        """Peak bytes of a batch whose images have ``lengths`` tokens."""
         return self.base + sum(self.cost(tokens) for tokens in lengths)
 
 
 def fit(samples: Sequence[Sample], *, quadratic: bool) -> MemoryModel:
-    """The curve, with no negative coefficient, through (lengths of the images, peak in bytes).
+    """Fit a memory model with non-negative coefficients by least squares.
 
-    By least squares; of samples with the same lengths the highest counts. Then ``base`` is raised
-    until no sample is above the curve.
+    Of samples with the same lengths only the highest counts. At the end ``base`` is raised until
+    no sample is above the curve.
 
     Args:
-        samples: batches as measured.
+        samples: for each measured batch, the tokens of its images and its peak in bytes.
         quadratic: whether memory may grow with the square of an image's tokens.
 
     Raises:
@@ -54,7 +51,7 @@ def fit(samples: Sequence[Sample], *, quadratic: bool) -> MemoryModel:
     terms = np.array([_terms(lengths)[: len(powers)] for lengths in peaks], dtype=float)
     if not peaks or np.linalg.matrix_rank(terms / terms.max(axis=0)) < len(powers):
         raise ValueError(
-            f"{len(powers)} coefficients need as many samples of different tokens, "
+            f"{len(powers)} coefficients need as many samples that differ in tokens, "
             f"not {len(samples)} of {sorted(peaks)}"
         )
     coefficients = _least_squares(terms, np.array(list(peaks.values()), dtype=float))
@@ -64,17 +61,12 @@ def fit(samples: Sequence[Sample], *, quadratic: bool) -> MemoryModel:
     return MemoryModel(curve.base + max(0, shortfall), per_token, *squared)
 
 
-def largest_image(model: MemoryModel, available: int) -> int:
-    """Tokens of the largest image whose batch of one fits into the bytes; 0 if none does."""
-    return max(0, bisect_right(range(MOST_TOKENS), available, key=lambda n: model.predict([n])) - 1)
-
-
 def _terms(lengths: Sequence[int]) -> tuple[int, int, int]:
     return 1, sum(lengths), sum(tokens**2 for tokens in lengths)
 
 
 def _least_squares(terms: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-    """Non-negative coefficients: the best of all choices of those that are not zero."""
+    """Non-negative least squares: fit every subset of the coefficients and keep the best."""
     scale = terms.max(axis=0)
     columns = range(terms.shape[1])
     best, least = np.zeros(len(columns)), math.inf

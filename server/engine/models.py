@@ -1,12 +1,12 @@
-"""The models that the server was asked to serve, as they come and go."""
+"""The served models: loading, adding and removing them."""
 
 import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.loading import Loaded, Served, Status, warm_up
@@ -16,18 +16,21 @@ from vimserve.server.engine.worker import Worker
 from vimserve.server.errors import ModelUnavailable, UnknownModel, WrongTask
 from vimserve.server.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 logger = logging.getLogger(__name__)
 
 
 class Models(Mapping[str, Served]):
-    """The served models by their names, the default first; for the event loop's thread.
+    """The served models by name, the default first. Only for the event loop's thread.
 
     Args:
-        specs: those to begin with; ``load`` makes them ready.
-        config: the device and what a batch may take of it.
-        worker: the thread that will run them, and that warms them.
-        backlog: where their requests are going to wait.
-        metrics: where they are listed.
+        specs: the first models; ``load`` makes them ready.
+        config: the device, and what a batch may take of it.
+        worker: warms the models up and runs them.
+        backlog: the queue of their requests.
+        metrics: lists them.
 
     Raises:
         ValueError: if two models have the same name.
@@ -44,7 +47,7 @@ class Models(Mapping[str, Served]):
         self._served = {spec.name: Served(spec) for spec in specs}
         if len(self._served) < len(specs):
             raise ValueError(
-                f"every model needs a name of its own, not {', '.join(spec.name for spec in specs)}"
+                f"every model needs a different name, not {', '.join(spec.name for spec in specs)}"
             )
         self._config = config
         self._worker = worker
@@ -70,9 +73,9 @@ class Models(Mapping[str, Served]):
         """The model of that name, or the first for the task.
 
         Raises:
-            UnknownModel: with the names that are served.
-            WrongTask: if it does something else, or nothing that is served does that; with the
-                names that do.
+            UnknownModel: if no model of that name is served; with the names that are.
+            WrongTask: if the model has another task, or no served model has this one; with the
+                names of those that have it.
         """
         able = [name for name, served in self.items() if served.spec.task == task]
         name = next(iter(able or self)) if model is None else model
@@ -80,7 +83,7 @@ class Models(Mapping[str, Served]):
         if spec.task != task:
             raise WrongTask(
                 f"model {name!r} {does(spec.task)}; it cannot {task}: "
-                f"{', '.join(able) or 'no model that is served'} can",
+                f"{', '.join(able) or 'no served model'} can",
                 parameter="model",
                 limit=able,
                 value=name,
@@ -88,7 +91,7 @@ class Models(Mapping[str, Served]):
         return spec
 
     def loaded(self, model: str) -> Loaded:
-        """The model, for a request that begins now.
+        """The model, for a new request.
 
         Raises:
             UnknownModel: with the names that are served.
@@ -106,17 +109,22 @@ class Models(Mapping[str, Served]):
         )
 
     async def load(self) -> None:
-        """Make ready what is not: weights are read side by side, one model after another warms up.
+        """Load the models that are not ready: read weights in parallel, warm up one by one.
 
         Raises:
-            Exception: the first failure, or, where some may be missing (``allow_partial``), the
-                first if all failed.
+            Exception: the first failure; with ``allow_partial``, only if all models failed.
         """
         loading = [served for served in self.values() if served.status is Status.LOADING]
-        runners = [self._build(served.spec) for served in loading]
+        # All weights are read before the first model is measured: the memory that they take would
+        # count as its own.
+        runners = await asyncio.gather(
+            *(self._build(served.spec) for served in loading), return_exceptions=True
+        )
         failures = []
         for served, runner in zip(loading, runners, strict=True):
             try:
+                if isinstance(runner, BaseException):
+                    raise runner
                 await self._install(served, runner)
             except Exception as error:
                 served.status, served.detail = Status.FAILED, f"{type(error).__name__}: {error}"
@@ -128,23 +136,23 @@ class Models(Mapping[str, Served]):
             raise failures[0]
 
     async def add(self, spec: ModelSpec) -> None:
-        """Serve one more model, while the others answer; they wait only while it warms up.
+        """Serve one more model. The others keep answering, except while it warms up.
 
         Raises:
-            ValueError: if there is one of that name.
-            Exception: if it cannot be loaded; it is not served then.
+            ValueError: if a model of that name is served.
+            Exception: if it cannot be loaded; then it is not served.
         """
         if spec.name in self:
             raise ValueError(f"a model {spec.name!r} is served already")
         served = self._served[spec.name] = Served(spec)
         try:
-            await self._install(served, self._build(spec))
+            await self._install(served, await self._build(spec))
         except BaseException:
             del self._served[spec.name]
             raise
 
     async def remove(self, model: str) -> None:
-        """Serve a model no longer, once everything that it was asked is answered.
+        """Remove a model once its accepted requests are answered.
 
         Raises:
             UnknownModel: with the names that are served.
@@ -162,15 +170,15 @@ class Models(Mapping[str, Served]):
     def _find(self, name: str) -> Served:
         if name not in self:
             raise UnknownModel(
-                f"no model {name!r} is served; there is {', '.join(self)}",
+                f"no model {name!r} is served; choose one of {', '.join(self)}",
                 parameter="model",
                 limit=list(self),
                 value=name,
             )
         return self[name]
 
-    def _build(self, spec: ModelSpec) -> Future[Runner]:
-        """Read the weights in a thread that does not keep the process from ending."""
+    def _build(self, spec: ModelSpec) -> asyncio.Future[Runner]:
+        """Read the weights in a daemon thread, so that the process can end meanwhile."""
         runner: Future[Runner] = promise()
 
         def build() -> None:
@@ -183,11 +191,10 @@ class Models(Mapping[str, Served]):
         thread = threading.Thread(target=build, name=f"load {spec.name}", daemon=True)
         self._builders.add(thread)
         thread.start()
-        return runner
+        return asyncio.wrap_future(runner)
 
-    async def _install(self, served: Served, building: Future[Runner]) -> None:
+    async def _install(self, served: Served, runner: Runner) -> None:
         name = served.spec.name
-        runner = await asyncio.wrap_future(building)
 
         def warm() -> Loaded:
             loaded = self._worker.models[name] = warm_up(runner, self._config)

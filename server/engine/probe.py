@@ -1,15 +1,15 @@
-"""A look at whether the models really answer, which cannot be used to flood the device."""
+"""A probe of the models that clients cannot use to flood the device."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class SharedProbe:
-    """Runs one probe at a time; whoever asks meanwhile learns its outcome.
+    """Runs one probe at a time; callers that ask meanwhile share its outcome.
 
     Args:
         probe: raises if a model does not answer within the given seconds.
-        timeout_s: when a probe has failed.
+        timeout_s: seconds after which a probe has failed.
     """
 
     def __init__(self, probe: Callable[[float], Awaitable[None]], timeout_s: float) -> None:

@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 def promise() -> Future[T]:
-    """A future that whoever waits for it can leave, but not cancel."""
+    """A future that its waiters cannot cancel; they can only stop waiting."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     return future

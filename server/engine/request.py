@@ -1,4 +1,4 @@
-"""The nouns of the engine: a request for one image, the batch that carries it, the answer."""
+"""The engine's data types: a request for one image, its batch and its answer."""
 
 import asyncio
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from vimserve.server.engine.urgency import Urgency
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a request learns of the batch that carried it."""
+    """Figures of the batch that carried a request."""
 
     images: int
     tokens: int
@@ -22,7 +22,7 @@ class Batch:
 
     @classmethod
     def sum_of(cls, batches: Collection[Self]) -> Self:
-        """Several added up; of the peaks the highest."""
+        """The sum of several batches, with the highest of their peaks."""
         return cls(
             images=sum(batch.images for batch in batches),
             tokens=sum(batch.tokens for batch in batches),
@@ -33,12 +33,13 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the model made of an image, on the CPU.
+    """A model's output for one image, on the CPU.
 
     Attributes:
-        output: class scores before softmax, float32 ``[classes]``; of a model that segments the
-            class map, uint8 ``[H, W]``, or, where none was asked for, the class scores that maps
-            are made of, float32 ``[classes, h, w]``.
+        output: of a classifier, class scores before softmax, float32 ``[classes]``. Of a
+            segmenter, the class map, uint8 ``[H, W]``, or without ``Image.map_size`` the class
+            scores, float32 ``[classes, h, w]``.
+        batch: the batch that carried the image.
     """
 
     output: Tensor
@@ -50,10 +51,11 @@ class Image:
     """One image as the engine takes it.
 
     Attributes:
-        size: its (height, width) in pixels.
-        patches: a batch of its patches.
+        size: (height, width) in pixels.
+        patches: its patches, as a batch of one image.
         tokens: length of its sequence.
-        map_size: (height, width) of the class map that a model which segments shall make.
+        map_size: (height, width) of the class map that a segmenter returns; with None it returns
+            class scores.
     """
 
     size: tuple[int, int]
@@ -79,17 +81,17 @@ class Req:
 
     @property
     def tokens(self) -> int:
-        """Length of its sequence."""
+        """Length of the image's sequence."""
         return self.image.tokens
 
     @property
     def deadline(self) -> float:
-        """When it leaves the queue unanswered."""
+        """When the request expires."""
         return self.urgency.deadline
 
     @property
     def priority(self) -> int:
-        """Its place among those that wait."""
+        """From 1, served first, to 9."""
         return self.urgency.priority
 
     @property

@@ -1,17 +1,15 @@
 """A model on its device: images in, class scores or class maps out."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vimserve.kernels.upsample_argmax import upsample_argmax
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch, patch_grid
-from vimserve.model.catalog import ModelSpec
-from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.served import Answers
+from vimserve.model.spec import ModelSpec
 from vimserve.server.config import Config
 from vimserve.server.engine.device import record_graphs, usable_device
 from vimserve.server.engine.request import Image
@@ -33,22 +31,21 @@ class Runner:
         self.dtype: torch.dtype = getattr(torch, config.model_dtype)
         self.spec = spec
         self.module = catalog.load(spec, self.device, self.dtype).eval()
-        self._forward: Callable[[PackedBatch], Any] = self.module
+        self._answer = self.module.answer
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def tokens(self, height: int, width: int) -> int:
         """Length of the sequence that an input of ``height`` × ``width`` pixels becomes."""
         config = self.spec.config
         grid = patch_grid((3, height, width), config.patch_size, config.stride)
-        tokens: int = self.module.num_tokens(grid)
-        return tokens
+        return self.module.num_tokens(grid)
 
     def smallest(self) -> Image:
-        """An image, all black, of the least size that the model takes."""
+        """A black image of the smallest size that the model accepts."""
         return self.black(self.largest_side(1))
 
     def black(self, side: int) -> Image:
-        """A black square, for measurements."""
+        """A black square image of ``side`` pixels."""
         pixels = torch.zeros(3, side, side, dtype=torch.uint8)
         return Image((side, side), self.pack(pixels), self.tokens(side, side), (side, side))
 
@@ -58,53 +55,42 @@ class Runner:
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
     def start(self, images: Sequence[Image]) -> "Pass":
-        """Begin a forward pass; a GPU is not waited for."""
+        """Begin a forward pass, without waiting for a GPU to finish it."""
         patches = [image.patches for image in images]
+        wanted = [image.map_size for image in images]
         with torch.inference_mode():
             if self._copies is None:
                 batch = PackedBatch.cat(patches).to(self.device)
-                return Pass(*self._compute(batch, images))
-            # On a stream of its own the copy of one batch passes while another one computes.
+                return Pass(self._answer(batch, wanted))
+            # A stream of its own copies this batch while another one computes.
             with torch.cuda.stream(self._copies):
                 batch = PackedBatch.cat(patches, pin_memory=True).to(self.device)
             stream = torch.cuda.current_stream(self.device)
             stream.wait_stream(self._copies)
             batch.patches.record_stream(stream)
-            outputs, finite = self._compute(batch, images)
+            answers = self._answer(batch, wanted)
             ended = torch.cuda.Event()
-            host = Pass([_to_host(output) for output in outputs], _to_host(finite), ended)
+            outputs = [_to_host(output) for output in answers.outputs]
+            result = Pass(Answers(outputs, _to_host(answers.finite)), ended)
             ended.record(stream)
-            return host
+            return result
 
     def run(self, images: Sequence[Image]) -> list[Tensor | None]:
         """The outputs for ``images``; see ``Pass.outputs``."""
         return self.start(images).outputs()
 
-    def _compute(self, batch: PackedBatch, images: Sequence[Image]) -> tuple[list[Tensor], Tensor]:
-        """Outputs that together have one for each image, and whether each image's is finite."""
-        if not isinstance(self.module, UPerNetSegmenter):
-            scores = self._forward(batch).float()
-            return [scores], scores.isfinite().all(1)
-        maps: dict[int, Tensor] = {}
-        finite: dict[int, Tensor] = {}
-        for i, scores in self.module.scores(batch):
-            size = images[i].map_size
-            maps[i] = (scores.float() if size is None else upsample_argmax(scores, size)[0])[None]
-            finite[i] = scores.isfinite().all()
-        order = range(len(images))
-        return [maps[i] for i in order], torch.stack([finite[i] for i in order])
-
     def largest_side(self, max_resolution: int) -> int:
-        """The side that an input of ``max_resolution`` pixels has once rounded to whole patches."""
+        """``max_resolution`` pixels, rounded up to whole patches."""
         multiple = self.spec.transform.multiple
         return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
     def record_graphs(self, max_batch_tokens: int) -> None:
-        """Replay recorded forward passes from now on, where there are any for this model."""
-        self._forward = record_graphs(self.module, max_batch_tokens) or self.module
+        """Replay CUDA graphs from now on, if the model has them."""
+        if graphed := record_graphs(self.module, max_batch_tokens):
+            self._answer = graphed.answer
 
     def warm_up(self, max_resolution: int) -> None:
-        """Compile what is compiled, then run the common sizes until one takes long."""
+        """Compile the kernels, then run common sizes in ascending order until one takes long."""
         self.module.warm_up()
         for resolution in WARM_UP_RESOLUTIONS:
             side = self.largest_side(min(resolution, max_resolution))
@@ -115,19 +101,15 @@ class Runner:
 
 
 class Pass:
-    """A forward pass on its way.
+    """A forward pass that may still be running.
 
     Args:
-        outputs: ``[images, …]`` each, on the host; together they have all images of the batch.
-        finite: ``[images]``, whether their scores are.
-        ended: what both wait for.
+        answers: the model's, in the host's memory.
+        ended: event after which they can be read; None if they can be read already.
     """
 
-    def __init__(
-        self, outputs: Sequence[Tensor], finite: Tensor, ended: torch.cuda.Event | None = None
-    ) -> None:
-        self._outputs = outputs
-        self._finite = finite
+    def __init__(self, answers: Answers, ended: torch.cuda.Event | None = None) -> None:
+        self._answers = answers
         self._ended = ended
 
     @property
@@ -136,16 +118,15 @@ class Pass:
         return self._ended is None or self._ended.query()
 
     def outputs(self) -> list[Tensor | None]:
-        """For every image its ``Answer.output``, or None where scores are not finite.
+        """Wait for the device, then return ``Answer.output`` of every image.
 
-        Waits for the device.
+        It is None for an image whose scores are not finite.
         """
         if self._ended is not None:
             self._ended.synchronize()
-        images = (image for output in self._outputs for image in output)
-        return [
-            output if ok else None for output, ok in zip(images, self._finite.tolist(), strict=True)
-        ]
+        images = (image for output in self._answers.outputs for image in output)
+        finite = self._answers.finite.tolist()
+        return [image if ok else None for image, ok in zip(images, finite, strict=True)]
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Which requests run next: policy alone, without a device, an event loop or a clock.
+"""Chooses the requests that run next; it needs no device, no event loop and no clock.
 
-Nothing here takes time in proportion to what waits: a decision looks at the requests that leave, at
+The time for a decision does not grow with the queue: it looks at the requests that leave, at
 ``lookahead`` more, and at one number per model.
 """
 
@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Pending(Protocol):
-    """What the policy looks at, which must not change while a request waits."""
+    """What the scheduler reads of a request; it must not change while the request waits."""
 
     @property
     def model(self) -> str: ...  # noqa: D102
@@ -33,7 +33,7 @@ R = TypeVar("R", bound=Pending)
 
 @dataclass(frozen=True)
 class Budget:
-    """What the requests of one batch may add up to; ``memory_bytes`` bounds their cost."""
+    """Limits of one batch: the sums of its requests' ``tokens`` and ``cost_bytes``."""
 
     tokens: int
     memory_bytes: int | None = None
@@ -41,7 +41,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Load:
-    """What waits for a model."""
+    """Images and tokens that wait for a model."""
 
     images: int
     tokens: int
@@ -61,21 +61,23 @@ class Decision(Generic[R]):
 
 
 class Scheduler(Generic[R]):
-    """The requests that wait for any model, and the choice of those that run together.
+    """The queues of all models, and the choice of the next batch.
 
-    Within a model the better priority (the smaller number) goes first, then the older request.
-    When one does not fit what is left of the budget, others behind it may fill the batch. A batch
-    passes over a request if it leaves it behind and takes one that was added after it. What was
-    passed over ``patience`` times is due: the due come before all others, oldest first, and nobody
-    fills a batch past them. So nothing is overtaken more than ``patience`` times.
+    Within a model, the better priority (the smaller number) goes first, then the older request.
+    If a request does not fit into the rest of the budget, later ones may fill the batch. A batch
+    passes over a request if it takes one that was added later and leaves this one behind. A
+    request that was passed over ``patience`` times is due. Due requests go before all others,
+    oldest first, and a due request that does not fit ends the batch. So no request is passed over
+    more than ``patience`` times.
 
-    Between models the better priority goes first, then the model that was served fewer tokens
-    since they compete. A model passed over ``patience`` times for another's priority is next.
+    Between models, the better priority goes first, then the model that was served fewer tokens
+    since it began to compete. A model that was passed over ``patience`` times for a better
+    priority goes next.
 
-    Not thread-safe: its owner's lock guards it.
+    Not thread-safe: the caller guards it with a lock.
 
     Args:
-        budgets: by model; read at every decision, so that the owner may change them.
+        budgets: limits by model; they are read at every decision, so the caller may change them.
         lookahead: how many requests behind one that does not fit may be tried.
         patience: how often a request may be passed over.
 
@@ -96,12 +98,12 @@ class Scheduler(Generic[R]):
         self._arrivals = count()
         self._queues: dict[str, _Queue[R]] = {}
         self._entries: dict[int, _Entry[R]] = {}
-        # (deadline, arrival, key): stale ones stay for a while, hence no reference to a request.
+        # Heap of (deadline, arrival, key). It holds no requests, because stale items stay a while.
         self._deadlines: list[tuple[float, int, int]] = []
         self._served: dict[int, int] = {}
 
     def add(self, request: R) -> None:
-        """Let the request wait.
+        """Queue the request.
 
         Raises:
             KeyError: if its model has no budget.
@@ -130,10 +132,10 @@ class Scheduler(Generic[R]):
         return True
 
     def forget(self, model: str) -> None:
-        """Keep nothing of a model that has gone.
+        """Drop the state of a model that was removed.
 
         Raises:
-            ValueError: if something waits for it.
+            ValueError: if requests wait for it.
         """
         if self.load(model).images:
             raise ValueError(f"requests wait for {model!r}")
@@ -145,10 +147,10 @@ class Scheduler(Generic[R]):
         return Load(queue.images, queue.tokens) if queue else Load(0, 0)
 
     def next(self, now: float) -> Decision[R]:
-        """Form the next batch; whatever is in the decision is no longer pending.
+        """Form the next batch; the requests in the decision are no longer pending.
 
-        Nothing is held back in the hope of a fuller batch: the caller asks when the device is
-        idle. A request above the budget on its own rides alone, so that it blocks nobody.
+        No request is held back for a fuller batch, because the caller asks when the device can
+        take one. A request that exceeds the budget runs alone, so that it blocks no others.
 
         Args:
             now: the present time, on the clock of the deadlines.
@@ -174,10 +176,10 @@ class Scheduler(Generic[R]):
         return expired
 
     def _choose(self, active: list["_Queue[R]"]) -> "_Queue[R]":
-        """The model to serve, by tokens served among those that compete at one priority.
+        """The model to serve: of those with the best priority, the one served fewest tokens.
 
-        A model that joins the others starts level with the one that was served last: it has no
-        credit from the time that it was away, and no debt from another priority.
+        A model that begins to compete starts with the lowest count of the others at its priority.
+        So it has no credit from the time it was away, and no debt from another priority.
         """
         for queue in active:
             queue.join(self._served)
@@ -212,9 +214,10 @@ class _Entry(Generic[R]):
 class _Queue(Generic[R]):
     """The requests of one model.
 
-    How often each was passed over is not counted one by one. A batch passes over all that stay
-    behind and arrived before the latest arrival in it, its reach. So a request was passed over
-    ``patience`` times if so many batches reached beyond it: the furthest reaches tell.
+    No request counts how often it was passed over. Instead, the latest arrival in a batch is the
+    batch's reach: the batch passed over all waiting requests that arrived before it. A request
+    was passed over ``patience`` times if ``patience`` batches reached beyond it, so it suffices
+    to keep the ``patience`` furthest reaches.
     """
 
     model: str
@@ -250,7 +253,7 @@ class _Queue(Generic[R]):
             self.passed = 0
 
     def join(self, served: Mapping[int, int]) -> None:
-        """Compete at the best priority that waits, where all were served at least so much."""
+        """Compete at the best priority that waits; ``served`` has the lowest count of each one."""
         if self.competes and self.level == self.best:
             return
         own = self.served if self.level == self.best else 0
@@ -258,7 +261,7 @@ class _Queue(Generic[R]):
         self.served = max(own, served.get(self.level, 0))
 
     def fill(self, budget: Budget, lookahead: int) -> list[_Entry[R]]:
-        """The next batch; its requests stay for the caller to remove."""
+        """The next batch; the caller removes its requests."""
         tokens = budget.tokens
         memory = math.inf if budget.memory_bytes is None else budget.memory_bytes
         batch: list[_Entry[R]] = []
@@ -286,7 +289,7 @@ class _Queue(Generic[R]):
         levels = [self._levels[priority].values() for priority in sorted(self._levels)]
         due = (takewhile(self._is_due, level) for level in levels)
         yield from heapq.merge(*due, key=lambda entry: entry.arrival)
-        # Reached only when all that are due go: they are as few as a batch takes.
+        # Reached only if the batch took all due requests, so few are skipped a second time.
         for level in levels:
             yield from dropwhile(self._is_due, level)
 

@@ -9,8 +9,8 @@ class Urgency:
     """By when, and how urgently, a client wants its answer.
 
     Attributes:
-        arrived: when the head of the request was there, in seconds of the monotonic clock.
-        timeout_s: how long the answer is of use.
+        arrived: when the head of the request had arrived, in seconds of the monotonic clock.
+        timeout_s: seconds from then until the request times out.
         priority: from 1, served first, to 9.
     """
 
@@ -20,10 +20,10 @@ class Urgency:
 
     @property
     def deadline(self) -> float:
-        """When the answer is of no use any more, on the monotonic clock."""
+        """When the request times out, in seconds of the monotonic clock."""
         return self.arrived + self.timeout_s
 
     @property
     def left_s(self) -> float:
-        """What is left of the time; 0 when it is over."""
+        """Seconds until the deadline; 0 after it."""
         return max(self.deadline - time.monotonic(), 0)

@@ -1,4 +1,4 @@
-"""The thread that owns the device: batch after batch, whatever happens to one of them."""
+"""The thread that owns the device; a batch that fails does not end it."""
 
 import logging
 import time
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """A batch that the device has."""
+    """A batch that the device is running."""
 
     requests: Sequence[Req]
     result: Pass
@@ -41,23 +41,24 @@ class Running:
 
     @property
     def tokens(self) -> int:
-        """Of all its images."""
+        """Tokens of all its images."""
         return sum(request.tokens for request in self.requests)
 
 
 class Worker:
-    """Runs what the backlog gives; on a GPU it launches one batch while another one computes.
+    """Runs the backlog's batches; on a GPU it launches one batch while another one computes.
 
     Args:
-        device: the name of what it owns.
+        device: name of the torch device that it owns.
         backlog: where the batches come from.
-        settle: told how requests ended; called in this thread.
+        settle: called with requests and their answers or errors, in this thread.
         metrics: where batches are counted.
 
     Attributes:
-        models: those that batches may come for; only changed in this thread (see ``call``).
-        in_hand: requests that have left the backlog and are not settled.
-        busy_since: when the batch began that the device has now, if it has one.
+        models: the models to run, by name; only changed in this thread (see ``call``).
+        in_hand: requests that have left the backlog and have no answer yet.
+        busy_since: when the latest running batch began, in seconds of the monotonic clock; None
+            while the device is idle.
     """
 
     def __init__(
@@ -83,15 +84,15 @@ class Worker:
 
     @property
     def busy_s(self) -> float:
-        """How long the device has had batches, the present one included."""
+        """Seconds that the device has run batches, the present one included."""
         begun, since = self._busy_s, self._busy_from
         return begun + (0 if since is None else time.monotonic() - since)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run something between two batches, when the device has none; from any thread.
+        """Run ``function`` in this thread while the device is idle. Safe from any thread.
 
         Returns:
-            Its result, or ``NotReady`` if the worker ends first.
+            A future of its result; it fails with ``NotReady`` if the worker ends first.
         """
         future: Future[T] = promise()
         self._calls.append((function, future))
@@ -105,7 +106,7 @@ class Worker:
 
         Raises:
             ValueError: if there is no such device.
-            Exception: if the device can compute no more.
+            Exception: if the device fails for good.
         """
         try:
             self._device = usable_device(self._device_name)
@@ -125,7 +126,7 @@ class Worker:
                 self._run_calls()
             decision = self._backlog.take(0 if running else None if swept else IDLE_S)
             self._settle([(request, _late(request)) for request in decision.expired])
-            # A client may have left since: the backlog learns of it a moment later.
+            # The backlog learns a moment late that a client has left.
             wanted = [request for request in decision.batch if request.wanted]
             started = self._start(wanted) if wanted else None
             swept = swept and not decision.batch
@@ -135,7 +136,7 @@ class Worker:
                 if self._backlog.closed:
                     return
                 if not swept:
-                    # Sizes differ from hour to hour: what one needed must not be held for ever.
+                    # Image sizes change over time: give back the memory cached for old ones.
                     self._sweep()
                     swept = True
             running = started
@@ -179,8 +180,10 @@ class Worker:
         )
 
     def _recover(self, requests: Sequence[Req], error: Exception) -> None:
-        """Run the requests of a batch that failed in smaller ones, so that only those fail which
-        cannot be answered.
+        """Retry a failed batch in smaller ones, so that only requests that cannot be answered fail.
+
+        Raises:
+            Exception: ``error``, if the device fails for good.
         """
         if is_broken(error):
             raise error
@@ -189,7 +192,7 @@ class Worker:
         self._metrics.batch_retries.labels(model, "memory" if crowded else "exception").inc()
         logger.log(
             logging.WARNING if crowded else logging.ERROR,
-            "model %s failed on a batch of %d (%s): %s: %s",
+            "model %s failed on a batch of %d images (%s): %s: %s",
             model, len(requests), ", ".join(request.request_id for request in requests),
             type(error).__name__, error, exc_info=None if crowded else error,
         )  # fmt: skip

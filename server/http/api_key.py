@@ -1,4 +1,4 @@
-"""API keys: who may ask anything but whether the server is healthy."""
+"""API keys, which all paths but a few open ones require."""
 
 import hmac
 from collections.abc import Collection, Sequence
@@ -17,11 +17,11 @@ LEAST_LENGTH = 16
 
 
 def read_keys(config: ServerConfig) -> list[str]:
-    """The keys that are accepted: the lines of the file, and the variable's; none, if neither is.
+    """The accepted keys: ``api_key`` and the lines of ``api_key_file``, if they are set.
 
     Raises:
-        ValueError: for a file that cannot be read or has no key, and for a key that is too short or
-            could not be sent.
+        ValueError: if the file cannot be read or has no key, or if a key is too short or has
+            characters that a header cannot carry.
     """
     keys = [] if config.api_key is None else [config.api_key.get_secret_value()]
     if config.api_key_file is not None:
@@ -30,7 +30,7 @@ def read_keys(config: ServerConfig) -> list[str]:
         if len(key) < LEAST_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError(
                 f"an API key must have at least {LEAST_LENGTH} characters, all of them printable "
-                f"ASCII and no spaces; one of {len(key)} characters is not so"
+                f"ASCII without spaces; replace the key of {len(key)} characters"
             )
     return keys
 
@@ -47,7 +47,7 @@ def _lines(file: Path) -> list[str]:
 
 
 class RequireKey:
-    """ASGI middleware that answers 401 to whoever does not bring a key as a bearer token."""
+    """ASGI middleware that answers 401 to requests without an accepted key as bearer token."""
 
     def __init__(
         self, app: ASGIApp, keys: Sequence[str], metrics: Metrics, open_paths: Collection[str]
@@ -65,9 +65,9 @@ class RequireKey:
         if scheme.lower() == "bearer" and self._accepts(given.strip()):
             return await self.app(scope, receive, send)
         error = Unauthorized(
-            "this server wants an API key: send the header Authorization: Bearer KEY"
+            "this server requires an API key: send the header Authorization: Bearer KEY"
             if scheme.lower() != "bearer"
-            else "the API key is not one of this server's",
+            else "this server does not accept the API key",
             parameter="Authorization",
         )
         self.metrics.rejected.labels(error.slug).inc()
@@ -75,7 +75,7 @@ class RequireKey:
         return await answer(scope, receive, send)
 
     def _accepts(self, given: str) -> bool:
-        # All are compared, each in a time that does not depend on where it differs.
+        # Compare with every key in constant time, so that the time tells nothing about the keys.
         digest = _digest(given)
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 

@@ -1,4 +1,4 @@
-"""The end of the server: nothing new, and a bounded time for what is under way."""
+"""Graceful shutdown: refuse new requests, give those in progress a bounded time."""
 
 import asyncio
 import time
@@ -8,15 +8,15 @@ from typing import Any, cast
 
 from vimserve.server.errors import NotReady
 
-# For the last answers, once their requests were cut short.
+# Seconds for the last answers, after their requests were cancelled.
 FAREWELL_S = 1
 
 
 class Drain:
-    """Knows the requests that are under way.
+    """Tracks the requests in progress.
 
     Args:
-        timeout_s: how long they may take once the server stops.
+        timeout_s: seconds that they may take once the server stops.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -27,25 +27,25 @@ class Drain:
 
     @property
     def stopping(self) -> bool:
-        """Whether the server takes no new requests."""
+        """Whether the server refuses new requests."""
         return self._end is not None
 
     @property
     def left_s(self) -> float:
-        """What is left of the time to stop in."""
+        """Seconds left for the shutdown; before it begins, all of them."""
         return self._timeout_s if self._end is None else max(self._end - time.monotonic(), 0)
 
     def begin(self) -> None:
-        """Take no new requests; safe in a signal handler."""
+        """Refuse new requests; safe in a signal handler."""
         if self._end is None:
             self._end = time.monotonic() + self._timeout_s
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Around the whole work on one request, in its own task.
+        """Track one request while the block runs, which must be in the request's own task.
 
         Raises:
-            NotReady: when the server stops, or when it has waited long enough for this request.
+            NotReady: if the server is stopping, or has waited long enough for this request.
         """
         if self.stopping:
             raise NotReady("the server is stopping", limit="ready", value="stopping")
@@ -57,7 +57,7 @@ class Drain:
             if not self._over:
                 raise
             raise NotReady(
-                f"the server stopped, and waited no longer than {self._timeout_s:g} s",
+                f"the server stopped; it waits at most {self._timeout_s:g} s for a request",
                 limit=self._timeout_s,
                 value="stopping",
             ) from None
@@ -65,7 +65,7 @@ class Drain:
             self._tasks.discard(task)
 
     async def finish(self) -> None:
-        """Wait for the requests that are under way, then end those that are left with 503."""
+        """Wait for the requests in progress, then answer 503 to those that are left."""
         self.begin()
         if not self._tasks:
             return

@@ -1,6 +1,6 @@
 """The files of a multipart form, collected while its bytes arrive.
 
-Starlette's own parser spools to disk and counts files only in the text of an error.
+Starlette's own parser spools to disk, and only the text of an error tells of too many files.
 """
 
 from python_multipart import MultipartParser
@@ -11,7 +11,12 @@ from vimserve.server.errors import MalformedMultipart, MissingFile, TooManyImage
 
 
 class FileFields:
-    """Feed it with ``write``, then ``finish``; fields of other names are read and dropped.
+    """Parses a multipart body: call ``write`` for each chunk, then ``finish``.
+
+    Args:
+        content_type: value of the Content-Type header.
+        field: name of the fields with files; other fields are read and dropped.
+        max_files: most files in the body.
 
     Raises:
         MalformedMultipart: from any method.
@@ -92,7 +97,7 @@ class FileFields:
             return
         if len(self._files) == self._max_files:
             raise TooManyImages(
-                f"more than {self._max_files} files in one request",
+                f"the request has more files than the {self._max_files} accepted",
                 limit=self._max_files,
                 value=self._max_files + 1,
                 parameter=self._field,

@@ -1,4 +1,4 @@
-"""The OpenAPI document, whose errors are problems."""
+"""The OpenAPI document, with its errors as problems (RFC 9457)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vimserve.server.errors import PROBLEM_JSON
 from vimserve.server.telemetry import request_id
 
-# Orchestrators have no key.
+# Orchestrators ask these without an API key.
 ALWAYS_OPEN = ("/healthz", "/readyz")
 
 _REQUEST_ID = {
@@ -64,7 +64,7 @@ class Problem(BaseModel):
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with its own validation errors replaced by ours."""
+    """FastAPI's document, with our errors in place of its validation errors."""
     if app.openapi_schema is not None:
         return app.openapi_schema
     document = get_openapi(
@@ -90,15 +90,6 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
-    """The names that an operation knows in its ``query`` or ``header``."""
+    """The names that an operation accepts in ``place``, which is ``query`` or ``header``."""
     operation = app.openapi()["paths"][path][method.lower()]
     return [known["name"] for known in operation.get("parameters", []) if known["in"] == place]
-
-
-if __name__ == "__main__":
-    import json
-
-    from vimserve.server.app import create_app
-    from vimserve.server.config import ServerConfig
-
-    print(json.dumps(create_app(ServerConfig()).openapi(), indent=2, ensure_ascii=False))

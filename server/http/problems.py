@@ -1,4 +1,4 @@
-"""Every error, our own and the frameworks', as a problem (RFC 9457)."""
+"""Answers every error, ours and the frameworks', with a problem (RFC 9457)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,8 +39,8 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         metrics.rejected.labels("client-gone").inc()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    # Runs outside all middleware, so that the name is not yet in the headers; afterwards uvicorn
-    # closes the connection.
+    # Runs outside all middleware, so the request id must be added here. uvicorn then closes the
+    # connection.
     @app.exception_handler(Exception)
     async def _unexpected(_request: Request, _error: Exception) -> Response:
         metrics.rejected.labels(ServerError.slug).inc()
@@ -52,7 +52,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
 
 
 def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:
-    """The answer with the problem of these members."""
+    """The response whose body is the problem with these members."""
     return JSONResponse(members, members["status"], headers=headers, media_type=PROBLEM_JSON)
 
 

@@ -1,4 +1,4 @@
-"""uvicorn, made to end what never ends by itself: slow clients, and its own life."""
+"""uvicorn, with limits for slow clients and a graceful shutdown."""
 
 import asyncio
 import fcntl
@@ -20,20 +20,23 @@ from vimserve.server.http.drain import FAREWELL_S, Drain
 from vimserve.server.http.problems import problem_response
 from vimserve.server.telemetry import request_id
 
-# What a client gets to send the whole head of a request, or to read anything of an answer.
+# Time that a client has to send the head of a request, or to read some bytes of an answer.
 CLIENT_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 65_536
-# uvicorn reads on while requests wait for those before them on the same connection.
+# uvicorn puts no limit on requests that wait for earlier ones on the same connection.
 MAX_PIPELINED = 100
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection; a client that stalls loses it.
+    """One connection, which is cut if the client stalls.
 
-    uvicorn only bounds the idle time between two requests. Here the head of a request must be
-    complete within ``CLIENT_TIMEOUT_S`` after the connection was made or the last answer given,
-    whatever trickles in meanwhile, and an answer that a client does not read ends likewise. Nor
-    does uvicorn bound the size of a head, and the number of requests sent ahead.
+    uvicorn only limits the idle time between two requests. This class also limits:
+
+    - the time for the head of a request: it must be complete within ``CLIENT_TIMEOUT_S`` after
+      the connection was made or the last answer was sent;
+    - the time in which the client reads nothing of an answer, to ``CLIENT_TIMEOUT_S``;
+    - the size of a head, to ``MAX_HEAD_BYTES``;
+    - the requests that wait on the connection, to ``MAX_PIPELINED``.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -42,17 +45,17 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client came."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client left, or was made to."""
+        """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """The client sent something."""
+        """Parse the bytes; refuse a head that is too large."""
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -60,38 +63,38 @@ class Protocol(HttpToolsProtocol):
             self._refuse(431, f"the head of the request has more than {MAX_HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Begin a request, unless too many wait already."""
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise ValueError("the parser makes a 400 of it")
+            raise ValueError("too many pipelined requests")  # uvicorn answers it with 400
         self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """From here on the application has its own timeouts."""
+        """Stop the timer: from here on the application's timeouts apply."""
         self._in_head = False
         if not self.flow.write_paused:
             self._stop_timer()
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """The next request may come; the rest of this one's body may never end."""
+        """Start the timer for the next head; it also ends a body that nobody reads."""
         super().on_response_complete()
         if self.cycle.response_complete:
             self._start_timer()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than the server writes."""
+        """Start the timer, because the client reads more slowly than the server writes."""
         super().pause_writing()
         self._start_timer()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Stop the timer, because the client has caught up."""
         if not self.cycle.response_complete:
             self._stop_timer()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, like everything else with a problem."""
+        """Answer bytes that are not HTTP with a problem, like any other error."""
         self._refuse(400, msg)
 
     def _refuse(self, status: int, detail: str) -> None:
@@ -121,7 +124,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _count_unsent(self) -> int:
-        """Bytes that the client has not read, the kernel's megabytes included."""
+        """Bytes that the client has not read, including those in the kernel's send buffer."""
         number = self.transport.get_extra_info("socket").fileno()
         queued = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
@@ -130,9 +133,9 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """Stops in the order that load balancers need.
 
-    After the first signal it still listens: /readyz says that it is stopping and new requests get
-    503, while those under way are answered. Only then it closes the door. A second signal ends it
-    at once.
+    After the first signal it still listens: /readyz says that it is stopping, new requests get
+    503, and those in progress are answered. Then it stops listening. A second signal ends the
+    process at once.
     """
 
     def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
@@ -140,7 +143,7 @@ class Server(uvicorn.Server):
         self._drain = drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Not uvicorn's, which would raise the signal again in the end."""
+        """Begin to stop. uvicorn's own handler would raise the signal again at the end."""
         if self.should_exit:
             logging.shutdown()
             os._exit(128 + sig)
@@ -148,7 +151,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what is under way, then close."""
+        """Answer the requests in progress, then close."""
         await self._drain.finish()
         await super().shutdown(sockets)
 
@@ -156,7 +159,7 @@ class Server(uvicorn.Server):
 def http_server(
     app: FastAPI, certificate: Path | None = None, private_key: Path | None = None
 ) -> Server:
-    """A server of an application of ours, not yet running; with a certificate, for HTTPS.
+    """A server for ``app``, not yet running; with a certificate it serves HTTPS.
 
     Raises:
         OSError: if the certificate or its key cannot be used.

@@ -1,4 +1,4 @@
-"""The images in a request's body, read without ever holding more than the limit."""
+"""Reads the images in a request's body, and never holds more bytes than the limit."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,13 +10,13 @@ from vimserve.server.images.source import EncodedImage
 
 
 async def read_uploads(request: Request, max_bytes: int, max_images: int) -> list[EncodedImage]:
-    """The body itself, or the ``file`` fields of a multipart body.
+    """The request's images: the body itself, or the ``file`` fields of a multipart body.
 
     Raises:
-        BodyTooLarge: more than ``max_bytes``, before reading where Content-Length says so.
+        BodyTooLarge: more than ``max_bytes``; before reading, if Content-Length says so.
         TooManyImages: more than ``max_images`` files.
-        EmptyBody, MissingFile, MalformedMultipart: nothing to look at.
-        ClientDisconnect: the client left.
+        EmptyBody, MissingFile, MalformedMultipart: the body has no image.
+        ClientDisconnect: the client hung up.
     """
     stream = _limited(request, max_bytes)
     content_type = request.headers.get("content-type", "")
@@ -46,7 +46,7 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise BodyTooLarge(
-            f"the body has {size} bytes or more, the limit is {max_bytes}",
+            f"the body has at least {size} bytes; the limit is {max_bytes}",
             limit=max_bytes,
             value=size,
         )

@@ -1,11 +1,12 @@
-"""Waiting no longer than the client does."""
+"""Works on a request until it is answered, times out or its client hangs up."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from vimserve.server.config import ServerConfig
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import RequestTimeout, UploadTimeout
 from vimserve.server.http.uploads import read_uploads
@@ -14,14 +15,31 @@ from vimserve.server.images.source import EncodedImage
 T = TypeVar("T")
 
 
-async def receive(
+async def exchange(
+    request: Request,
+    urgency: Urgency,
+    config: ServerConfig,
+    work: Callable[[list[EncodedImage]], Coroutine[Any, Any, T]],
+) -> T:
+    """Read the request's images and return the result of ``work`` on them.
+
+    Raises:
+        ClientDisconnect: the client hung up.
+        UploadTimeout, RequestTimeout: the images or the result did not arrive in time.
+        BadRequest: as ``read_uploads``.
+    """
+    images = await _receive(request, urgency, config.max_body_bytes, config.max_images)
+    return await _finish(request, work(images), urgency)
+
+
+async def _receive(
     request: Request, urgency: Urgency, max_bytes: int, max_images: int
 ) -> list[EncodedImage]:
     """The request's images.
 
     Raises:
         ClientDisconnect: the client hung up.
-        UploadTimeout: they were not there in time.
+        UploadTimeout: they did not arrive in time.
         BadRequest: as ``read_uploads``.
     """
     try:
@@ -34,14 +52,14 @@ async def receive(
         ) from error
 
 
-async def finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
-    """The result of ``work``, which is cancelled when the client leaves or time is up.
+async def _finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
+    """The result of ``work``, which is cancelled if the client hangs up or the time is up.
 
-    The request's body must have been read: what it receives then is the client's departure.
+    The request's body must have been read, so that its next message is the disconnect.
 
     Raises:
         ClientDisconnect: the client hung up.
-        RequestTimeout: its time passed.
+        RequestTimeout: the time is up.
     """
     task = asyncio.ensure_future(work)
     departure = asyncio.ensure_future(request.receive())

@@ -1,4 +1,4 @@
-"""Untrusted bytes to an upright RGB picture."""
+"""Decodes untrusted bytes to an upright RGB picture."""
 
 import io
 import re
@@ -29,7 +29,7 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 
-# What Pillow warns of, damaged metadata and large pictures, is no business of the operator.
+# Pillow warns of damaged metadata and large pictures, which operators cannot change.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -38,7 +38,7 @@ class Picture:
     """A decoded upload.
 
     Attributes:
-        image: RGB, upright; smaller than ``size`` where the decoder could reduce it for free.
+        image: RGB, upright; smaller than ``size`` if the decoder could reduce it for free.
         size: (height, width) of the upload, upright.
     """
 
@@ -47,7 +47,7 @@ class Picture:
 
 
 class Header:
-    """A file that is known to be an image; it keeps no pixels.
+    """An image file whose header was read; it holds no pixels.
 
     Attributes:
         size: (height, width) of the image, upright.
@@ -64,7 +64,7 @@ class Header:
         self.size = (size[1], size[0]) if self._sideways else size
 
     def pixels(self, transform: Transform) -> Tensor:
-        """What the transform makes of the image, uint8 ``[3, H, W]``.
+        """The transformed image, uint8 ``[3, H, W]``.
 
         Raises:
             BadRequest: as ``decode``.
@@ -87,15 +87,15 @@ class Header:
         colour profiles are ignored, as the published evaluations do.
 
         Args:
-            needed: the least (height, width), upright, that is of use. A JPEG is decoded at the
-                smallest of its scales (1/2, 1/4, 1/8) that is no smaller.
+            needed: the smallest useful (height, width), upright. A JPEG is decoded at the
+                smallest of its scales (1/2, 1/4, 1/8) that is at least this large.
 
         Raises:
-            UnsupportedImage: pixels that have no obvious RGB meaning.
+            UnsupportedImage: its pixels have no obvious RGB meaning.
             CorruptImage: truncated or damaged.
         """
         needed_h, needed_w = needed[::-1] if self._sideways else needed
-        # Whoever holds the header, as long as a request waits, shall not hold the pixels.
+        # A waiting request holds the header; it must not keep the pixels in memory too.
         opened, self._opened = self._opened, None
         with opened or Image.open(io.BytesIO(self._data), formats=FORMATS) as image:
             try:
@@ -105,12 +105,12 @@ class Header:
                 return Picture(_to_rgb(upright), self.size)
             except UnsupportedImage:
                 raise
-            except Exception as error:  # decoders raise whatever damaged bytes lead them to
+            except Exception as error:  # damaged bytes raise errors of any type
                 raise _corrupt(image.format, self._data, error) from error
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
-    """Look at a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
+    """Read the header of a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
 
     Raises:
         EmptyBody: no bytes.
@@ -127,7 +127,8 @@ def read_header(data: bytes, max_pixels: int) -> Header:
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile:
-    # Process-wide in Pillow, whose WebP reader allocates the canvas as soon as it opens a file.
+    # Pillow's limit is process-wide. Set it before opening, because the WebP reader allocates the
+    # canvas then.
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
@@ -150,7 +151,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile:
 
 def _too_large(pixels: int | None, max_pixels: int) -> ImageTooLarge:
     return ImageTooLarge(
-        f"the image has {pixels} pixels, more than the {max_pixels} accepted",
+        f"the image has {pixels or 'too many'} pixels, more than the {max_pixels} accepted",
         limit=max_pixels,
         value=pixels,
     )
@@ -168,7 +169,7 @@ def _corrupt(name: str | None, data: bytes, error: Exception) -> CorruptImage:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata does not spoil the pixels
+    except Exception:  # the metadata is damaged; the pixels may still be intact
         return 1
 
 

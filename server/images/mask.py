@@ -1,4 +1,4 @@
-"""Class maps as pictures."""
+"""Renders class maps as pictures."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from vimserve.model.palette import Color, Palette
 from vimserve.server.errors import ImageTooLarge
 
-JPEG_SIDE = 65_500  # libjpeg's own bound
+JPEG_SIDE = 65_500  # libjpeg's limit
 OPACITY = 0.55
-LEAST_WIDTH = 240  # below it a legend could not be read
+LEAST_WIDTH = 240  # a narrower legend could not be read
 MOST_ENTRIES = 30
 PAPER, INK = (255, 255, 255), (20, 20, 20)
 
@@ -36,10 +36,10 @@ def overlay(
         picture: RGB, of the map's height and width.
         classes: uint8 ``[H, W]``.
         palette: a colour for each class.
-        legend: texts and classes.
+        legend: a (text, class) pair for each entry.
 
     Raises:
-        ImageTooLarge: beyond what a JPEG can be.
+        ImageTooLarge: if a side is longer than a JPEG allows.
     """
     tinted = Image.blend(picture, _paletted(classes, palette).convert("RGB"), OPACITY)
     entries = [(text, palette[index]) for text, index in legend[:MOST_ENTRIES]]
@@ -50,8 +50,8 @@ def overlay(
     height = tinted.height + below.height
     if max(width, height) > JPEG_SIDE:
         raise ImageTooLarge(
-            f"an overlay with its legend would be {height}x{width} pixels, a side may have "
-            f"{JPEG_SIDE}; ask for format=png",
+            f"an overlay with its legend would be {height}x{width} pixels, but a side of a JPEG "
+            f"may have {JPEG_SIDE}; ask for format=png",
             parameter="format",
             limit=JPEG_SIDE,
             value=max(width, height),

@@ -1,4 +1,4 @@
-"""An image turned into what the engine takes."""
+"""Prepares images for the engine: measures them, then cuts them into patches."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from vimserve.server.engine.runner import Runner
 from vimserve.server.errors import ImageTooLarge
 from vimserve.server.images.source import OpenImage, Size, Source
 
-# The parts of an input of some (height, width) that the model sees one by one.
+# From an input's (height, width) to the parts of it that the model sees one by one.
 Views = Callable[[Size], Sequence[Window]]
 
 
 def whole(size: Size) -> Sequence[Window]:
-    """The one view of an input that the model sees in one piece."""
+    """A single view, the whole input."""
     return [Window(0, 0, *size)]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may have.
+    """Limits of an image.
 
     Attributes:
-        pixels: height × width of the image as it came.
+        pixels: height × width of the original image.
         resolution: longest side of the model's input, in pixels, before it is rounded up to
             whole patches.
     """
@@ -37,10 +37,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Measured:
-    """An image of which it is known what it will cost, but no pixel.
+    """An image whose cost is known, but whose pixels are not decoded yet.
 
     Attributes:
-        name: what the client calls it; None if the request has no other.
+        name: the client's name for it; None if the request has no other image.
         size: (height, width) of the model's input.
         views: the parts of it that the model sees one by one.
         lengths: tokens of each view.
@@ -56,16 +56,16 @@ class Measured:
 
     @property
     def image_size(self) -> Size:
-        """(height, width) of the image as it came, upright."""
+        """(height, width) of the original image, upright."""
         return self._image.size
 
     @property
     def tokens(self) -> int:
-        """Of all views."""
+        """Tokens of all views."""
         return sum(self.lengths)
 
     def picture(self) -> PIL.Image.Image:
-        """The image as it came, RGB and upright.
+        """The original image, RGB and upright.
 
         Raises:
             BadRequest: if it cannot be decoded.
@@ -75,8 +75,8 @@ class Measured:
     def prepare(self) -> list[Image]:
         """Decode, resize and cut every view into patches.
 
-        A model that segments is asked for a map of the image's own size if it sees the input in
-        one piece.
+        If the model sees the input in one piece, a segmenter is asked for a map of the original
+        image's size.
 
         Raises:
             BadRequest: if it cannot be decoded.
@@ -92,11 +92,11 @@ class Measured:
 def measure(
     source: Source, runner: Runner, transform: Transform, limits: Limits, views: Views = whole
 ) -> Measured:
-    """What an image becomes as an input of the model.
+    """Read the size of an image, and derive the model's input and its cost.
 
     Raises:
-        ImageTooLarge: beyond one of ``limits``.
-        BadRequest: if it is no image.
+        ImageTooLarge: if it exceeds one of ``limits``.
+        BadRequest: if it is not an image.
     """
     image = source.open(limits.pixels)
     size = transform.output_size(*image.size)
@@ -110,7 +110,7 @@ def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None
     side = max(height, width)
     if side > runner.largest_side(limits.resolution):
         raise ImageTooLarge(
-            f"the model's input would be {height}x{width} pixels, its longest side may have "
+            f"the model's input would be {height}x{width} pixels, but its longest side may have "
             f"{limits.resolution}; ask for a smaller resolution",
             parameter="resolution",
             limit=limits.resolution,

@@ -1,4 +1,4 @@
-"""What an image may come as; everything behind it works on images, whatever they came as."""
+"""Where images come from; all later steps work on the interfaces here."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +26,7 @@ class OpenImage(Protocol):
         """The model's input ``[3, H, W]``, of the size ``transform.output_size(*self.size)``.
 
         Returns:
-            uint8 pixels, or floating point that is normalised already.
+            Pixels as uint8, or in floating point if they are normalised already.
 
         Raises:
             BadRequest: if it cannot be decoded.
@@ -43,20 +43,20 @@ class OpenImage(Protocol):
 
 
 class Source(Protocol):
-    """An image of a request, at which nobody has looked yet.
+    """An image of a request, before it is read.
 
     Attributes:
-        name: what the client calls it; None if the request has no other.
+        name: the client's name for it; None if the request has no other image.
     """
 
     @property
     def name(self) -> str | None: ...  # noqa: D102
 
     def open(self, max_pixels: int) -> OpenImage:
-        """Look at its size.
+        """Read the image's size.
 
         Raises:
-            BadRequest: if it is no image, or has more than ``max_pixels``.
+            BadRequest: if it is not an image, or has more than ``max_pixels``.
         """
         ...
 

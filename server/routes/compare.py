@@ -1,4 +1,4 @@
-"""Several models on the same images, side by side."""
+"""``POST /v1/compare``: several models on the same images."""
 
 from collections.abc import Sequence
 from functools import partial, reduce
@@ -13,7 +13,7 @@ from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.models import does
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import InvalidParameter, UnknownModel, WrongTask
-from vimserve.server.http.waiting import finish, receive
+from vimserve.server.http.waiting import exchange
 from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
@@ -66,8 +66,11 @@ async def compare(
     config = pipeline.config
     given = query.model_dump(exclude={"models"}, exclude_defaults=True)
     asked = [(model, *_plan(model, given, config.max_resolution)) for model in models]
-    images = await receive(request, urgency, config.max_body_bytes, config.max_images)
-    return await finish(request, _run(pipeline, asked, images, urgency), urgency)
+
+    async def work(images: Sequence[Source]) -> BaseModel:
+        return await _run(pipeline, asked, images, urgency)
+
+    return await exchange(request, urgency, config, work)
 
 
 async def _run(
@@ -104,7 +107,7 @@ def _plan(
         choices = _choices(task, name)
         if choices is not None and value not in choices:
             raise InvalidParameter(
-                f"{name}={value} cannot be asked of {spec.name!r}, which {does(task.name)}",
+                f"model {spec.name!r} {does(task.name)}; it does not accept {name}={value}",
                 parameter=name,
                 limit=next(iter(choices), None),
                 value=value,
@@ -114,7 +117,7 @@ def _plan(
 
 
 def _choices(task: Task[Any, Any], name: str) -> Sequence[Any] | None:
-    """What a task takes by that name: nothing, one of a few values, or (None) whatever it is."""
+    """The values that a task accepts for a parameter: none, a few, or any (None)."""
     field = task.query.model_fields.get(name)
     if field is None:
         return ()
@@ -122,7 +125,7 @@ def _choices(task: Task[Any, Any], name: str) -> Sequence[Any] | None:
 
 
 def _models(engine: Engine, given: str | None) -> list[Loaded]:
-    """The models to compare, which do the same."""
+    """The models to compare, which all have the same task."""
     task = next(iter(engine.models.values())).spec.task
     names = [name for name, served in engine.models.items() if served.spec.task == task]
     if given is not None:

@@ -1,4 +1,4 @@
-"""What every route that asks a model depends on."""
+"""The dependencies of every route that runs a model."""
 
 import time
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ async def _pipeline(request: Request) -> Pipeline:
     return pipeline
 
 
-# Dependencies are coroutines, because FastAPI sends plain functions to a thread of their own.
+# Dependencies are coroutines, because FastAPI runs plain functions in a thread pool.
 Service = Annotated[Pipeline, Depends(_pipeline)]
 
 
@@ -54,10 +54,10 @@ async def _urgency(
 
 
 async def admitted(request: Request) -> AsyncIterator[None]:
-    """Keeps the server from ending during the request, and the request from outlasting it.
+    """Let the server wait for this request when it stops, for a bounded time.
 
     Raises:
-        NotReady: when the server stops.
+        NotReady: if the server is stopping, or has waited long enough.
     """
     with request.app.state.drain.request():
         yield

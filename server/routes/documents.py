@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of every route that takes images."""
+"""The OpenAPI document's part for routes that take images: request body and errors."""
 
 from typing import Any
 

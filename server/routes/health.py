@@ -1,4 +1,4 @@
-"""For orchestrators and for Prometheus."""
+"""Routes for orchestrators and for Prometheus."""
 
 from typing import Annotated, Literal
 
@@ -32,7 +32,7 @@ class Health(BaseModel):
 class ModelStatus(BaseModel):
     """Where a model is in its life."""
 
-    status: str = Field(description="`loading`, `ready` or `failed`")
+    status: str = Field(description="`loading`, `ready`, `unloading` or `failed`")
     detail: str | None = Field(default=None, description="why it failed")
 
 
@@ -48,7 +48,7 @@ class Readiness(BaseModel):
     response_model=Health,
     responses={
         422: {"description": "A wrong parameter"},
-        503: {"description": "Its worker is dead or stuck", "model": Health},
+        503: {"description": "The worker is dead or stuck", "model": Health},
     },
 )
 async def healthz(request: Request, query: Annotated[HealthQuery, Query()]) -> JSONResponse:
@@ -69,7 +69,7 @@ async def healthz(request: Request, query: Annotated[HealthQuery, Query()]) -> J
     },
 )
 async def readyz(request: Request) -> JSONResponse:
-    """Whether the models are loaded and warm, and the server does not stop."""
+    """Whether the models are loaded and warm, and the server is not stopping."""
     engine, drain = request.app.state.engine, request.app.state.drain
     state = State.STOPPING if drain.stopping else engine.state
     body = Readiness(

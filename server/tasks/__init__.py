@@ -1,4 +1,4 @@
-"""What the server can be asked for: every task, by its name."""
+"""All tasks, by name."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Classification: which of its classes an image shows."""
+"""Classification: the likeliest classes of an image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured
@@ -22,7 +22,7 @@ Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class ClassifyQuery(ImageQuery):
-    """What may be asked of a model that classifies."""
+    """Query parameters of a classification."""
 
     top_k: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
         default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
@@ -41,7 +41,7 @@ class ClassifyQuery(ImageQuery):
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """What a classifier says of an image.
+    """A classifier's output for an image.
 
     Attributes:
         logits: float64 ``[classes]``, before any softmax.
@@ -74,10 +74,10 @@ class Classify(Task[ClassifyQuery, ClassScores]):
 
 
 def classes_wanted(top_k: int | None, classes: int) -> int:
-    """How many classes to return; the default adapts, an explicit number must be possible.
+    """How many classes to return; only the default is lowered to the number of classes.
 
     Raises:
-        InvalidParameter: with the number of classes.
+        InvalidParameter: if ``top_k`` is not from 1 to ``classes``.
     """
     if top_k is None:
         return min(DEFAULT_TOP_K, classes)
@@ -98,5 +98,5 @@ def best(scores: Scores, k: int) -> list[int]:
 
 def _conclude(_measured: Measured, outputs: Sequence[Tensor]) -> ClassScores:
     (logits,) = outputs
-    # In NumPy: torch would start its thread pool in the thread that concludes.
+    # NumPy, because torch would start another thread pool in this thread.
     return ClassScores(logits.numpy().astype(np.float64))

@@ -1,4 +1,4 @@
-"""Whole numbers as they stand in a query or a header."""
+"""Reads whole numbers from queries and headers."""
 
 import re
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from pydantic_core import PydanticCustomError
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[Any], Any]:
-    """A validator that reads digits alone, where pydantic reads ``5.0`` and ``1_0`` too.
+    """A validator that accepts only digits, while pydantic also accepts ``5.0`` and ``1_0``.
 
-    The bounds are for its message; the field itself checks them.
+    The bounds only appear in its message; the field itself checks them.
     """
     expected = f"a whole number of at least {least}"
     if most is not None:

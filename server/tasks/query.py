@@ -1,11 +1,11 @@
-"""What the queries of all tasks have in common: the size at which the model sees an image."""
+"""What the queries of all tasks share: the size at which the model sees an image."""
 
 import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit, Transform
 from vimserve.server.errors import InvalidParameter
 
@@ -21,7 +21,7 @@ Resolution = Annotated[
 
 
 class ImageQuery(BaseModel):
-    """What may be asked of an image; an unknown name is an error."""
+    """Query parameters of a task; an unknown name is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,7 +29,7 @@ class ImageQuery(BaseModel):
 def transform_for(
     spec: ModelSpec, resolution: str | None, fit: Fit | None, max_resolution: int
 ) -> Transform:
-    """The model's transform with what a request asked for.
+    """The model's transform, with the ``resolution`` and ``fit`` of a request.
 
     Raises:
         InvalidParameter: if ``resolution`` is neither ``native`` nor a whole number of pixels from

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from vimserve.kernels.upsample_argmax import upsample_argmax
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.palette import make_palette
 from vimserve.model.slide import CELLS, average, windows
+from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.mask import overlay, to_png
 from vimserve.server.images.prepare import Measured
@@ -24,13 +24,13 @@ DEFAULT_WINDOW, LEAST_WINDOW = 512, 128
 
 
 class SegmentQuery(ImageQuery):
-    """What may be asked of a model that segments."""
+    """Query parameters of a segmentation."""
 
     resolution: Resolution = Field(
         default=None,
         description="longer side of the model's input in pixels, or `native` for the image's own "
-        "size; by default the image's own, less if it exceeds the limit, and with `mode=slide` "
-        "such that the shorter side is as long as a window",
+        "size; by default the image's own, reduced to the limit if it is larger, or with "
+        "`mode=slide` the size whose shorter side is as long as a window",
     )
     fit: Literal["contain"] = Field(
         default="contain", description="the whole image: every pixel gets a class"
@@ -50,16 +50,16 @@ class SegmentQuery(ImageQuery):
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """What a segmenter says of an image.
+    """A segmenter's output for an image.
 
     Attributes:
-        classes: uint8 ``[H, W]``, the class of every pixel of the image as it came.
+        classes: uint8 ``[H, W]``, the class of every pixel of the original image.
     """
 
     classes: np.ndarray[Any, np.dtype[np.uint8]]
 
     def pixels(self, num_classes: int) -> dict[int, int]:
-        """How many pixels each class has; only those that occur, the largest first."""
+        """Number of pixels of each class that occurs, the largest first."""
         counts = np.bincount(self.classes.reshape(-1), minlength=num_classes)
         order = np.argsort(-counts, kind="stable").tolist()
         return {i: int(counts[i]) for i in order if counts[i]}
@@ -96,10 +96,10 @@ class Segment(Task[SegmentQuery, ClassMap]):
             yield f"{pixels / result.classes.size:7.2%}  {spec.labels[i]}"
 
     def picture(self, spec: ModelSpec, form: str, measured: Measured, result: ClassMap) -> bytes:
-        """A PNG whose pixel values are the classes, or a JPEG of the image in their colours.
+        """A PNG whose pixel values are the classes, or a JPEG of the image tinted in their colours.
 
         Raises:
-            ImageTooLarge: if it has more pixels on a side than a JPEG can have.
+            ImageTooLarge: if a side is longer than a JPEG allows.
         """
         palette = spec.palette or make_palette(len(spec.labels))
         if form == "png":

@@ -1,4 +1,4 @@
-"""What the server asks of a task; each has a file of its own beside this one."""
+"""The interface of a task; each task has a module beside this one."""
 
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import ValidationError
 from torch import Tensor
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured, Views, whole
@@ -20,12 +20,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Plan(Generic[R]):
-    """How one model is going to answer one query.
+    """How a model answers a query.
 
     Attributes:
-        transform: what every image goes through first.
-        conclude: makes the result for an image of the model's outputs for its views.
-        views: the parts of an input that the model sees one by one.
+        transform: the first step for every image.
+        conclude: turns the model's outputs for an image's views into the result for the image.
+        views: splits an input into the parts that the model sees one by one.
     """
 
     transform: Transform
@@ -34,14 +34,14 @@ class Plan(Generic[R]):
 
 
 class Task(abc.ABC, Generic[Q, R]):
-    """Something that models do with images, whoever asks and in whatever wire format.
+    """Something that models do with images, independent of the wire format.
 
-    ``Q`` is what may be asked and ``R`` a plain result, which no format has touched.
+    ``Q`` is the type of its query, and ``R`` that of its result before it is rendered.
 
     Attributes:
-        name: a verb, which is also the ``task`` of the families of models that do it.
+        name: a verb; the families of models that do it have it as their ``task``.
         query: the type ``Q``.
-        formats: the pictures that its results can be made into.
+        formats: the picture formats of its results; the first one is the default.
     """
 
     name: ClassVar[str]
@@ -66,13 +66,13 @@ class Task(abc.ABC, Generic[Q, R]):
         Raises:
             ImageTooLarge: if the format has no room for it.
         """
-        raise NotImplementedError(f"the results of {self.name} are no pictures")
+        raise NotImplementedError(f"the results of task {self.name} have no picture")
 
     def ask(self, given: Mapping[str, Any]) -> Q:
         """The query with these values.
 
         Raises:
-            InvalidParameter: for a name that it has not got, or a value that is not possible.
+            InvalidParameter: for an unknown name or a value that is not accepted.
         """
         try:
             return self.query.model_validate(given)

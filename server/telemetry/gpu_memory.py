@@ -1,4 +1,4 @@
-"""The GPU's memory, read when Prometheus asks."""
+"""The GPU's memory as metrics, read at each scrape."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ class GpuMemory(Collector):
         self.device = device
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The family of metrics."""
+        """The metric with its current samples."""
         family = GaugeMetricFamily(
             "vimserve_gpu_memory_bytes", "Memory of the GPU", labels=["device", "kind"]
         )
@@ -30,7 +30,7 @@ class GpuMemory(Collector):
         yield family
 
     def _sizes(self) -> dict[str, int]:
-        # Asking would initialise CUDA, which is the engine's to do.
+        # Reading would initialise CUDA, which is the engine's task.
         if not torch.cuda.is_initialized():
             return {}
         try:

@@ -1,4 +1,4 @@
-"""What the log looks like, as lines for people or as JSON for machines."""
+"""The format of the log: lines of text, or JSON."""
 
 import logging
 from typing import Literal
@@ -13,12 +13,12 @@ _JSON = {"levelname": "level", "name": "logger", "exc_info": "exception"}
 
 
 def configure_logging(level: str, style: Literal["text", "json"]) -> None:
-    """Send the log of the server, and warnings of what it rests on, to stderr."""
+    """Send the server's log, and warnings of its libraries, to stderr."""
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     handler.setFormatter(formatter(style))
     logging.captureWarnings(True)
-    # Not the root's: libraries that have handlers of their own would say everything twice.
+    # Not on the root logger: libraries with handlers of their own would log everything twice.
     for name in ("vimserve", "uvicorn", "asyncio", "py.warnings"):
         named = logging.getLogger(name)
         named.addHandler(handler)

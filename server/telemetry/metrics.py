@@ -1,4 +1,4 @@
-"""What Prometheus scrapes; every application has a registry of its own."""
+"""The metrics that Prometheus scrapes; every application has a registry of its own."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.engine.scheduler import Load
 
 RESOLUTIONS = (224, 512, 1024, 1248)
-# A second series per metric, which nothing here needs.
+# They would be a second series for each metric, which nothing here needs.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 BYTES = tuple(2**power for power in range(20, 38))
@@ -34,12 +34,12 @@ def resolution_bucket(height: int, width: int) -> str:
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """What a batch was and took.
+    """Size and memory of a batch that has run.
 
     Attributes:
         largest: (height, width) of its largest image.
-        peak_bytes: of the device's memory during it, above what the weights hold.
-        predicted_bytes: what the memory model said of it.
+        peak_bytes: peak of the device's memory during the batch, above the weights.
+        predicted_bytes: what the memory model predicted for ``peak_bytes``.
     """
 
     model: str
@@ -51,15 +51,16 @@ class BatchFigures:
 
 
 class DeviceBusy(Collector):
-    """``vimserve_device_busy_seconds_total``, read when Prometheus asks: a batch that takes long
-    counts while it runs.
+    """``vimserve_device_busy_seconds_total``.
+
+    It is read at each scrape, so that a long batch counts while it runs.
     """
 
     def __init__(self, busy_seconds: Callable[[], dict[str, float]]) -> None:
         self._busy_seconds = busy_seconds
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """The family of metrics."""
+        """The metric with its current samples."""
         family = CounterMetricFamily(
             "vimserve_device_busy_seconds",
             "Time that the device has run batches",
@@ -71,7 +72,7 @@ class DeviceBusy(Collector):
 
 
 class Metrics:
-    """Counters and histograms; attributes are their names without the prefix."""
+    """The metrics; their attributes are their names without the prefix ``vimserve_``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -155,7 +156,7 @@ class Metrics:
         )
 
     def show_queue(self, model: str, load: Load) -> None:
-        """Tell what waits for a model."""
+        """Set what waits for a model."""
         self.queue_depth.labels(model).set(load.images)
         self.queue_tokens.labels(model).set(load.tokens)
 
@@ -171,7 +172,7 @@ class Metrics:
         ).set(1)
 
     def forget_model(self, model: str) -> None:
-        """List a model no longer; what it has done stays counted."""
+        """Stop listing a model; its counters remain."""
         self.model_info.remove_by_labels({"model": model})
         self.show_queue(model, Load(0, 0))
 
@@ -185,6 +186,6 @@ class Metrics:
         self.batch_predicted_memory_bytes.labels(model, resolution).observe(batch.predicted_bytes)
 
     def observe_stages(self, model: str, **stages: float) -> None:
-        """Count where the time of a request went, in seconds by the names of the stages."""
+        """Count the seconds that a request spent in each stage, by the stage's name."""
         for stage, seconds in stages.items():
             self.stage_seconds.labels(model, stage).observe(seconds)

@@ -1,4 +1,4 @@
-"""The name of every request, one log line and one count of it."""
+"""Gives every request an id, a line in the log and a place in the metrics."""
 
 import logging
 import time
@@ -16,10 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class Observe:
-    """ASGI middleware; a route names itself through ``request.state``.
+    """ASGI middleware that logs and counts requests.
 
-    It sets ``model`` and ``task`` as soon as they are known to exist (names that a client made up
-    must not become labels) and ``resolution`` once it has an answer.
+    A route sets ``model`` and ``task`` in ``request.state`` as soon as they are known to exist,
+    because names that a client made up must not become labels. It sets ``resolution`` once it has
+    an answer.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
@@ -36,7 +37,7 @@ class Observe:
         state = scope.setdefault("state", {})
         inference = scope["method"] == "POST"
         name = request_id.accept(Headers(scope=scope).get(request_id.HEADER))
-        # For good: what is raised from here is answered and logged further out, in this context.
+        # Never reset: errors from here are answered and logged further out, in this context.
         request_id.current.set(name)
 
         async def watch(message: Message) -> None:

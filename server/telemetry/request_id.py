@@ -1,4 +1,4 @@
-"""The name of a request, which its answer and every line of the log about it carry."""
+"""The id of a request, which its answer and its lines in the log carry."""
 
 import logging
 import re
@@ -12,14 +12,15 @@ current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def accept(value: str | None) -> str:
-    """What a client calls its request, or a new name unless that is 1 to 128 visible ASCII
-    characters: it goes into headers and logs as it is.
+    """The client's id if it is 1 to 128 visible ASCII characters, otherwise a new one.
+
+    The limit is there because the id goes into headers and logs unchanged.
     """
     return value if value is not None and _VISIBLE.fullmatch(value) else uuid.uuid4().hex
 
 
 class RequestIdFilter(logging.Filter):
-    """Names the request that a record was made for, unless its ``extra`` did."""
+    """Adds the current request's id to log records, unless their ``extra`` has one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""

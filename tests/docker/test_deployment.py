@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, BinaryExpr, Call, MatrixSelector, ParenExpr, VectorSelector
 
 from tests.paths import ROOT
-from vimserve.loadtests.load.server import serving
+from vimserve.loadtests.common.server import serving
 from vimserve.server.config import ServerConfig
 
 DOCKER = ROOT / "docker"

@@ -64,7 +64,7 @@ SCAN = [
     ("A", lambda A: A.half(), "A must be float32, not torch.float16"),
     ("B", lambda B: B[:, 1:], "B must be [K, T, S] = [2, 20, 16], not [2, 19, 16]"),
     ("C", lambda C: C.double(), "C must be float32 or float16 or bfloat16, not torch.float64"),
-    ("C", lambda C: C.to("meta"), "C is on meta, the other tensors are on cpu"),
+    ("C", lambda C: C.to("meta"), "C is on meta, but the other tensors are on cpu"),
     ("dt", lambda dt: dt.mT.contiguous().mT, "dt must have contiguous rows"),
     ("z", lambda z: z.bfloat16(), "z must be float32, not torch.bfloat16"),
     ("reverse", lambda _: (True,), "reverse must have one flag for each of the 2 directions"),

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_weights
 from vimserve.kernels import dispatch
 from vimserve.kernels.dispatch import implementation
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import VimConfig
 from vimserve.model.families.vim.model import Vim

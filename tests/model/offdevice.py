@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vimserve.model.architecture import ModelConfig
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import ModelConfig
 from vimserve.model.families import build
-from vimserve.model.packed import PackedModel
+from vimserve.model.served import ServedModel
 
 META = torch.device("meta")
 
@@ -44,7 +44,7 @@ def stubbed_kernels() -> Iterator[None]:
         yield
 
 
-def meta_model(config: ModelConfig, dtype: torch.dtype) -> PackedModel:
+def meta_model(config: ModelConfig, dtype: torch.dtype) -> ServedModel:
     with META:
         return build(config).to(dtype).eval()
 

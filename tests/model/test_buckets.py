@@ -4,14 +4,10 @@ from vimserve.model.buckets import (
     EXTRA_TOKENS,
     Bucket,
     EqualBucket,
-    buckets_of,
     choose_bucket,
     make_buckets,
     make_equal_buckets,
 )
-from vimserve.model.config import DeiTConfig, VimConfig
-from vimserve.model.families.deit.model import DeiT
-from vimserve.model.families.vim.model import Vim
 
 
 @pytest.mark.parametrize("max_tokens", [1, 320, 321, 8192, 100_000])
@@ -45,12 +41,6 @@ def test_padding_is_spread_over_the_free_sequences() -> None:
     assert sum(bucket.pad([])) == 640
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_poolings_that_cannot_be_recorded_are_refused(pooling: str) -> None:
-    with pytest.raises(ValueError, match=f"pooling='{pooling}' cannot be recorded"):
-        buckets_of(Vim(VimConfig(width=32, depth=1, pooling=pooling)), 256)
-
-
 def test_buckets_of_equal_images_waste_at_most_a_third() -> None:
     buckets = make_equal_buckets([197, 577], 8192)
     assert [bucket.tokens for bucket in buckets] == sorted(bucket.tokens for bucket in buckets)
@@ -63,9 +53,3 @@ def test_buckets_of_equal_images_waste_at_most_a_third() -> None:
     assert choose_bucket(buckets, [197, 577]) is None
     assert choose_bucket(buckets, [577] * 15) is None
     assert make_equal_buckets([197], 196) == []
-
-
-def test_a_deits_buckets_are_of_its_own_and_the_common_squares() -> None:
-    model = DeiT(DeiTConfig(width=32, depth=1, heads=2, grid=(5, 5), patch_size=32))
-    lengths = {bucket.length for bucket in buckets_of(model, 8192)}
-    assert lengths == {5**2 + 1, 7**2 + 1, 12**2 + 1, 16**2 + 1, 24**2 + 1, 32**2 + 1, 39**2 + 1}

@@ -13,7 +13,10 @@ from tests.model.offdevice import (
     meta_model,
     stubbed_kernels,
 )
-from vimserve.model.config import VIM_TINY, DeiTConfig, ModelConfig, VimConfig
+from vimserve.model.architecture import ModelConfig
+from vimserve.model.families.deit.config import DeiTConfig
+from vimserve.model.families.vim.config import VIM_TINY, VimConfig
+from vimserve.model.families.vim.model import Vim
 
 NANO = VimConfig(width=64, depth=2, num_classes=10, grid=(4, 4))
 KINDS = [
@@ -73,8 +76,6 @@ def test_the_kernels_are_given_contiguous_weights(bidirectional: str) -> None:
 
 
 def test_casts_leave_the_rates_exact() -> None:
-    from vimserve.model.families.vim.model import Vim
-
     model = Vim(NANO)
     rates = model.layers[0].mixer.A_log.detach().clone()
     cast = model.to(torch.bfloat16)

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from tests.closeness import assert_close
+from vimserve.model.architecture import IMAGENET_MEAN, IMAGENET_STD
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model
-from vimserve.model.config import IMAGENET_MEAN, IMAGENET_STD, VimConfig
 from vimserve.model.embed import PatchProjection
+from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import Vim
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_images, make_weights
 from tests.paths import GOLDEN
+from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import VimConfig
+from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import Vim
 
 CASES = json.loads((GOLDEN / "cases.json").read_text())

@@ -8,12 +8,13 @@ import torch
 
 from tests.closeness import assert_close
 from tests.eager_graph import EagerGraph
-from tests.model.recipe import make_weights
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
-from vimserve.model.buckets import POOLINGS, Bucket, buckets_of, make_buckets
-from vimserve.model.config import DeiTConfig, VimConfig
+from vimserve.model.buckets import Bucket, make_buckets
+from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.deit.model import DeiT
-from vimserve.model.families.vim.model import Vim
+from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.families.vim.model import RECORDABLE_POOLINGS, Vim
 from vimserve.model.graphs import GraphedModel, StaticInputs
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
@@ -31,7 +32,7 @@ def pack(sizes: list[tuple[int, int]]) -> PackedBatch:
 
 
 @pytest.mark.parametrize("bidirectional", ["ssm+conv", "layer"])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", RECORDABLE_POOLINGS)
 def test_padding_changes_no_answer(
     pooling: str, bidirectional: str, recorded: list[EagerGraph]
 ) -> None:
@@ -81,7 +82,7 @@ def test_a_deit_replays_images_of_one_common_size(
 ) -> None:
     model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10, attention=attention))
     model.load_state_dict(make_weights(model))
-    graphed = GraphedModel(model, buckets_of(model, 1000))
+    graphed = GraphedModel(model, model.graph_buckets(1000))
     torch.manual_seed(0)
     common = [[(224, 224)] * 3, [(224, 224)], [(384, 384)], [(224, 224)] * 5]
     others = [[(224, 224), (384, 384)], [(32, 48)], [(512, 512)], [(224, 224)] * 6]

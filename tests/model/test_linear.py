@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.closeness import assert_close
-from vimserve.model.linear import Linear, PackedLinear, PackedLinears
+from vimserve.model.linear import Linear, PreparedLinear, PreparedLinears
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -10,7 +10,7 @@ def test_several_products_are_those_of_each(dtype: torch.dtype) -> None:
     """A CPU runs them one by one in float32; in other dtypes they are one product, as on a GPU."""
     weights = [torch.randn(44, 64, dtype=dtype) for _ in range(2)]
     x = torch.randn(2, 9, 64, dtype=dtype)
-    assert_close("products", PackedLinears(weights)(x), torch.stack([
+    assert_close("products", PreparedLinears(weights)(x), torch.stack([
         x_k @ weight.T for x_k, weight in zip(x, weights, strict=True)
     ]), atol=1e-4)  # fmt: skip
 
@@ -19,7 +19,7 @@ def test_a_repeated_weight_adds_up_inputs_side_by_side() -> None:
     weight = torch.randn(5, 64, dtype=torch.float64)
     halves = torch.randn(2, 9, 64, dtype=torch.float64)
     side_by_side = torch.cat([halves[0], halves[1]], dim=1)
-    out = PackedLinear(weight.repeat(1, 2))(side_by_side)
+    out = PreparedLinear(weight.repeat(1, 2))(side_by_side)
     assert_close("sum", out, halves.sum(0) @ weight.T, atol=1e-12)
 
 

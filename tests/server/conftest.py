@@ -3,7 +3,7 @@
 import io
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import pairwise
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from tests.patience import PATIENCE_S, wait_until
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
-from vimserve.model.catalog import ModelSpec
 from vimserve.model.config import VimConfig
+from vimserve.model.served import Answers, MapSize
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
@@ -51,6 +52,9 @@ class TinyModel(nn.Module):
 
     def warm_up(self) -> None:
         pass
+
+    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:
+        return Answers.of_scores(self(batch))
 
     def forward(self, batch: PackedBatch) -> Tensor:
         self.batches.append(batch)

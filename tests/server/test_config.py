@@ -51,7 +51,7 @@ def test_models_repeat_as_flags_and_have_commas_in_the_variable(monkeypatch):
         (["--drain-timeout", "-1"], "drain-timeout: "),
         (["--drain-timeout", "inf"], "drain-timeout: "),
         (["--dtype", "float64"], "dtype: "),
-        (["--dtype", "float16"], "dtype: Value error, a CPU computes in float32 alone: leave "),
+        (["--dtype", "float16"], "dtype: Value error, a CPU computes only in float32: leave "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(arguments, message):

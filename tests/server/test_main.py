@@ -16,9 +16,9 @@ from PIL import Image
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 from tests.processes import Command
-from vimserve.model.catalog import HubFile
 from vimserve.model.config import VimConfig
 from vimserve.model.families.vim.model import Vim
+from vimserve.model.sources import HubFile
 from vimserve.server.__main__ import main
 
 

@@ -25,7 +25,7 @@ from vimserve.model.transform import Transform
 HERE = Path(__file__).parent
 SIDES = (256, 512, 1024, 1248)
 BATCH_PIXELS = 1248 * 1248
-# Far from the training's seeds, which are small numbers.
+# Far from the training's seeds, which are made of small numbers.
 SEED = 20_000_003
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
@@ -39,7 +39,7 @@ def scenes(icons: Sequence[Icon], side: int, count: int) -> Iterator[Scene]:
 
 
 def segment(model: UPerNetSegmenter, group: Sequence[Scene]) -> list[Any]:
-    """The model's class maps of the scenes, which ride in one packed batch."""
+    """The model's class maps of the scenes, computed as one packed batch."""
     transform = Transform(resolution=None, fit="contain")
     batch = PackedBatch.from_images([transform(scene.image) for scene in group])
     return [classes.numpy() for classes in model.segment(batch)]

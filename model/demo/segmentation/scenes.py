@@ -9,17 +9,18 @@ from PIL import Image
 from torch import Tensor
 
 from vimserve.model.demo.backgrounds import background
-from vimserve.model.demo.batches import PATCH, Stage
+from vimserve.model.demo.batches import difficulty_at
 from vimserve.model.demo.icons import LABELS, Icon
 from vimserve.model.demo.scenes import degraded, distract, over, place, random_placement, recolored
+from vimserve.model.training.batches import PATCH, Stage
 
 BACKGROUND = "background"
 CLASSES = (BACKGROUND, *LABELS)
 MOST_OBJECTS = 5
-STAGES: tuple[Stage, ...] = (
-    (0.10, (128, 192, 256), (1, 1, 1)),
-    (0.25, (128, 192, 256, 320, 384, 512), (2, 3, 4, 3, 3, 3)),
-    (1.01, (128, 192, 256, 384, 512, 768, 1024, 1248), (1, 2, 4, 4, 4, 3, 3, 3)),
+STAGES = (
+    Stage(0.10, (128, 192, 256), (1, 1, 1)),
+    Stage(0.25, (128, 192, 256, 320, 384, 512), (2, 3, 4, 3, 3, 3)),
+    Stage(1.01, (128, 192, 256, 384, 512, 768, 1024, 1248), (1, 2, 4, 4, 4, 3, 3, 3)),
 )
 
 
@@ -48,7 +49,7 @@ def make_scene(
     size: tuple[int, int],
     difficulty: float = 1.0,
 ) -> Scene:
-    """A scene of ``size`` (height, width) with one to five objects; a seed decides everything.
+    """A scene of ``size`` (height, width) with one to five objects; ``rng`` decides everything.
 
     Classes are equally frequent whatever their numbers of ``icons``. An object covers the ones
     drawn before it; a pixel belongs to the last object that hides at least half of it.
@@ -71,14 +72,14 @@ def make_scene(
 
 def draw_batch(
     icons: Sequence[Sequence[Icon]],
-    budget_tokens: int,
+    tokens: int,
     rng: np.random.Generator,
     size: tuple[int, int],
-    difficulty: float,
+    progress: float,
 ) -> Batch:
-    """A batch of so many patches, and of at least two scenes: batch norms need a deviation."""
-    count = max(2, round(budget_tokens / (size[0] * size[1] // PATCH**2)))
-    scenes = [make_scene(rng, icons, size, difficulty) for _ in range(count)]
+    """A batch of about ``tokens`` patches, of at least two scenes: batch norms need a deviation."""
+    count = max(2, round(tokens / (size[0] * size[1] // PATCH**2)))
+    scenes = [make_scene(rng, icons, size, difficulty_at(progress)) for _ in range(count)]
     pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
     classes = torch.from_numpy(np.stack([scene.classes for scene in scenes]))
     return Batch(pixels.permute(0, 3, 1, 2), classes)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import DeiTConfig
+from vimserve.model.buckets import COMMON_SIDES, EqualBucket, make_equal_buckets
+from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.layout import Layout
 from vimserve.model.linear import Linear
 from vimserve.model.packed import PackedModel, normal
@@ -93,8 +94,10 @@ class DeiT(PackedModel):
     images; attention runs once for all images of equal length.
     """
 
-    config: DeiTConfig
     antialias = True
+    graphs_need_kernels = False
+
+    config: DeiTConfig
 
     def __init__(self, config: DeiTConfig) -> None:
         super().__init__(config)
@@ -121,9 +124,8 @@ class DeiT(PackedModel):
             tokens = block(tokens, layout)
             yield tokens
 
-    def forget_prepared(self) -> None:
-        """Drop everything derived from the parameters."""
-        super().forget_prepared()
-        for module in self.modules():
-            if isinstance(module, Linear):
-                module.forget_prepared()
+    def graph_buckets(self, max_tokens: int) -> list[EqualBucket]:
+        """As ``PackedModel.graph_buckets``, for images of one common size."""
+        sides = {self.config.trained_size[0], *COMMON_SIDES}
+        rows = [side // self.config.patch_size for side in sides]
+        return make_equal_buckets([self.num_tokens((n, n)) for n in rows], max_tokens)

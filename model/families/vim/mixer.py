@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.selective_scan import selective_scan
-from vimserve.model.config import VimConfig
+from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.layout import Layout
-from vimserve.model.linear import PackedLinear, PackedLinears
+from vimserve.model.linear import PreparedLinear, PreparedLinears
+from vimserve.model.prepared import PreparedModule
 
 CONV_WIDTH = 4
 
@@ -20,21 +21,21 @@ CONV_WIDTH = 4
 class _Prepared:
     """The weights as the kernels read them, stacked over K directions and derived after loading."""
 
-    in_proj: PackedLinear
+    in_proj: PreparedLinear
     conv_weight: Tensor  # [C, E, 4], C = 1 where the directions share one convolution
     conv_bias: Tensor  # [C, E]
     conv_reverse: tuple[bool, ...]
-    x_proj: PackedLinears  # one per convolution
+    x_proj: PreparedLinears  # one per convolution
     dt_weight: Tensor  # [K, E, R]
     dt_bias: Tensor  # [K, E]
     A: Tensor  # [K, E, S]
     D: Tensor  # [K, E]
     reverse: tuple[bool, ...]
     side_by_side: bool  # on a GPU, where out_proj adds the directions up
-    out_proj: PackedLinear
+    out_proj: PreparedLinear
 
 
-class Mixer(nn.Module):
+class Mixer(PreparedModule):
     """Vim's bidirectional state space block (arXiv 2401.09417, algorithm 1, lines 3 to 20).
 
     Parameters carry the published names; those ending in ``_b`` belong to the backward direction.
@@ -93,20 +94,21 @@ class Mixer(nn.Module):
         # convolution; halving the weights instead is exact.
         scale = 0.5 if both else 1.0
         on_cpu = self.D.device.type == "cpu"
+        copies = 1 if on_cpu else K  # of out_proj: its product adds the directions up on a GPU
         with torch.no_grad():
             self._prepared = _Prepared(
-                in_proj=PackedLinear(self.in_proj.weight),
+                in_proj=PreparedLinear(self.in_proj.weight),
                 conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
                 conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
                 conv_reverse=(False, True) if both else (self.reverse,),
-                x_proj=PackedLinears([projection.weight for projection in projections]),
+                x_proj=PreparedLinears([projection.weight for projection in projections]),
                 dt_weight=torch.stack([step.weight for step in steps]),
                 dt_bias=torch.stack([_bias(step) for step in steps]),
                 A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
                 D=torch.stack([skip.float() for skip in skips]),
                 reverse=(False, True) if K == 2 else (self.reverse,),
                 side_by_side=not on_cpu,
-                out_proj=PackedLinear((self.out_proj.weight * scale).repeat(1, 1 if on_cpu else K)),
+                out_proj=PreparedLinear((self.out_proj.weight * scale).repeat(1, copies)),
             )
         return self._prepared
 

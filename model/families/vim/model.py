@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import add_norm
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import VimConfig
+from vimserve.model.buckets import Bucket, make_buckets
+from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.layout import Layout
 from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-5
+# They read the same number of tokens of every image, which fixes the shapes in a graph.
+RECORDABLE_POOLINGS = ("middle", "head", "double", "last")
 
 
 class Norm(nn.Module):
@@ -47,6 +50,8 @@ class Vim(PackedModel):
     Modules and parameters carry the published names, so a published state dict loads with
     ``load_state_dict(strict=True)``.
     """
+
+    graphs_need_kernels = True
 
     config: VimConfig
 
@@ -107,9 +112,15 @@ class Vim(PackedModel):
                 hidden, residual = layer(hidden, residual, layout)
                 yield hidden, residual
 
-    def forget_prepared(self) -> None:
-        """Drop everything derived from the parameters."""
-        super().forget_prepared()
-        for module in self.modules():
-            if isinstance(module, Mixer):
-                module.forget_prepared()
+    def graph_buckets(self, max_tokens: int) -> list[Bucket]:
+        """As ``PackedModel.graph_buckets``; the buckets hold any images.
+
+        Raises:
+            ValueError: if the pooling cannot be recorded.
+        """
+        if self.config.pooling not in RECORDABLE_POOLINGS:
+            raise ValueError(
+                f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "
+                f"{', '.join(RECORDABLE_POOLINGS)}: run the model itself"
+            )
+        return make_buckets(max_tokens)

@@ -1,4 +1,4 @@
-"""The server's own interface, below /v1: a file for each task, and the list of them."""
+"""The server's native API, below /v1; each task has a module."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

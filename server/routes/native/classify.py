@@ -1,24 +1,23 @@
 """``POST /v1/classify``."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from vimserve.model.catalog import ModelSpec
-from vimserve.server.http.waiting import receive
+from vimserve.model.spec import ModelSpec
 from vimserve.server.images.prepare import Measured
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
-from vimserve.server.routes.native.rendering import Rendering, Result, answered, chosen
+from vimserve.server.routes.native.rendering import Rendering, Result, answer
 from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.classify import ClassifyQuery, ClassScores, best, classes_wanted
 
 TASK = TASKS["classify"]
 CHECKED_CLASSES = 5
-# Of the likeliest class's score: with random weights all scores are near one in a thousand.
+# Allowed difference, relative to the likeliest class's score: with random weights all scores are
+# near one in a thousand.
 SCORE_BOUND = 1e-3
 
 router = APIRouter(prefix="/v1")
@@ -101,12 +100,7 @@ async def classify(
     query: Annotated[NativeClassifyQuery, Query()],
 ) -> ClassifyResponse:
     """Name what is in one or more images."""
-    model = chosen(request, pipeline, query.model, TASK.name)
-    spec, config = model.runner.spec, pipeline.config
-    plan = TASK.plan(spec, query, config.max_resolution)
-    images = await receive(request, urgency, config.max_body_bytes, config.max_images)
-    work = pipeline.run(model, plan, images, urgency, partial(render, spec, query))
-    completed = await answered(request, work, urgency)
+    spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
     return ClassifyResponse(
         model=spec.name,
         results=completed.results,
@@ -118,7 +112,7 @@ async def classify(
 def render(
     spec: ModelSpec, query: ClassifyQuery, measured: Measured, result: ClassScores
 ) -> ClassifyResult:
-    """The likeliest classes of an image; probabilities are among all classes, not among these."""
+    """The likeliest classes of an image, with their probabilities among all classes."""
     probabilities = result.softmax()
     return ClassifyResult(
         file=measured.name,
@@ -131,21 +125,21 @@ def render(
 
 
 def fault(result: Result, first: Result, _side: int) -> str | None:
-    """Scores that are none, or that are not those of the first result for the image."""
+    """How a result is malformed or differs from the first one for its image; None if neither."""
     predictions, before = result["predictions"], first["predictions"]
     scores = [prediction["score"] for prediction in predictions]
     if len(scores) != CHECKED_CLASSES or scores != sorted(scores, reverse=True):
-        return "not the likeliest classes in order"
+        return f"the predictions are not {CHECKED_CLASSES} classes, likeliest first"
     if not 0 < sum(scores) <= 1 + 1e-5:
-        return f"scores add up to {sum(scores)}"
+        return f"the scores add up to {sum(scores)}, which must be in (0, 1]"
     bound = SCORE_BOUND * before[0]["score"]
     for now, then in zip(predictions, before, strict=True):
         if abs(now["score"] - then["score"]) > bound:
-            return "another answer for the same picture"
+            return "the scores differ from those of an earlier answer for the same picture"
     if before[0]["index"] != predictions[0]["index"] and (
         before[0]["score"] - before[1]["score"] > bound
     ):
-        return "another class for the same picture"
+        return "the class differs from that of an earlier answer for the same picture"
     return None
 
 

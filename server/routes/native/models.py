@@ -26,7 +26,7 @@ class ModelInfo(BaseModel):
     """A model that is served."""
 
     name: str
-    status: str = Field(description="`loading`, `ready` or `failed`")
+    status: str = Field(description="`loading`, `ready`, `unloading` or `failed`")
     detail: str | None = Field(default=None, description="why it failed")
     family: str
     task: str

@@ -1,18 +1,19 @@
-"""How this dialect words the results of a task; each task has a file beside this one."""
+"""How the native API renders the results of a task; each task has a module beside this one."""
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
 
-from vimserve.model.catalog import ModelSpec
-from vimserve.server.engine.loading import Loaded
+from vimserve.model.spec import ModelSpec
 from vimserve.server.engine.urgency import Urgency
-from vimserve.server.http.waiting import finish
+from vimserve.server.http.waiting import exchange
 from vimserve.server.images.prepare import Measured
+from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Completed, Pipeline
 from vimserve.server.tasks.task import Task
 from vimserve.server.telemetry.metrics import resolution_bucket
@@ -25,15 +26,15 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rendering(Generic[Q, R]):
-    """A task in this dialect.
+    """A task in the native API.
 
     Attributes:
-        task: what is worded.
-        result: one image's result, ready for JSON.
-        compared: the type of one model's part of a comparison.
-        check_query: the query with which a load test asks for what ``fault`` can check.
-        fault: what is wrong with an image's result as a client reads it, or None; also given are
-            the result that came first for the same image, and the side of that square image.
+        task: the task.
+        result: turns one image's result into its schema.
+        compared: schema of one model's part of a comparison.
+        check_query: query string of the requests whose answers ``fault`` can check.
+        fault: says what is wrong with an image's result in JSON, or returns None. Its arguments
+            are the result, the first result for the same image, and the side of that square image.
     """
 
     task: Task[Any, R]
@@ -43,27 +44,47 @@ class Rendering(Generic[Q, R]):
     fault: Callable[[Result, Result, int], str | None]
 
 
-def chosen(request: Request, pipeline: Pipeline, model: str | None, task: str) -> Loaded:
-    """The model that a request asks, whose name its log line and its metrics will have.
+async def answer(
+    request: Request,
+    pipeline: Pipeline,
+    urgency: Urgency,
+    task: Task[Any, R],
+    query: Any,
+    render: Callable[[ModelSpec, Q, Measured, R], W],
+    admit: Callable[[Sequence[Source]], None] | None = None,
+) -> tuple[ModelSpec, Completed[W]]:
+    """Ask the model that ``query.model`` names, or the first for the task.
+
+    The request's line in the log and its metrics get the model's name and the input's size.
+
+    Args:
+        request: the request, whose body has the images.
+        pipeline: runs the model.
+        urgency: deadline and priority.
+        task: the task.
+        query: its query parameters.
+        render: as ``Rendering.result``.
+        admit: raises a ServerError if the images cannot be answered together.
+
+    Returns:
+        The model, and the results for the images.
 
     Raises:
-        ServerError: as ``Models.spec`` and ``Engine.loaded``.
+        ClientDisconnect: the client hung up.
+        ServerError: the images cannot be answered.
     """
-    request.state.task = task
-    spec = pipeline.engine.models.spec(model, task)
+    request.state.task = task.name
+    spec = pipeline.engine.models.spec(query.model, task.name)
     request.state.model = spec.name
-    return pipeline.engine.loaded(spec.name)
+    model = pipeline.engine.loaded(spec.name)
+    plan = task.plan(spec, query, pipeline.config.max_resolution)
 
+    async def work(images: Sequence[Source]) -> Completed[W]:
+        if admit is not None:
+            admit(images)
+        return await pipeline.run(model, plan, images, urgency, partial(render, spec, query))
 
-async def answered(
-    request: Request, work: Coroutine[Any, Any, Completed[W]], urgency: Urgency
-) -> Completed[W]:
-    """What ``work`` completes, unless the client leaves or its time passes.
-
-    Raises:
-        ClientDisconnect, ServerError: as ``finish``.
-    """
-    completed = await finish(request, work, urgency)
+    completed = await exchange(request, urgency, pipeline.config, work)
     size = max((one.size for one in completed.measured), key=math.prod)
     request.state.resolution = resolution_bucket(*size)
-    return completed
+    return spec, completed

@@ -1,4 +1,4 @@
-"""What the answers of all tasks have in common, as OpenAPI shows it."""
+"""Schemas that the answers of all tasks share."""
 
 from typing import Self
 
@@ -18,7 +18,7 @@ class ModelInput(BaseModel):
 
     @classmethod
     def of(cls, measured: Measured) -> Self:
-        """In the words of this interface."""
+        """The schema of a measured image."""
         height, width = measured.size
         return cls(height=height, width=width, tokens=measured.tokens)
 
@@ -34,7 +34,7 @@ class Timing(BaseModel):
 
     @classmethod
     def of(cls, stages: Stages) -> Self:
-        """In the words of this interface."""
+        """The schema of a request's stages."""
         return cls(
             decode=_ms(stages.decode_s),
             queue=_ms(stages.queue_s),
@@ -44,14 +44,14 @@ class Timing(BaseModel):
         )
 
     def header(self) -> str:
-        """The stages as ``Server-Timing`` has them (W3C Server Timing, section 3)."""
+        """The value of a ``Server-Timing`` header (W3C Server Timing, section 3)."""
         return ", ".join(f"{stage};dur={ms}" for stage, ms in self)
 
 
 class BatchInfo(BaseModel):
     """What the device ran at once, other clients' images included.
 
-    If the images of a request rode in several batches, their sum, and of the peaks the highest.
+    If several batches carried a request's images: their sum, with the highest of their peaks.
     """
 
     images: int
@@ -63,12 +63,12 @@ class BatchInfo(BaseModel):
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """In the words of this interface."""
+        """The schema of a batch."""
         return cls(images=batch.images, tokens=batch.tokens, peak_memory_bytes=batch.peak_bytes)
 
 
 class Compared(BaseModel):
-    """What one of the models took for the images."""
+    """What one of the models needs for the images."""
 
     memory_bytes: int = Field(
         description="predicted peak above the weights for these images alone, from measurements "

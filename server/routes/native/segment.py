@@ -1,6 +1,7 @@
 """``POST /v1/segment``."""
 
 import base64
+from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -11,13 +12,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from vimserve.model.catalog import ModelSpec
+from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
-from vimserve.server.http.waiting import receive
 from vimserve.server.images.prepare import Measured
+from vimserve.server.images.source import Source
+from vimserve.server.pipeline import Stages
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import BINARY, IMAGE_BODY, PROBLEMS
-from vimserve.server.routes.native.rendering import Rendering, Result, answered, chosen
+from vimserve.server.routes.native.rendering import Rendering, Result, answer
 from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.segment import ClassMap, SegmentQuery
@@ -30,7 +32,8 @@ MASKS: dict[int | str, dict[str, Any]] = {
         "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
     }
 }
-# What batches of other sizes may round otherwise where two classes are as likely.
+# Share of pixels that may differ: where two classes are equally likely, batches of other sizes may
+# round differently.
 PIXELS_BOUND = 0.01
 
 router = APIRouter(prefix="/v1")
@@ -136,34 +139,38 @@ async def segment(
     query: Annotated[NativeSegmentQuery, Query()],
 ) -> Response:
     """Name what every pixel of one or more images belongs to."""
-    model = chosen(request, pipeline, query.model, TASK.name)
-    spec, config = model.runner.spec, pipeline.config
-    plan = TASK.plan(spec, query, config.max_resolution)
-    images = await receive(request, urgency, config.max_body_bytes, config.max_images)
-    if query.format != "json" and len(images) > 1:
-        raise InvalidParameter(
-            f"format={query.format} answers a single image, not {len(images)}; "
-            "format=json answers several",
-            parameter="format",
-            limit="json",
-            value=query.format,
-        )
-    form: Any = partial(render, spec, query)
     if query.format != "json":
-        form = partial(TASK.picture, spec, query.format)
-    completed = await answered(request, pipeline.run(model, plan, images, urgency, form), urgency)
-    timing = Timing.of(completed.stages)
-    headers = {"Server-Timing": timing.header()}
-    if query.format != "json":
-        return Response(completed.results[0], 200, headers, MEDIA_TYPES[query.format])
+        admit = partial(_admit_one, query.format)
+        _, drawn = await answer(request, pipeline, urgency, TASK, query, draw, admit)
+        return _response(drawn.results[0], MEDIA_TYPES[query.format], drawn.stages)
+    spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
     body = SegmentResponse(
         model=spec.name,
         results=completed.results,
-        timing_ms=timing,
+        timing_ms=Timing.of(completed.stages),
         batch=BatchInfo.of(completed.batch),
     )
-    text = body.model_dump_json(exclude_none=True)
-    return Response(text, 200, headers, media_type="application/json")
+    return _response(body.model_dump_json(exclude_none=True), "application/json", completed.stages)
+
+
+def _response(content: str | bytes, media_type: str, stages: Stages) -> Response:
+    headers = {"Server-Timing": Timing.of(stages).header()}
+    return Response(content, headers=headers, media_type=media_type)
+
+
+def _admit_one(form: str, images: Sequence[Source]) -> None:
+    if len(images) > 1:
+        raise InvalidParameter(
+            f"format={form} answers a single image, not {len(images)}; format=json answers several",
+            parameter="format",
+            limit="json",
+            value=form,
+        )
+
+
+def draw(spec: ModelSpec, query: NativeSegmentQuery, measured: Measured, result: ClassMap) -> bytes:
+    """The picture that the query asks for."""
+    return TASK.picture(spec, query.format, measured, result)
 
 
 def render(
@@ -191,16 +198,16 @@ def render(
 
 
 def fault(result: Result, first: Result, side: int) -> str | None:
-    """A mask that is not its classes', or not that of the first result for the image."""
+    """How a result is malformed or differs from the first one for its image; None if neither."""
     mask, before = (_classes_of(one["mask"]) for one in (result, first))
     if mask.shape != (side, side):
-        return f"the mask was {mask.shape}"
+        return f"the mask has shape {mask.shape}, not {(side, side)}"
     counts = np.bincount(mask.reshape(-1), minlength=256)
     told = {one["index"]: one["pixels"] for one in result["classes"]}
     if told != {int(index): int(counts[index]) for index in np.flatnonzero(counts)}:
-        return "the classes are not the mask's"
+        return "the classes do not match the mask"
     if (mask != before).mean() > PIXELS_BOUND:
-        return "another mask for the same picture"
+        return "the mask differs from that of an earlier answer for the same picture"
     return None
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vimserve.model.demo.batches import PATCH, STAGES, random_size
+from vimserve.model.demo.batches import STAGES
 from vimserve.model.demo.icons import HELD_OUT_SETS, LABELS, TRAINING_SETS, Icon, cut_out
 from vimserve.model.demo.scenes import Placement, make_scene, place
+from vimserve.model.training.batches import PATCH, random_size
 
 
 def icon(label: int, color: str, shape: str) -> Icon:
@@ -65,7 +66,7 @@ def test_the_mask_marks_the_object() -> None:
 
 def test_sizes_are_whole_patches_and_reach_1248() -> None:
     rng = np.random.default_rng(0)
-    sizes = [random_size(rng, progress) for progress in np.linspace(0, 1, 4000)]
+    sizes = [random_size(rng, progress, STAGES) for progress in np.linspace(0, 1, 4000)]
     assert all(side % PATCH == 0 for size in sizes for side in size)
     assert (1248, 1248) in sizes
     assert any(height != width for height, width in sizes)

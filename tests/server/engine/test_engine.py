@@ -107,7 +107,7 @@ def test_a_stuck_worker_is_no_healthy_one(monkeypatch, tiny, spec):
             late_s = 1001
             health = engine.health()
             assert not health.ok
-            assert "limit 1000 s" in health.detail
+            assert "the limit is 1000 s" in health.detail
             late_s = 0
             with pytest.raises(TimeoutError):
                 await engine.probe(0.05)

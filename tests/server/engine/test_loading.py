@@ -91,7 +91,7 @@ def test_an_image_whose_attention_needs_more_memory_than_there_is(tiny, spec):
 
 
 def test_memory_for_nothing_at_all():
-    with pytest.raises(ValueError, match="the smallest needs 110: free some"):
+    with pytest.raises(ValueError, match="the smallest one needs 110: free memory"):
         loading.make_budget(MemoryModel(base=100, per_token=10), 105, 8192)
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vimserve.server.engine.memory import MOST_TOKENS, MemoryModel, fit, largest_image
+from vimserve.server.engine.memory import MemoryModel, fit
 
 CURVE = MemoryModel(base=1000, per_token=20.0, per_token_squared=0.5)
 LENGTHS = [[10], [20], [40], [10, 10, 10], [10, 40]]
@@ -70,18 +70,3 @@ def test_no_sample_is_above_the_curve(peaks, quadratic):
 def test_samples_that_cannot_tell(samples, quadratic):
     with pytest.raises(ValueError, match=f"{3 if quadratic else 2} coefficients need as many"):
         fit(samples, quadratic=quadratic)
-
-
-@given(
-    st.builds(MemoryModel, st.integers(0, 10**9), st.floats(0.1, 1e6), st.floats(0, 1e3)),
-    st.integers(0, 10**11),
-)
-def test_the_largest_image_fits_and_no_larger_one(model, available):
-    tokens = largest_image(model, available)
-    assert tokens == 0 or model.predict([tokens]) <= available
-    assert model.predict([tokens + 1]) > available
-
-
-def test_no_image_is_too_large_for_a_model_that_takes_nothing_more():
-    assert largest_image(MemoryModel(10, 0.0), 10) == MOST_TOKENS - 1
-    assert largest_image(MemoryModel(10, 0.0), 9) == 0

@@ -48,7 +48,7 @@ def test_a_model_that_does_something_else_is_named_with_what_it_does(tiny, spec)
     with pytest.raises(WrongTask) as caught:
         models.spec("tiny", "segment")
     assert caught.value.detail == (
-        "model 'tiny' classifies; it cannot segment: no model that is served can"
+        "model 'tiny' classifies; it cannot segment: no served model can"
     )
     assert [does(task) for task in ("classify", "segment")] == ["classifies", "segments"]
 

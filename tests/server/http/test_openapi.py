@@ -11,7 +11,7 @@ from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
 
 COMMITTED = ROOT / "tests" / "server" / "openapi.json"
-REGENERATE = "python -m vimserve.server.http.openapi > tests/server/openapi.json"
+REGENERATE = "python -m vimserve.server.commands.openapi > tests/server/openapi.json"
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ from torch import Tensor
 from tests.closeness import assert_close
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import UPerNetConfig, VimConfig
-from vimserve.model.demo.batches import Batches, normalize
 from vimserve.model.demo.icons import LABELS, Icon, by_class, cut_out
 from vimserve.model.demo.segmentation.evaluate import confusion, summary
 from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
-from vimserve.model.demo.segmentation.train import class_shares, make_optimizers, train_step
+from vimserve.model.demo.segmentation.train import Criterion, class_shares, make_optimizers
 from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.training.batches import Batches, normalize
+from vimserve.model.training.optimization import descend
 from vimserve.model.training.upernet import SegmentationNetwork
 from vimserve.model.training.vim import Network
 
@@ -73,7 +74,7 @@ def test_a_pixel_has_the_class_of_what_it_shows() -> None:
 
 
 def test_batches_are_of_at_least_two_scenes_of_one_size() -> None:
-    progress = multiprocessing.Value("d", 0.9)
+    progress = multiprocessing.Value("d", 0.2)
     draw = partial(draw_batch, by_class(ICONS), 64)
     for batch in islice(Batches(draw, STAGES, progress, seed=0), 4):
         count, _, height, width = batch.pixels.shape
@@ -130,14 +131,20 @@ def alone(tmp_path: Path) -> Any:
 def test_steps_lower_the_loss(alone: Any) -> None:
     torch.manual_seed(0)
     network = SegmentationNetwork(CONFIG)
-    optimizers = make_optimizers(network)
+    criterion = Criterion()
+    optimizers = make_optimizers(network, criterion)
     rng = np.random.default_rng(0)
     made = [make_scene(rng, by_class(ICONS), (96, 96), difficulty=0.0) for _ in range(4)]
     pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in made]))
     classes = torch.from_numpy(np.stack([scene.classes for scene in made]))
     batch = Batch(pixels.permute(0, 3, 1, 2), classes)
     assert normalize(batch.pixels).dtype == torch.float32
-    first, *_, last = [train_step(network, optimizers, batch, 1.0)[0] for _ in range(20)]
+    losses = []
+    for _ in range(20):
+        outcome = criterion(network, batch)
+        descend(outcome.loss, optimizers, 1.0, network, criterion)
+        losses.append(outcome.figures["loss"])
+    first, *_, last = losses
     assert last < 0.6 * first
 
 

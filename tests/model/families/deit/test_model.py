@@ -6,10 +6,16 @@ import torch
 from PIL import Image
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_images, make_weights
 from tests.paths import GOLDEN
+from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import DEIT_BASE, DEIT_BASE_384, DEIT_SMALL, DEIT_TINY, DeiTConfig
+from vimserve.model.families.deit.config import (
+    DEIT_BASE,
+    DEIT_BASE_384,
+    DEIT_SMALL,
+    DEIT_TINY,
+    DeiTConfig,
+)
 from vimserve.model.families.deit.model import DeiT
 
 NANO = DeiTConfig(width=64, depth=3, heads=2, num_classes=10, grid=(4, 4))
@@ -150,3 +156,9 @@ def test_casts_take_effect() -> None:
     cast = model.to(torch.bfloat16)(batch)
     assert cast.dtype == torch.bfloat16
     assert_close("bfloat16", cast.float(), exact, atol=0.05 * exact.abs().max().item())
+
+
+def test_graphs_are_of_its_own_and_the_common_squares() -> None:
+    model = DeiT(DeiTConfig(width=32, depth=1, heads=2, grid=(5, 5), patch_size=32))
+    lengths = {bucket.length for bucket in model.graph_buckets(8192)}
+    assert lengths == {5**2 + 1, 7**2 + 1, 12**2 + 1, 16**2 + 1, 24**2 + 1, 32**2 + 1, 39**2 + 1}

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_images, make_weights
 from tests.paths import GOLDEN
+from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import DeiTConfig, UPerNetConfig, VimConfig
+from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.upernet.model import UPerNetSegmenter, groups
+from vimserve.model.families.vim.config import VimConfig
 
 CASES = json.loads((GOLDEN / "seg_cases.json").read_text())
 SHAPES = json.loads((GOLDEN / "seg_state_dict_shapes.json").read_text())
@@ -98,20 +99,3 @@ def test_the_head_is_that_of_plain_modules(small: UPerNetSegmenter) -> None:
     expected = module.bn.eval()(module.conv(stacked)).relu()
     with torch.inference_mode():
         assert_close("fusion", module(*parts), expected.detach(), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"out_indices": (0, 1, 2)}, "4 of the 4 blocks"),
-        ({"out_indices": (0, 1, 2, 4)}, "4 of the 4 blocks"),
-        ({"out_indices": (3, 2, 1, 0)}, "in order"),
-        ({"num_classes": 257}, "at most 256.*not 257"),
-        ({"num_classes": 0}, "at least 1, not 0"),
-        ({"channels": 0}, "at least 1, not 0"),
-    ],
-)
-def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) -> None:
-    given = {"out_indices": (0, 1, 2, 3), "channels": 8, "num_classes": 3} | changes
-    with pytest.raises(ValueError, match=message):
-        UPerNetConfig(VimConfig(width=32, depth=4), **given)

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.closeness import assert_close
-from tests.model.recipe import make_weights
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
-from vimserve.model.config import (
+from vimserve.model.buckets import make_buckets
+from vimserve.model.families.vim.config import (
     VIM_BASE,
     VIM_SMALL,
     VIM_SMALL_PLUS,
@@ -122,3 +123,13 @@ def test_patches_of_another_size_are_refused() -> None:
         ValueError, match="192 values, the model takes 768: pack with patch_size=16"
     ):
         make(NANO)(PackedBatch.from_images([torch.zeros(3, 32, 32)], patch_size=8, stride=8))
+
+
+def test_graphs_hold_any_images() -> None:
+    assert make(NANO).graph_buckets(8192) == make_buckets(8192)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_poolings_that_cannot_be_recorded_are_refused(pooling: str) -> None:
+    with pytest.raises(ValueError, match=f"pooling='{pooling}' cannot be recorded"):
+        Vim(VimConfig(width=32, depth=1, pooling=pooling)).graph_buckets(256)

@@ -1,0 +1,1 @@
+"""Vim against DeiT, bare and over HTTP."""

@@ -1,0 +1,105 @@
+"""Vim against DeiT on this machine: bare and over HTTP, with a report and plots.
+
+``make compare`` or ``python -m vimserve.loadtests.compare``; ``--task segment`` compares UPerNets
+on both. The weights are random unless told otherwise, since times and memory do not depend on them.
+If it is interrupted, it keeps what was measured until then.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from vimserve.loadtests.common.checkout import results_folder
+from vimserve.loadtests.compare import plots, report
+from vimserve.loadtests.compare.results import Results, describe
+from vimserve.loadtests.compare.run import Settings, run
+
+MODELS: dict[str, Sequence[str]] = {
+    "classify": ("vim-tiny", "deit-tiny", "deit-tiny-eager"),
+    "segment": ("vim-tiny-upernet", "deit-tiny-upernet", "deit-tiny-upernet-eager"),
+}
+SIZES = (224, 512, 768, 1024, 1248)
+QUICK_SIZES = (224, 512)
+CLIENTS = (1, 4)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and write the results whatever happens.
+
+    Returns:
+        0, or 1 if an answer was wrong or the run did not come to its end.
+    """
+    options = _parse(arguments)
+    settings = Settings(
+        task=options.task,
+        models=options.model or MODELS[options.task],
+        sizes=options.resolutions or (QUICK_SIZES if options.quick else SIZES),
+        clients=options.clients or CLIENTS,
+        device=options.device,
+        threads=options.threads,
+        seconds=options.seconds or (3 if options.quick else 10),
+        least_runs=3 if options.quick else 5,
+        published=options.weights == "published",
+    )
+    environment = describe(settings.device, settings.threads)
+    results = Results(environment, settings.task, list(settings.models), list(settings.sizes))
+    folder = options.output or results_folder() / _folder_name(environment, settings.task)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run(settings, results, folder)
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is kept", file=sys.stderr)
+    except RuntimeError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+    finally:
+        results.save(folder)
+        report.write(results, folder, plots.draw(results, folder))
+        print(f"{folder / 'report.md'}{' (partial)' if results.partial else ''}")
+    wrong = sum(served.wrong for served in results.served)
+    if wrong:
+        print(f"{wrong} answers were wrong", file=sys.stderr)
+    return int(bool(wrong) or results.partial)
+
+
+def _folder_name(environment: dict[str, str | int], task: str) -> str:
+    device = re.sub(r"[^a-z0-9]+", "-", str(environment["device"]).lower()).strip("-")
+    return f"{str(environment['date'])[:10]}-{device}-{task}"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m vimserve.loadtests.compare", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--task", choices=MODELS, default="classify")
+    parser.add_argument(
+        "--model", action="append", help="of the catalog and the task, Vim first, repeatable"
+    )
+    parser.add_argument(
+        "--resolutions", type=_sizes, metavar="N,N", help=f"sides in pixels {SIZES}"
+    )
+    parser.add_argument("--clients", type=_sizes, metavar="N,N", help=f"at once {CLIENTS}")
+    parser.add_argument("--seconds", type=float, help="least time under each load [10]")
+    parser.add_argument("--device", default="cpu", help="torch device [%(default)s]")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
+    parser.add_argument("--weights", choices=("random", "published"), default="random")
+    parser.add_argument("--quick", action="store_true", help="under three minutes on two cores")
+    parser.add_argument(
+        "--output", type=Path,
+        help="folder [DATE-DEVICE-TASK, in loadtests/results if the current folder has that]",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = sorted({int(part) for part in text.split(",")})
+    if sizes[0] < 1:
+        raise argparse.ArgumentTypeError(f"whole numbers of at least 1, not {text!r}")
+    return sizes
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,1 +1,0 @@
-"""What ``loadtests.gpu_check`` is made of; needs only torch, triton, numpy and pillow."""

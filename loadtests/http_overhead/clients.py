@@ -1,0 +1,54 @@
+"""Clients of the server that use little of the processor, for a process of their own."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from vimserve.loadtests.common.client import open_session
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What the server did, from the first request to the last answer.
+
+    ``cpu_s`` is the processor time of all clients together.
+    """
+
+    images: int
+    seconds: float
+    cpu_s: float
+
+
+def drive(url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Driven:
+    """Post ``bodies`` in turn from so many clients, each of which waits for its answer.
+
+    It ends when ``seconds`` have passed and every body has been sent.
+
+    Raises:
+        RuntimeError: if the status of an answer is not 200.
+        aiohttp.ClientError, TimeoutError: if a connection fails.
+    """
+    return asyncio.run(_drive(url, path, bodies, connections, seconds))
+
+
+async def _drive(
+    url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float
+) -> Driven:
+    async with open_session(url) as session:
+        cpu, start = time.process_time(), time.perf_counter()
+        numbers = count()
+        images = 0
+
+        async def client() -> None:
+            nonlocal images
+            while (number := next(numbers)) < len(bodies) or time.perf_counter() < start + seconds:
+                async with session.post(path, data=bodies[number % len(bodies)]) as answer:
+                    text = await answer.read()
+                if answer.status != 200:
+                    raise RuntimeError(f"{path} answered {answer.status}: {text[:500]!r}")
+                images += 1
+
+        await asyncio.gather(*(client() for _ in range(connections)))
+        return Driven(images, time.perf_counter() - start, time.process_time() - cpu)

@@ -1,0 +1,1 @@
+"""Packing against other ways to batch images of mixed sizes."""

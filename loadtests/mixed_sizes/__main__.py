@@ -1,0 +1,175 @@
+"""Packing against batching equal sizes and against no batching.
+
+``python -m vimserve.loadtests.mixed_sizes`` prints a table.
+
+A recorded trace of images of 96 to 1248 pixels and mixed aspect ratios is replayed against the real
+model, in one process and without HTTP, by three policies. ``packed`` is the server's own scheduler,
+``equal sizes`` batches only images of the same height and width, and ``one at a time`` batches
+nothing. All three have the same budget of tokens.
+
+At first all images wait from the start, which gives the throughput. Then they arrive as recorded,
+at ``--load`` times the rate that ``one at a time`` was measured to keep up with, which gives the
+latencies. The policies take turns, in reverse order in every other round. No speed is reported
+unless all three give every image the same scores.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vimserve.loadtests.common.options import count, positive
+from vimserve.loadtests.mixed_sizes.policies import POLICIES
+from vimserve.loadtests.mixed_sizes.replay import Replay, cut, replay, warm_up
+from vimserve.loadtests.mixed_sizes.trace import read
+from vimserve.model.catalog import load_classifier, names
+
+TRACE = Path(__file__).with_name("mixed_96_1248.json")
+PERCENTILES = (50, 95, 99)
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Run:
+    """The figures of one replay; ``load`` is None if all images waited from the start."""
+
+    policy: str
+    load: float | None
+    images_per_second: float
+    images_per_batch: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    error: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay the trace by all policies and print the table.
+
+    Returns:
+        0, or 1 if a policy gives an image other scores than it gets alone.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        trace = read(options.trace)[: options.images]
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    torch.manual_seed(0)
+    weights = None if options.model == "demo" else "random"
+    model = load_classifier(options.model, weights=weights)
+    images = cut(model, trace)
+    warm_up(model, images)
+    print(
+        f"{options.model}, {len(trace)} images, {options.rounds} rounds, at most "
+        f"{options.max_batch_tokens} tokens a batch, float32, {torch.get_num_threads()} threads, "
+        f"{platform.machine()}, torch {torch.__version__}"
+    )
+
+    alone = torch.cat([model(image) for image in images])
+
+    def run(policy: str, gap_s: float, load: float | None) -> Run:
+        policy_now = POLICIES[policy](options.max_batch_tokens)
+        replayed = replay(model, trace, images, policy_now, gap_s)
+        return _figures(policy, load, replayed, float((replayed.scores - alone).abs().max()))
+
+    runs = [run(policy, 0.0, None) for policy in _turns(options.rounds)]
+    slowest = statistics.median(r.images_per_second for r in runs if r.policy == "one at a time")
+    for load in options.load or [0.7]:
+        gap_s = 1 / (load * slowest)
+        runs += [run(policy, gap_s, load) for policy in _turns(options.rounds)]
+
+    if options.json:
+        report = {
+            "model": options.model,
+            "trace": options.trace.name,
+            "images": len(trace),
+            "max_batch_tokens": options.max_batch_tokens,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "runs": [asdict(run) for run in runs],
+        }
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    worst = max(runs, key=lambda run: run.error)
+    if not worst.error <= TOLERANCE:
+        print(
+            f"mixed_sizes: {worst.policy!r} gives a score that is {worst.error:.2e} off what the "
+            f"image gets alone, more than {TOLERANCE:g}",
+            file=sys.stderr,
+        )
+        return 1
+    _print(runs)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vimserve.loadtests.mixed_sizes", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--model", choices=names(), default="demo", help="all but demo get random weights [demo]"
+    )
+    parser.add_argument("--trace", type=Path, default=TRACE, help="what arrives [%(default)s]")
+    parser.add_argument("--images", type=count, help="only so many, the first [all]")
+    parser.add_argument("--rounds", type=count, default=3, help="turns of each policy [3]")
+    parser.add_argument(
+        "--load", type=positive, action="append", metavar="FACTOR",
+        help="arrivals, as a multiple of the throughput of one at a time, repeatable [0.7]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-batch-tokens", type=count, default=8192, help="as the server's [%(default)s]"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures of each run to this file")
+    return parser
+
+
+def _turns(rounds: int) -> Iterator[str]:
+    for number in range(rounds):
+        yield from POLICIES if number % 2 == 0 else reversed(POLICIES)
+
+
+def _figures(policy: str, load: float | None, replayed: Replay, error: float) -> Run:
+    p50, p95, p99 = np.percentile(replayed.latencies_s, PERCENTILES) * 1e3
+    images = len(replayed.latencies_s)
+    return Run(
+        policy=policy,
+        load=load,
+        images_per_second=images / replayed.makespan_s,
+        images_per_batch=images / replayed.batches,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        error=error,
+    )
+
+
+def _print(runs: Sequence[Run]) -> None:
+    """Print medians over the rounds, and the least and greatest throughput."""
+    print(f"{'':<32}{'images/s':^24}{'a batch':>9}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}")
+    for load in dict.fromkeys(run.load for run in runs):
+        title = "all at once" if load is None else f"load {load:g}"
+        for policy in POLICIES:
+            replays = [run for run in runs if (run.policy, run.load) == (policy, load)]
+            rates = [run.images_per_second for run in replays]
+            spread = f"{statistics.median(rates):.2f} ({min(rates):.2f}..{max(rates):.2f})"
+            medians = [
+                statistics.median(getattr(run, field) for run in replays)
+                for field in ("images_per_batch", "p50_ms", "p95_ms", "p99_ms")
+            ]
+            batch, *latencies = medians
+            print(
+                f"{title:<16}{policy:<16}{spread:^24}{batch:>9.1f}"
+                + "".join(f"{latency:>10.0f}" for latency in latencies)
+            )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

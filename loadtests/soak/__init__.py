@@ -1,0 +1,1 @@
+"""A server under everything that a hard day brings."""

@@ -1,0 +1,138 @@
+"""What the configurations of all families say, and what those of backbones share."""
+
+import abc
+from collections.abc import Sequence
+from typing import Literal, Protocol, Self
+
+Pooling = Literal["middle", "head", "double", "mean", "max", "last"]
+RGB = tuple[float, float, float]
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
+
+class ModelConfig(Protocol):
+    """What is asked of every configuration."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that an image or a pixel can have."""
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+
+    @property
+    def stride(self) -> int:
+        """From one patch to the next, in pixels."""
+
+    @property
+    def pixel_mean(self) -> RGB:
+        """Mean of each channel, for pixels from 0 to 1."""
+
+    @property
+    def pixel_std(self) -> RGB:
+        """Standard deviation of each channel, for pixels from 0 to 1."""
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that the model was trained on."""
+
+    @property
+    def attention(self) -> str:
+        """How attention is computed, or ``none`` where there is none."""
+
+
+class BackboneConfig(abc.ABC):
+    """Base of the configurations of backbones, which are frozen dataclasses.
+
+    Attributes:
+        width: of a token.
+        depth: number of blocks.
+        patch_size: side of a patch in pixels.
+        num_classes: of the classifier; 0 leaves it out.
+        grid: the (rows, columns) of patches that the position embedding was trained for; images of
+            other sizes get it resized.
+        pixel_mean: of each channel, for pixels from 0 to 1.
+        pixel_std: likewise, the standard deviation.
+    """
+
+    width: int
+    depth: int
+    patch_size: int
+    num_classes: int
+    grid: tuple[int, int]
+    pixel_mean: RGB
+    pixel_std: RGB
+
+    @property
+    @abc.abstractmethod
+    def pooling(self) -> Pooling:
+        """What the classifier reads, and thereby where the class tokens stand."""
+
+    @abc.abstractmethod
+    def without_classifier(self) -> Self:
+        """The same backbone with neither classifier nor, where it can do without, class token."""
+
+    @property
+    def stride(self) -> int:
+        """From one patch to the next, in pixels."""
+        return self.patch_size
+
+    @property
+    def attention(self) -> str:
+        """How attention is computed, or ``none`` where there is none."""
+        return "none"
+
+    @property
+    def class_tokens(self) -> int:
+        """How many tokens of a sequence are no patches: 0, 1 or 2."""
+        return len(class_positions(self.pooling, 0))
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that ``grid`` belongs to."""
+        return self.image_size(self.grid)
+
+    def image_size(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Height and width in pixels of an image with this grid of patches."""
+        rows, cols = grid
+        extra = self.patch_size - self.stride
+        return rows * self.stride + extra, cols * self.stride + extra
+
+
+def class_positions(pooling: Pooling, patches: int) -> tuple[int, ...]:
+    """Where the class tokens stand in the sequence of an image of ``patches`` patches."""
+    return {"middle": (patches // 2,), "head": (0,), "double": (0, patches + 1)}.get(pooling, ())
+
+
+def check_least(config: object, least: int, *names: str) -> None:
+    """Check numbers of a configuration.
+
+    Raises:
+        ValueError: naming the first that is less than ``least``.
+    """
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be at least {least}, not {getattr(config, name)}")
+
+
+def check_choice(config: object, name: str, choices: Sequence[str]) -> None:
+    """Check a word of a configuration.
+
+    Raises:
+        ValueError: if it is none of the choices.
+    """
+    given = getattr(config, name)
+    if given not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {given!r}")
+
+
+def check_grid(grid: tuple[int, int]) -> None:
+    """Check the size of a grid of patches.
+
+    Raises:
+        ValueError: if it has no row or no column.
+    """
+    if min(grid) < 1:
+        raise ValueError(f"grid must have at least one row and one column, not {grid}")

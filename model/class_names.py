@@ -1,0 +1,32 @@
+"""Names of classes, and the files that come with the server."""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "labels"
+IMAGENET = FOLDER / "imagenet1k.json"
+ADE20K = FOLDER / "ade20k150.json"
+
+
+def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
+    """Class names from a JSON list, a JSON object with ``labels``, or a text file of lines.
+
+    Raises:
+        ValueError: if the file cannot be read or has not one name for each class.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"labels {path}: {error}") from error
+    labels = content.get("labels") if isinstance(content, dict) else content
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels {path}: neither a list of names nor an object with 'labels'")
+    if len(labels) != num_classes:
+        raise ValueError(f"labels {path}: {len(labels)} names for {num_classes} classes")
+    return tuple(labels)
+
+
+def numbered(num_classes: int) -> tuple[str, ...]:
+    """Names for classes that have none."""
+    return tuple(f"class {i}" for i in range(num_classes))

@@ -1,0 +1,61 @@
+"""Where the weights of a model come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from vimserve.model.checkpoint import CheckpointError
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a Hugging Face repository."""
+
+    repo: str
+    filename: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.filename}"
+
+    @property
+    def cached(self) -> bool:
+        """Whether it is on this machine already."""
+        return isinstance(huggingface_hub.try_to_load_from_cache(self.repo, self.filename), str)
+
+    def fetch(self) -> Path:
+        """Its path on this machine, downloaded first (with a progress bar) if need be.
+
+        Raises:
+            CheckpointError: if the hub cannot be reached or does not have it.
+        """
+        try:
+            return Path(huggingface_hub.hf_hub_download(self.repo, self.filename))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise CheckpointError(
+                f"{self} is not on this machine and could not be downloaded "
+                f"({type(error).__name__}): get the file elsewhere and pass it as NAME=FILE"
+            ) from error
+
+
+class Unpublished:
+    """The weights of an architecture for which nobody has published any."""
+
+    cached = False
+
+    def __str__(self) -> str:
+        return "nowhere"
+
+    def fetch(self) -> Path:
+        """Never succeeds.
+
+        Raises:
+            CheckpointError: always.
+        """
+        raise CheckpointError(
+            "no weights are published for this model: pass a file of your own as NAME=FILE"
+        )
+
+
+Source = HubFile | Unpublished | Path

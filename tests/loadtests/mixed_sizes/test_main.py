@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vimserve.loadtests.mixed_sizes import __main__ as mixed_sizes
+from vimserve.loadtests.mixed_sizes.policies import POLICIES, Job, OldestFirst, equal_sizes
+from vimserve.loadtests.mixed_sizes.replay import cut, replay
+from vimserve.loadtests.mixed_sizes.trace import Arrival, draw, read, write
+from vimserve.model.catalog import load_model
+
+SIZES = [(32, 32), (64, 48), (32, 32), (96, 96), (48, 64), (32, 32)]
+TRACE = [Arrival(float(at), *size) for at, size in enumerate(SIZES)]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_model("demo")
+
+
+@pytest.fixture
+def jobs(demo):
+    images = cut(demo, TRACE)
+    return [Job(i, image, demo.num_tokens(image.grids[0]), 0.0) for i, image in enumerate(images)]
+
+
+def batches(policy, jobs):
+    for job in jobs:
+        policy.add(job)
+    return [[job.index for job in batch] for batch in iter(policy.next, [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("packed", [[0, 1, 2, 4, 5], [3]]),
+        ("equal sizes", [[0, 2, 5], [1], [3], [4]]),
+        ("one at a time", [[0], [1], [2], [3], [4], [5]]),
+    ],
+)
+def test_what_a_policy_batches(name, expected, jobs):
+    # 3 of 5 tokens and 2 of 13; that of 37 does not fit beside them.
+    assert batches(POLICIES[name](41), jobs) == expected
+
+
+def test_equal_sizes_keep_to_the_budget(jobs):
+    policy = OldestFirst(equal_sizes, 2 * jobs[0].tokens)
+    assert batches(policy, jobs) == [[0, 2], [1], [3], [4], [5]]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_image_gets_its_scores_and_its_latency(name, demo):
+    images = cut(demo, TRACE)
+    alone = torch.cat([demo(image) for image in images])
+    replayed = replay(demo, TRACE, images, POLICIES[name](8192), gap_s=0.02)
+    torch.testing.assert_close(replayed.scores, alone, atol=1e-4, rtol=0)
+    assert replayed.makespan_s >= TRACE[-1].at * 0.02
+    assert all(0 < latency <= replayed.makespan_s for latency in replayed.latencies_s)
+
+
+def test_waiting_counts_from_the_arrival(demo):
+    images = cut(demo, TRACE)
+    replayed = replay(demo, TRACE, images, POLICIES["one at a time"](8192), gap_s=0)
+    assert replayed.latencies_s == sorted(replayed.latencies_s)
+    assert replayed.latencies_s[-1] == pytest.approx(replayed.makespan_s, abs=0.01)
+
+
+def test_the_recorded_trace_is_what_its_seed_gives():
+    recorded = read(mixed_sizes.TRACE)
+    seed = json.loads(mixed_sizes.TRACE.read_text())["seed"]
+    assert recorded == draw(len(recorded), seed)
+    sides = [side for arrival in recorded for side in (arrival.height, arrival.width)]
+    assert (min(sides), max(sides)) == (96, 1248)
+    assert len({(arrival.height, arrival.width) for arrival in recorded}) > 20
+
+
+def test_a_trace_is_read_back(tmp_path):
+    write(tmp_path / "trace.json", TRACE, 7)
+    assert read(tmp_path / "trace.json") == TRACE
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"arrivals": [{"at": 1}]}', '{"arrivals": []}'])
+def test_what_is_no_trace(text, tmp_path, capsys):
+    file = tmp_path / "trace.json"
+    file.write_text(text)
+    with pytest.raises(SystemExit):
+        mixed_sizes.main(["--trace", str(file)])
+    assert str(file) in capsys.readouterr().err
+
+
+@pytest.fixture
+def few(tmp_path) -> Path:
+    write(tmp_path / "few.json", TRACE, 0)
+    return tmp_path / "few.json"
+
+
+def test_measures_all_policies(few, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    arguments = ["--trace", str(few), "--images", "5", "--rounds", "2", "--json", str(report)]
+    assert mixed_sizes.main(arguments) == 0
+    runs = json.loads(report.read_text())["runs"]
+    assert [run["policy"] for run in runs] == 2 * [*POLICIES, *reversed(POLICIES)]
+    for run in runs:
+        assert 0 < run["p50_ms"] <= run["p95_ms"] <= run["p99_ms"]
+        assert run["images_per_second"] > 0
+    assert {run["policy"]: run["images_per_batch"] for run in runs[:3]} == {
+        "packed": 5,
+        "equal sizes": 1.25,
+        "one at a time": 1,
+    }
+    assert "all at once     packed" in capsys.readouterr().out
+
+
+def test_no_speed_is_reported_for_wrong_scores(few, monkeypatch, capsys):
+    def mistaken(*arguments):
+        replayed = replay(*arguments)
+        replayed.scores[3] += 0.01
+        return replayed
+
+    monkeypatch.setattr(mixed_sizes, "replay", mistaken)
+    assert mixed_sizes.main(["--trace", str(few), "--rounds", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "off what the image gets alone" in captured.err
+    assert "all at once" not in captured.out
