@@ -3,7 +3,6 @@
 ``python -m tests.kernels.resources`` writes the table ``kernels/registers.md`` anew.
 """
 
-import multiprocessing
 import os
 import re
 import subprocess
@@ -22,6 +21,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from tests.paths import ROOT
+from tests.processes import CONTEXT
 from vimserve.kernels import triton_config
 from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
@@ -135,8 +135,7 @@ def hot_loop(cubin: bytes) -> list[str]:
 def usages() -> dict[tuple[str, int], Usage]:
     """Every case on every architecture, on all cores."""
     jobs = [(case, architecture) for case in CASES for architecture in ARCHITECTURES]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=CONTEXT) as pool:
         results = pool.map(_job, jobs, chunksize=8)
         return {(str(case), arch): use for (case, arch), use in zip(jobs, results, strict=True)}
 

@@ -12,17 +12,15 @@ from tests.paths import ROOT
 
 HERE = "tests/kernels/interpreted"
 RUNS = {
-    "sequential scan": [f"{HERE}/check_selective_scan.py", "-k", "not chunked"],
-    "chunked scan": [f"{HERE}/check_selective_scan.py", "-k", "chunked"],
-    "convolution, norm and arg max": [
+    "scan": [f"{HERE}/check_selective_scan.py"],
+    "convolution, norm, arg max and published outputs": [
         f"{HERE}/check_conv1d.py",
         f"{HERE}/check_add_norm.py",
         f"{HERE}/check_upsample_argmax.py",
-    ],
-    "published outputs": [
-        "tests/model/test_golden.py",
-        "-k",
-        "outputs and (nano_v1 or nano_v2 or nano_bidirectional_layer)",
+        *(
+            f"tests/model/test_golden.py::test_matches_published_outputs[{name}]"
+            for name in ("nano_v1", "nano_v2", "nano_bidirectional_layer")
+        ),
     ],
 }
 
