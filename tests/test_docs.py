@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tests.paths import ROOT
+from tests.patience import PATIENCE_S
 from vimserve.loadtests.common.server import serving
 from vimserve.server.config import ServerConfig
 
@@ -63,7 +64,7 @@ def test_commands(command: str, address: str, tmp_path: Path) -> None:
     """ + command.replace("127.0.0.1:8000", address)
     done = subprocess.run(
         ["bash", "-c", script],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout or any(file.stat().st_size for file in {*tmp_path.iterdir()} - {folder})

@@ -22,11 +22,12 @@ from pathlib import Path
 import httpx2
 
 from tests.paths import ROOT
+from tests.patience import PATIENCE_S, wait_until
 
 IMAGE, BASE_IMAGE, BASE_RELEASE = "localhost/vimserve:cpu", "localhost/vimserve-base", "bookworm"
 BASE_PACKAGES = "python3,python3-venv,gcc,libc6-dev,ca-certificates,tini"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-USER, PORT, READY_S = 10001, 8739, 300
+USER, PORT = 10001, 8739
 URL = f"http://127.0.0.1:{PORT}"
 WRITABLE = ("tmp", "var/lib/vimserve", "var/cache/vimserve")
 LOG = Path(tempfile.gettempdir()) / "vimserve-image.log"
@@ -133,7 +134,7 @@ def inside() -> list[int]:
 def seconds_until_ready(process: subprocess.Popen[bytes]) -> float:
     """How long it took."""
     start = time.monotonic()
-    while time.monotonic() - start < READY_S and process.poll() is None:
+    while time.monotonic() - start < PATIENCE_S and process.poll() is None:
         try:
             if httpx2.get(f"{URL}/readyz").status_code == 200:
                 return time.monotonic() - start
@@ -146,29 +147,29 @@ def seconds_until_ready(process: subprocess.Popen[bytes]) -> float:
 
 def check_answers() -> None:
     """Real requests, and a bad one."""
-    answer = httpx2.post(f"{URL}/v1/classify?top_k=1", content=(SAMPLES / "dog.jpg").read_bytes())
-    (result,) = answer.json()["results"]
-    assert result["predictions"][0]["label"] == "dog", result
-    scene = (SAMPLES / "flower-1248.jpg").read_bytes()
-    answer = httpx2.post(f"{URL}/v1/segment?format=overlay", content=scene, timeout=60)
-    assert answer.headers["Content-Type"] == "image/jpeg"
-    assert answer.content[:2] == b"\xff\xd8"
-    assert httpx2.post(f"{URL}/v1/classify", content=b"a text").status_code == 415
+    dog, scene = ((SAMPLES / name).read_bytes() for name in ("dog.jpg", "flower-1248.jpg"))
+    with httpx2.Client(base_url=f"{URL}/v1", timeout=PATIENCE_S) as client:
+        (result,) = client.post("/classify?top_k=1", content=dog).json()["results"]
+        assert result["predictions"][0]["label"] == "dog", result
+        answer = client.post("/segment?format=overlay", content=scene)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert answer.content[:2] == b"\xff\xd8"
+        assert client.post("/classify", content=b"a text").status_code == 415
 
 
 def check_drains(process: subprocess.Popen[bytes]) -> None:
     """What is under way when SIGTERM comes is answered; then the server ends with 0."""
     scenes = [("file", ("scene", (SAMPLES / "flower-1248.jpg").read_bytes()))] * 24
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(httpx2.post, f"{URL}/v1/segment", files=scenes, timeout=120)
-        time.sleep(0.5)
+        waiting = pool.submit(httpx2.post, f"{URL}/v1/segment", files=scenes, timeout=PATIENCE_S)
+        wait_until(lambda: "vimserve_inflight 1.0" in httpx2.get(f"{URL}/metrics").text)
         assert not waiting.done(), "answered before the signal"
         (init,) = inside()
         os.kill(init, signal.SIGTERM)
         answer = waiting.result()
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["results"]) == len(scenes)
-    assert process.wait(60) == 0, process.returncode
+    assert process.wait(PATIENCE_S) == 0, process.returncode
 
 
 def check_untouched(container: str, since: float) -> None:

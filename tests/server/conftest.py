@@ -18,7 +18,8 @@ from fastapi import FastAPI
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.patience import PATIENCE_S, wait_until
+from tests.patience import PATIENCE_S
+from tests.server.live import live
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import VimConfig
@@ -27,7 +28,6 @@ from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
-from vimserve.server.http.server import http_server
 
 CLASSES = 7
 
@@ -114,7 +114,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyModel:
 def _serve_tiny(**settings: Any) -> Iterator[httpx2.Client]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         _install(monkeypatch)
-        with _live(create_app(ServerConfig(**settings), [_spec()])) as client:
+        with live(create_app(ServerConfig(**settings), [_spec()])) as client:
             yield client
 
 
@@ -131,35 +131,6 @@ def client() -> Iterator[httpx2.Client]:
         yield client
 
 
-@contextmanager
-def _live(
-    app: FastAPI,
-    path: str = "/readyz",
-    certificate: tuple[Path, Path] | None = None,
-    **options: Any,
-) -> Iterator[httpx2.Client]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = http_server(app, *(certificate or ()))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    scheme = "https" if certificate else "http"
-    url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-
-    def ready() -> bool:
-        answer = client.get(path)
-        assert answer.json()["status"] != "failed", answer.text
-        return answer.status_code == 200
-
-    try:
-        with httpx2.Client(base_url=url, timeout=PATIENCE_S, **options) as client:
-            wait_until(ready)
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-
-
 @pytest.fixture
 def serve(tiny: TinyModel) -> Iterator[Callable[..., tuple[httpx2.Client, FastAPI]]]:
     """A function that starts a server with the given settings; returns its client and app."""
@@ -167,7 +138,7 @@ def serve(tiny: TinyModel) -> Iterator[Callable[..., tuple[httpx2.Client, FastAP
 
         def start(**settings: Any) -> tuple[httpx2.Client, FastAPI]:
             app = create_app(ServerConfig(**settings), [_spec()])
-            return stack.enter_context(_live(app)), app
+            return stack.enter_context(live(app)), app
 
         yield start
         tiny.gate.set()
@@ -197,13 +168,6 @@ def held(
 
         yield start
         tiny.gate.set()
-
-
-@pytest.fixture(scope="session")
-def live() -> Callable[..., AbstractContextManager[httpx2.Client]]:
-    """``with live(app) as client``: uvicorn on a free port of the loopback, ready when entered
-    (or as soon as another path answers 200); with a certificate and its key, over TLS."""
-    return _live
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch
 
 from tests.patience import PATIENCE_S, wait_until
 from tests.server import raw
+from tests.server.live import live
 from vimserve.model import catalog
 from vimserve.model.config import DeiTConfig
 from vimserve.model.families import build
@@ -38,7 +39,7 @@ def scores(answer):
     return [p["score"] for p in sorted(predictions, key=lambda p: p["index"])]
 
 
-def test_a_deit_says_how_it_attends(monkeypatch, spec, live):
+def test_a_deit_says_how_it_attends(monkeypatch, spec):
     spec = replace(spec, config=DEIT)
     monkeypatch.setattr(catalog, "load", lambda *_: build(spec.config))
     with live(create_app(ServerConfig(max_resolution=224), [spec])) as client:
@@ -52,7 +53,7 @@ def test_a_deit_says_how_it_attends(monkeypatch, spec, live):
 
 @pytest.mark.parametrize("config", [None, DEIT], ids=["vim", "deit"])
 def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(
-    monkeypatch, spec, live, picture, encode, config
+    monkeypatch, spec, picture, encode, config
 ):
     torch.manual_seed(0)
     spec = replace(spec, config=config or spec.config)
@@ -178,7 +179,7 @@ def test_an_unforeseen_error_is_a_problem_without_its_details(serve, monkeypatch
     assert "division" not in answer.text
 
 
-def test_shutting_down_answers_what_is_in_flight(tiny, live, spec, picture, encode):
+def test_shutting_down_answers_what_is_in_flight(tiny, spec, picture, encode):
     data = encode(picture(64, 64))
     app = create_app(ServerConfig(), [spec])
 
@@ -198,7 +199,7 @@ def test_shutting_down_answers_what_is_in_flight(tiny, live, spec, picture, enco
         assert answer.result().status_code == 200
 
 
-def test_alive_but_not_ready_while_the_model_loads(tiny, live, spec, monkeypatch, encode, picture):
+def test_alive_but_not_ready_while_the_model_loads(tiny, spec, monkeypatch, encode, picture):
     loading = threading.Event()
 
     def load(*_):

@@ -5,6 +5,7 @@ import ssl
 import pytest
 import trustme
 
+from tests.server.live import live
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
 from vimserve.server.http.api_key import read_keys
@@ -141,7 +142,7 @@ def certificate(authority, tmp_path):
     return chain, key
 
 
-def test_https(tiny, spec, live, certificate, authority, picture, encode):
+def test_https(tiny, spec, certificate, authority, picture, encode):
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     app = create_app(ServerConfig(api_key=KEY), [spec])

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.paths import ROOT
+from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
@@ -15,7 +16,7 @@ REGENERATE = "python -m vimserve.server.commands.openapi > tests/server/openapi.
 
 
 @pytest.fixture(scope="module")
-def client(live):
+def client():
     """A server that has models for each task."""
     demo = resolve("demo")
     specs = [demo, dataclasses.replace(demo, name="twin"), resolve("demo-seg")]

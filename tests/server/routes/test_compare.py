@@ -4,13 +4,14 @@ import dataclasses
 
 import pytest
 
+from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
 
 
 @pytest.fixture
-def client(tiny, spec, live):
+def client(tiny, spec):
     specs = [dataclasses.replace(spec, name=name) for name in ("one", "two", "three")]
     with live(create_app(ServerConfig(), specs)) as client:
         yield client
@@ -56,7 +57,7 @@ def test_a_bad_image_is_refused_once(client):
 
 
 @pytest.fixture(scope="module")
-def both_tasks(live):
+def both_tasks():
     """A classifier, and one segmenter under two names."""
     segmenter = resolve("demo-seg")
     specs = [resolve("demo"), segmenter, dataclasses.replace(segmenter, name="twin")]

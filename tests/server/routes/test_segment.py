@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
@@ -16,7 +17,7 @@ SPEC = resolve("demo-seg")
 
 
 @pytest.fixture(scope="module")
-def client(live):
+def client():
     config = ServerConfig(max_resolution=320)
     with live(create_app(config, [SPEC, resolve("demo")])) as client:
         yield client
