@@ -42,7 +42,7 @@ def panel(
     title: str, unit: str, *queries: Query, width: int = 8, stacked: bool = False, about: str = ""
 ) -> Panel:
     """A graph over time."""
-    custom = {"fillOpacity": 30 if stacked else 8, "showPoints": "never"}
+    custom: dict[str, Any] = {"fillOpacity": 30 if stacked else 8, "showPoints": "never"}
     if stacked:
         custom["stacking"] = {"mode": "normal"}
     return {

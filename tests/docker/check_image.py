@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -91,7 +92,7 @@ def layers() -> Iterator[tuple[str, int]]:
         buildah("push", "--quiet", "--format=oci", IMAGE, f"oci:{folder}:image")
         blobs = Path(folder) / "blobs" / "sha256"
 
-        def blob(digest: str) -> dict:
+        def blob(digest: str) -> dict[str, Any]:
             return json.loads((blobs / digest.removeprefix("sha256:")).read_text())
 
         (entry,) = json.loads((Path(folder) / "index.json").read_text())["manifests"]

@@ -49,10 +49,12 @@ def with_values(expr):
 
 def uses(expr):
     """Metrics, with the labels that are matched, and all labels that are grouped or joined by."""
-    metrics, labels = {}, set()
+    metrics: dict[str, set[str]] = {}
+    labels: set[str] = set()
 
     def walk(node):
         if isinstance(node, VectorSelector):
+            assert node.name is not None
             metrics.setdefault(node.name, set()).update(m.name for m in node.matchers.matchers)
         elif isinstance(node, MatrixSelector):
             walk(node.vector_selector)
@@ -112,7 +114,7 @@ def test_the_dashboard_is_what_its_source_writes():
 
 
 def test_panels_do_not_overlap():
-    cells = set()
+    cells: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
@@ -138,7 +140,7 @@ def test_alerts_fire_when_they_should():
 
 @pytest.fixture
 def prometheus(url, tmp_path):
-    """The address of a Prometheus that scrapes the server every second."""
+    """The client of a Prometheus that scrapes the server every second."""
     configuration = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
     configuration["global"]["scrape_interval"] = "1s"
     del configuration["rule_files"]
@@ -151,8 +153,11 @@ def prometheus(url, tmp_path):
         "prometheus", f"--config.file={tmp_path}/prometheus.yml",
         f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address={address}",
     ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        yield address
+    with (
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as process,
+        httpx2.Client(base_url=f"http://{address}", timeout=PATIENCE_S) as client,
+    ):
+        yield client
         process.terminate()
 
 
@@ -165,9 +170,8 @@ def test_prometheus_answers_the_queries_of_the_dashboard_with_data(url, promethe
     expected = {expr for expr in asked if set(uses(expr)[0]) - absent}
 
     def has_data(expr):
-        query = {"params": {"query": expr}, "timeout": PATIENCE_S}
         try:
-            answer = httpx2.get(f"http://{prometheus}/api/v1/query", **query).json()
+            answer = prometheus.get("/api/v1/query", params={"query": expr}).json()
         except (httpx2.TransportError, ValueError):  # not yet
             return False
         assert answer["status"] == "success", expr

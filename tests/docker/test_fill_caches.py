@@ -1,6 +1,7 @@
 import importlib
 import os
 import sys
+from unittest import mock
 
 from tests.docker.tools import DOCKER
 from tests.processes import in_a_process
@@ -11,8 +12,8 @@ def compile_kernels(cache):
     os.environ["TRITON_CACHE_DIR"] = str(cache)
     sys.path.insert(0, str(DOCKER))
     fill_caches = importlib.import_module("fill_caches")
-    fill_caches.PUBLISHED = ("vim-tiny",)
-    return fill_caches.fill_triton(90)
+    with mock.patch.object(fill_caches, "PUBLISHED", ("vim-tiny",)):
+        return fill_caches.fill_triton(90)
 
 
 def test_kernels_compile_into_the_caches_once(tmp_path):

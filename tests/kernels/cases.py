@@ -1,5 +1,7 @@
 """Inputs that every implementation of an operation is tried on."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ def boundaries(lengths: list[int]) -> Tensor:
     return torch.tensor([0, *lengths]).cumsum(0).int()
 
 
-def scan_inputs(lengths: list[int], E: int, S: int, R: int, directions: int) -> dict[str, Tensor]:
+def scan_inputs(lengths: list[int], E: int, S: int, R: int, directions: int) -> dict[str, Any]:
     """Arguments of ``selective_scan`` but ``reverse``, strided as the mixer's projections are."""
     torch.manual_seed(sum(lengths) + E)
     T = sum(lengths)

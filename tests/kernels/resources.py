@@ -190,7 +190,7 @@ def _launches(case: Case) -> Iterator[tuple[Any, dict[str, Any]]]:
     D, E, S, R, T, K = case.D, 2 * case.D, case.S, case.D // 16, 2048, 2
     cu_seqlens = torch.tensor([0, T], dtype=torch.int32)
     xz = torch.empty(T, 2 * E, dtype=case.dtype)
-    weights = {
+    weights: dict[str, Any] = {
         "dt_weight": torch.empty(K, E, R, dtype=case.dtype),
         "dt_bias": torch.empty(K, E, dtype=case.dtype),
         "A": torch.empty(K, E, S),

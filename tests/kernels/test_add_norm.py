@@ -12,7 +12,8 @@ def test_cpu_matches_reference(T: int, D: int, first: bool) -> None:
     hidden, weight = torch.randn(T, D), torch.randn(D)
     residual = None if first else torch.randn(T, D)
 
-    normed, total = cpu.add_norm(hidden, None if first else residual.clone(), weight)
+    given = None if residual is None else residual.clone()
+    normed, total = cpu.add_norm(hidden, given, weight)
 
     expected_normed, expected_total = naive.add_norm(hidden, residual, weight)
     assert_close("normed", normed, expected_normed, atol=2e-6)

@@ -26,7 +26,7 @@ def _forget() -> Iterator[None]:
 
 
 @pytest.fixture
-def capability(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def capability(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers = [9, 0]
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: tuple(numbers))

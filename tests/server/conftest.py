@@ -30,16 +30,17 @@ from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
 
 CLASSES = 7
+CONFIG = VimConfig(width=64, depth=1, num_classes=CLASSES)
 
 
 class TinyModel(nn.Module):
     """Scores are linear in an image's mean patch; ``gate`` holds it up, ``failure`` is raised."""
 
-    def __init__(self, config: VimConfig) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.config = config
-        self.head = nn.Linear(3 * config.patch_size**2, config.num_classes)
+        self.config = CONFIG
+        self.head = nn.Linear(3 * CONFIG.patch_size**2, CONFIG.num_classes)
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
@@ -90,7 +91,7 @@ def spec() -> ModelSpec:
 def _spec(name: str = "tiny") -> ModelSpec:
     return ModelSpec(
         name=name,
-        config=VimConfig(width=64, depth=1, num_classes=CLASSES),
+        config=CONFIG,
         labels=tuple(f"class {index}" for index in range(CLASSES)),
         transform=Transform(resolution=64),
         source=Path("tiny.safetensors"),
@@ -98,7 +99,7 @@ def _spec(name: str = "tiny") -> ModelSpec:
 
 
 def _install(monkeypatch: pytest.MonkeyPatch) -> TinyModel:
-    model = TinyModel(_spec().config)
+    model = TinyModel()
     monkeypatch.setattr(catalog, "load", lambda spec, device, dtype: model)
     monkeypatch.setattr(ModelSpec, "parameters", property(lambda spec: 1234))
     return model

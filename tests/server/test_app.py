@@ -22,7 +22,7 @@ from vimserve.server.config import ServerConfig
 SIZES = [(16 * (1 + i % 7), 16 * (1 + i * 3 % 11)) for i in range(20)]
 TINY = {"model": "tiny"}
 DEIT = DeiTConfig(width=64, depth=1, heads=2, num_classes=7, attention="eager")
-QUERY = {"resolution": "native", "fit": "contain", "top_k": 7}
+QUERY = {"resolution": "native", "fit": "contain", "top_k": "7"}
 
 
 def depth(app):

@@ -130,12 +130,12 @@ def test_the_first_image_at_fault_is_named(tiny, spec):
 
     async def answer():
         async with pipeline_of(spec, max_pixels=2000) as pipeline:
-            with pytest.raises(CorruptImage) as caught:
+            with pytest.raises(CorruptImage) as corrupt:
                 await run(pipeline, images)
-            assert caught.value.file == "bad"
-            with pytest.raises(ImageTooLarge) as caught:
+            assert corrupt.value.file == "bad"
+            with pytest.raises(ImageTooLarge) as large:
                 await run(pipeline, [ArrayImage(pixels(0, 64, 64), "large")])
-            assert caught.value.file == "large"
+            assert large.value.file == "large"
             # Neither holds any room in the queue.
             assert pipeline.engine._backlog._reserved["tiny"] == 0
 

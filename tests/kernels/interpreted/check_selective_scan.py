@@ -1,12 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
 
 from tests.kernels.interpreted.operands import assert_as_good, boundaries
 from vimserve.kernels.selective_scan import naive, triton
 
 
-def operands(E: int, S: int, K: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def operands(E: int, S: int, K: int, dtype: torch.dtype) -> dict[str, Any]:
     """As a block makes them: z is half of one tensor, dt, B and C are parts of another."""
     torch.manual_seed(E + S + K)
     T, R = int(boundaries()[-1]), 4 if S == 16 else 3

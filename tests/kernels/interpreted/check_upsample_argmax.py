@@ -1,20 +1,23 @@
 import pytest
 import torch
 
-from tests.closeness import assert_close
-from tests.kernels.maps import SHAPES, assert_same_map, channels_last
-from vimserve.kernels.upsample_argmax import naive, triton
+from tests.kernels.maps import (
+    SHAPES,
+    assert_same_map,
+    assert_same_probabilities,
+    channels_last,
+)
+from vimserve.kernels.upsample_argmax import triton
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("K", "of", "size"), SHAPES)
 def test_same_map_as_the_reference(K, of, size, dtype) -> None:
-    scores = channels_last(K, *of, dtype)
+    scores = channels_last(K, *of, dtype=dtype)
     classes, probabilities = triton.upsample_argmax(scores, size, probability=True)
 
     assert_same_map(classes, scores, size)
-    _, expected = naive.upsample_argmax(scores, size, probability=True)
-    assert_close("probabilities", probabilities, expected, atol=1e-6)
+    assert_same_probabilities(probabilities, scores, size)
 
 
 def test_without_probability() -> None:

@@ -20,6 +20,7 @@ def test_a_full_queue_refuses_all_of_a_request(tiny, spec):
             with pytest.raises(QueueFull) as caught:
                 submit(engine, image(3))
             assert (caught.value.limit, caught.value.value) == (14, 15)
+            assert caught.value.retry_after_s is not None
             assert caught.value.retry_after_s >= 1
             tiny.gate.set()
             await asyncio.gather(*running_now, *waiting)

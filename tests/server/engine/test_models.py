@@ -18,7 +18,6 @@ from vimserve.model import catalog
 from vimserve.model.checkpoint import CheckpointError
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
-from vimserve.server.engine.loading import Status
 from vimserve.server.engine.models import does
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ModelUnavailable, NotReady, UnknownModel, WrongTask
@@ -166,11 +165,11 @@ def test_a_model_warms_up_between_batches(tiny, spec, other):
             adding = asyncio.create_task(engine.models.add(other))
             while not engine._worker._calls:
                 await asyncio.sleep(0.001)
-            assert engine.models["other"].status is Status.LOADING
+            assert engine.models["other"].status == "loading"
             assert len(tiny.batches) == 1
             tiny.gate.set()
             await asyncio.gather(*first, adding)
-            assert engine.models["other"].status is Status.READY
+            assert engine.models["other"].status == "ready"
 
     asyncio.run(run())
 

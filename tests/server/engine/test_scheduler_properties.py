@@ -16,12 +16,14 @@ LOOKAHEAD, PATIENCE = 3, 2
 class Machine(RuleBasedStateMachine):
     """Any series of calls, beside a plain account of who was passed over."""
 
-    budget = Budget(10, memory_bytes=100)
+    most_tokens, most_bytes = 10, 100
 
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = Scheduler[Request](
-            dict.fromkeys("ab", self.budget), lookahead=LOOKAHEAD, patience=PATIENCE
+            dict.fromkeys("ab", Budget(self.most_tokens, self.most_bytes)),
+            lookahead=LOOKAHEAD,
+            patience=PATIENCE,
         )
         self.now = 0.0
         self.passed: dict[Request, int] = {}  # who waits, in the order of arrival
@@ -64,8 +66,8 @@ class Machine(RuleBasedStateMachine):
         assert len(set(batch)) == len(batch)
         assert set(batch) <= set(self.passed)
         if len(batch) > 1:
-            assert sum(request.tokens for request in batch) <= self.budget.tokens
-            assert sum(request.cost_bytes for request in batch) <= self.budget.memory_bytes
+            assert sum(request.tokens for request in batch) <= self.most_tokens
+            assert sum(request.cost_bytes for request in batch) <= self.most_bytes
         rivals = [request for request in self.passed if request.model == model]
         due = [request for request in rivals if self.passed[request] == PATIENCE]
         order = due + sorted(set(rivals) - set(due), key=lambda r: (r.priority, rivals.index(r)))

@@ -16,6 +16,7 @@ from tests.server.engine.driving import (
     started,
     submit,
 )
+from vimserve.model.served import Answers
 from vimserve.server.engine import worker
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.engine import State
@@ -40,12 +41,14 @@ def test_only_the_culprit_fails_and_the_worker_lives_on(tiny, spec, caplog):
         async with running(spec) as engine:
             tiny.check = check
             request_id.current.set("abc")
-            answers = await asyncio.gather(
+            first, failed, last = await asyncio.gather(
                 *submit(engine, image(0), culprit, image(1)),
                 return_exceptions=True,
             )
-            assert [type(answer) for answer in answers] == [Answer, ModelFailure, Answer]
-            assert answers[0].batch.images == 1
+            assert isinstance(first, Answer)
+            assert isinstance(failed, ModelFailure)
+            assert isinstance(last, Answer)
+            assert first.batch.images == 1
             assert engine.health().ok
             assert (await submit(engine, image(0))[0]).batch.images == 1
 
@@ -64,11 +67,11 @@ def test_out_of_memory_splits_the_batch_until_it_fits(tiny, spec):
             forget_warm_up(tiny)
             tiny.check = check
             large = image(9, 64, 64)
-            answers = await asyncio.gather(
-                *submit(engine, *(image(i) for i in range(5)), large), return_exceptions=True
-            )
-            assert [type(answer) for answer in answers] == [Answer] * 5 + [OutOfMemory]
-            assert [answer.batch.images for answer in answers[:5]] == [1, 2, 2, 1, 1]
+            *others, refused = submit(engine, *(image(i) for i in range(5)), large)
+            answers = await asyncio.gather(*others)
+            assert [answer.batch.images for answer in answers] == [1, 2, 2, 1, 1]
+            with pytest.raises(OutOfMemory):
+                await refused
             assert (await submit(engine, image(0))[0]).batch.images == 1
 
     asyncio.run(run())
@@ -120,6 +123,7 @@ def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec)
             answer, failed = await asyncio.gather(
                 *submit(engine, good, bad), return_exceptions=True
             )
+            assert isinstance(answer, Answer)
             assert answer.output.isfinite().all()
             assert isinstance(failed, ModelFailure)
 
@@ -127,13 +131,17 @@ def test_scores_that_are_not_finite_are_an_error_of_that_image_alone(tiny, spec)
 
 
 def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
-    released, waits = [], []
+    released: list[torch.device] = []
+    waits: list[float | None] = []
+    take = Backlog.take
+
+    def watched_take(self, timeout_s):
+        waits.append(timeout_s)
+        return take(self, timeout_s)
+
     monkeypatch.setattr(worker, "IDLE_S", 0.05)
     monkeypatch.setattr(worker, "release_unused", released.append)
-    take = Backlog.take
-    monkeypatch.setattr(
-        Backlog, "take", lambda self, timeout_s: waits.append(timeout_s) or take(self, timeout_s)
-    )
+    monkeypatch.setattr(Backlog, "take", watched_take)
 
     async def use_and_leave(engine):
         released.clear()
@@ -168,7 +176,7 @@ def test_a_batch_on_the_device_is_told_when_a_later_one_breaks_it(monkeypatch, t
         monkeypatch.setattr(
             runner,
             "start",
-            lambda images: Later([torch.zeros(len(images), 7)], torch.ones(len(images))),
+            lambda images: Later(Answers.of_scores(torch.zeros(len(images), 7))),
         )
         futures = submit(engine, image(0), image(1), image(2))
         answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -180,7 +188,7 @@ def test_a_batch_on_the_device_is_told_when_a_later_one_breaks_it(monkeypatch, t
 
 
 def test_a_gpu_is_given_the_next_batch_before_it_has_finished_the_last(monkeypatch, tiny, spec):
-    log = []
+    log: list[str] = []
 
     class Later(Pass):
         done = False

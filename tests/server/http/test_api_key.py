@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 import trustme
+from pydantic import SecretStr
 
 from tests.server.live import live
 from vimserve.server.app import create_app
@@ -125,7 +126,7 @@ def test_a_file_without_keys(tmp_path, content, message):
 
 
 def test_a_configuration_does_not_show_the_key():
-    assert KEY not in repr(ServerConfig(api_key=KEY))
+    assert KEY not in repr(ServerConfig(api_key=SecretStr(KEY)))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def certificate(authority, tmp_path):
 def test_https(tiny, spec, certificate, authority, picture, encode):
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    app = create_app(ServerConfig(api_key=KEY), [spec])
+    app = create_app(ServerConfig(api_key=SecretStr(KEY)), [spec])
     with live(app, certificate=certificate, verify=trusting, headers=bearer(KEY)) as client:
         assert client.base_url.scheme == "https"
         assert client.post("/v1/classify", content=encode(picture(64, 64))).status_code == 200

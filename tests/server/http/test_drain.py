@@ -31,8 +31,9 @@ def checkpoint(tmp_path_factory):
 @contextmanager
 def serving(checkpoint, *flags):
     """A server in a process of its own, ready; (process, host and port)."""
-    flags = ["--threads", "1", "--max-resolution", "64", "--log-format", "json", *flags]
-    with Command("serve", "--port", "0", "--model", checkpoint, *flags) as process:
+    command = ["serve", "--port", "0", "--model", checkpoint, "--threads", "1"]
+    command += ["--max-resolution", "64", "--log-format", "json", *flags]
+    with Command(*command) as process:
         address = None
         for line in process.log:
             message = json.loads(line)["message"]

@@ -51,7 +51,7 @@ class Clock:
 
     def advance(self, seconds):
         """Returns when everything has happened that was due."""
-        passed = Future()
+        passed: Future[None] = Future()
         self.loop.call_soon_threadsafe(self._fire, seconds, passed)
         passed.result(PATIENCE_S)
 

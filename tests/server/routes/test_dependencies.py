@@ -10,6 +10,7 @@ from tests.server import raw
 from vimserve.server.engine import urgency
 from vimserve.server.errors import QueueFull
 from vimserve.server.http import waiting
+from vimserve.server.http.uploads import read_uploads
 
 PRIORITY, TIMEOUT = "X-Request-Priority", "X-Request-Timeout-Ms"
 
@@ -93,7 +94,7 @@ def test_the_request_s_own_time_runs_out(held, tiny, connect, picture, encode):
 
 def test_upload_and_answer_share_one_time(held, tiny, monkeypatch, picture, encode):
     """The clock runs ahead while the body comes; what is left is all that the answer gets."""
-    late_s, read_uploads = 0.0, waiting.read_uploads
+    late_s = 0.0
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late_s)
     monkeypatch.setattr(urgency, "time", clock)
 

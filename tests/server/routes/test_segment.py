@@ -14,6 +14,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.images.mask import OPACITY
 
 SPEC = resolve("demo-seg")
+PALETTE = SPEC.palette or ()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def test_png_and_overlay(client, picture, encode):
     assert png.headers["content-type"] == "image/png"
     mask = Image.open(io.BytesIO(png.content))
     assert (np.asarray(mask) == np.asarray(mask_of(result))).all()
-    assert mask.getpalette()[: 3 * len(SPEC.labels)] == [c for rgb in SPEC.palette for c in rgb]
+    palette = mask.getpalette() or []
+    assert palette[: 3 * len(SPEC.labels)] == [c for rgb in PALETTE for c in rgb]
 
     overlay = client.post("/v1/segment?format=overlay", content=data)
     assert overlay.headers["content-type"] == "image/jpeg"
@@ -174,5 +176,5 @@ def test_models_give_classes_and_palette(client):
     segmenter, classifier = client.get("/v1/models").json()["models"]
     assert segmenter["task"] == "segment"
     assert segmenter["labels"] == list(SPEC.labels)
-    assert segmenter["palette"] == [list(color) for color in SPEC.palette]
+    assert segmenter["palette"] == [list(color) for color in PALETTE]
     assert "palette" not in classifier

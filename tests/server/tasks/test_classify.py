@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from vimserve.server.tasks.classify import ClassScores, best
 
 def concluded(logits, spec):
     plan = TASKS["classify"].plan(spec, TASKS["classify"].ask({}), 1248)
-    return plan.conclude(None, [torch.tensor(logits)])
+    unused: Any = None
+    return plan.conclude(unused, [torch.tensor(logits)])
 
 
 def test_results_are_scores_before_softmax(spec):

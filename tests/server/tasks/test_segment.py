@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ def plan(**given):
 
 
 def measured(image_size, size, views):
-    return Measured(None, size, views, [1] * len(views), Picture(*image_size), None, None)
+    picture: Any = Picture(*image_size)
+    unused: Any = None
+    return Measured(None, size, views, [1] * len(views), picture, unused, unused)
 
 
 def test_the_whole_image_at_its_own_size_by_default():

@@ -22,8 +22,13 @@ def gpu_memory():
 
 def test_the_memory_of_a_gpu(monkeypatch, gpu_memory):
     asked = []
+
+    def mem_get_info(device):
+        asked.append(device)
+        return 30, 80
+
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (30, 80))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 40)
     assert gpu_memory() == {"allocated": 20, "reserved": 40, "used": 50, "total": 80}

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_an_object_of_json():
     assert "\n" not in line
     time = datetime.fromisoformat(entry.pop("time"))
     assert before <= time <= datetime.now(UTC)
-    assert time.utcoffset().total_seconds() == 0
+    assert time.utcoffset() == timedelta(0)
     assert entry == {
         "level": "INFO",
         "logger": "vimserve.server.x",

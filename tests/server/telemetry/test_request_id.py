@@ -16,24 +16,34 @@ from vimserve.server.telemetry.request_id import RequestIdFilter
 MADE = re.compile(r"[0-9a-f]{32}")
 
 
+class Kept(logging.Handler):
+    """Keeps the records."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
 @pytest.fixture
 def records(client, monkeypatch):
     """What servers log from now on, as their handler sees it."""
-    made = []
-    handler = logging.Handler()
+    handler = Kept()
     handler.addFilter(RequestIdFilter())
-    handler.emit = made.append
-    for name in ("vimserve", "uvicorn"):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("vimserve", "uvicorn")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
         monkeypatch.setattr(logger, "handlers", [handler])
-        monkeypatch.setattr(logger, "level", logging.INFO)
-        logger.manager._clear_cache()
+        logger.setLevel(logging.INFO)
     # The module's server may still have to log what was answered before.
     client.post("/last", headers={"X-Request-Id": "last"})
-    wait_until(lambda: "last" in ids(list(made)))
-    made.clear()
-    yield made
-    logger.manager._clear_cache()
+    wait_until(lambda: "last" in ids(list(handler.records)))
+    handler.records.clear()
+    yield handler.records
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def ids(records):
@@ -149,14 +159,14 @@ def test_what_is_no_http_is_a_problem_with_a_name(client, connect):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"content-type: application/problem+json" in head
-    name = re.search(rb"x-request-id: ([0-9a-f]{32})", head)[1]
+    (name,) = re.findall(rb"x-request-id: ([0-9a-f]{32})", head)
     assert b'"request_id":"' + name in body
 
 
 def test_a_record_may_name_its_request_itself():
     record = logging.makeLogRecord({"request_id": "a"})
     RequestIdFilter().filter(record)
-    assert record.request_id == "a"
+    assert ids([record]) == {"a"}
 
 
 def test_a_record_outside_of_any_request_has_no_name():
@@ -170,6 +180,6 @@ def test_threads_inherit_the_name():
         request_id.current.set("a")
         record = logging.makeLogRecord({})
         await asyncio.to_thread(RequestIdFilter().filter, record)
-        return record.request_id
+        return record
 
-    assert asyncio.run(run()) == "a"
+    assert ids([asyncio.run(run())]) == {"a"}
