@@ -4,11 +4,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 
 from tests.eager_graph import EagerGraph
 from tests.patience import PATIENCE_S
 from vimserve.model import graphs
+
+# Hypothesis would fail examples that a slow machine takes long for.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -158,12 +158,17 @@ def check_answers() -> None:
         assert client.post("/classify", content=b"a text").status_code == 415
 
 
+def scrape() -> str:
+    """The metrics."""
+    return httpx2.get(f"{URL}/metrics", timeout=PATIENCE_S).text
+
+
 def check_drains(process: subprocess.Popen[bytes]) -> None:
     """What is under way when SIGTERM comes is answered; then the server ends with 0."""
     scenes = [("file", ("scene", (SAMPLES / "flower-1248.jpg").read_bytes()))] * 24
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(httpx2.post, f"{URL}/v1/segment", files=scenes, timeout=PATIENCE_S)
-        wait_until(lambda: "vimserve_inflight 1.0" in httpx2.get(f"{URL}/metrics").text)
+        wait_until(lambda: "vimserve_inflight 1.0" in scrape())
         assert not waiting.done(), "answered before the signal"
         (init,) = inside()
         os.kill(init, signal.SIGTERM)

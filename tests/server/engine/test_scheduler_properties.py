@@ -98,13 +98,13 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 SIZES = st.lists(st.integers(1, 10), min_size=1, max_size=20)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SIZES, st.integers(1, 10))
 def test_equals_leave_in_the_order_of_arrival(sizes, later, budget):
     pending = [Request(size) for size in sizes]
@@ -120,7 +120,7 @@ def test_equals_leave_in_the_order_of_arrival(sizes, later, budget):
         assert [request for request in served if request.tokens == size] == in_turn
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=30))
 def test_saturated_models_get_the_same_tokens_within_a_batch(sizes):
     sizes = cycle(sizes)

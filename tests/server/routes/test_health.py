@@ -1,14 +1,12 @@
 """What orchestrators are told."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.patience import PATIENCE_S, wait_until
+from tests.patience import wait_until
 from vimserve.server.engine.engine import Health, State
 from vimserve.server.engine.loading import Status
-from vimserve.server.engine.probe import SharedProbe
 
 
 def test_alive(client):
@@ -71,28 +69,6 @@ def test_probes_at_once_are_one(held, tiny, monkeypatch, picture, encode):
     assert [probe.result().status_code for probe in probes] == [200] * 4
     assert first.result().status_code == 200
     assert len(tiny.batches) == 2
-
-
-def test_a_client_that_leaves_does_not_end_the_probe_of_others():
-    async def run():
-        gate, calls = asyncio.Event(), []
-
-        async def probe(timeout_s):
-            calls.append(timeout_s)
-            await gate.wait()
-
-        shared = SharedProbe(probe, PATIENCE_S)
-        leaving = asyncio.create_task(shared.failure())
-        staying = asyncio.create_task(shared.failure())
-        await asyncio.sleep(0)
-        leaving.cancel()
-        await asyncio.sleep(0)
-        gate.set()
-        assert await staying is None
-        assert await shared.failure() is None
-        assert calls == [PATIENCE_S, PATIENCE_S]
-
-    asyncio.run(run())
 
 
 def test_probe_is_a_boolean(client):

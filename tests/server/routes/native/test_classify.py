@@ -1,3 +1,5 @@
+"""POST /v1/classify with the stand-in."""
+
 import numpy as np
 import pytest
 import torch
@@ -116,31 +118,3 @@ def test_a_strip_far_wider_than_high(client, encode):
     for fit in ("crop", "contain"):
         answer = client.post(f"/v1/classify?fit={fit}", content=strip)
         assert answer.status_code == 200
-
-
-def test_models(serve, spec):
-    client, _ = serve(max_resolution=640)
-    assert client.get("/v1/models").json() == {
-        "models": [
-            {
-                "name": "tiny",
-                "status": "ready",
-                "family": "vim",
-                "task": "classify",
-                "attention": "none",
-                "parameters": 1234,
-                "classes": 7,
-                "transform": {
-                    "resolution": 64,
-                    "fit": "crop",
-                    "crop_ratio": 0.875,
-                    "multiple": 16,
-                    "mean": list(spec.config.pixel_mean),
-                    "std": list(spec.config.pixel_std),
-                },
-                "max_resolution": 640,
-                "dtype": "float32",
-                "device": "cpu",
-            }
-        ]
-    }
