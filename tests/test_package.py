@@ -1,5 +1,6 @@
 """One import name, and the entry points that users rely on, seen from outside of the repository."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,12 @@ from vimserve.server.app import create_app
 
 
 def run(folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    """Run a program in a folder, as whoever has installed us does."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["server", "model", "kernels", "loadtests"])
