@@ -18,7 +18,7 @@ def test_everything(tmp_path, capsys):
     assert strip["came_back"].startswith("413 image-too-large after ")
     assert hang_up["sent"].startswith("1000 clients")
     closed = re.match(r"200 closed by the server, the last after ([\d.]+) s", loris["came_back"])
-    assert float(closed[1]) >= 10
+    assert float(closed[1]) >= 10  # type: ignore[index]
     assert sigterm["came_back"] == "40 of 40 answered"
     assert sigterm["survived"].endswith("with status 0")
     assert out.count("\n") == 7

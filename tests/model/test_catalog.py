@@ -74,7 +74,7 @@ def test_a_published_name_is_fetched_from_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    state = Vim(catalog.resolve("vim-tiny").config).state_dict()
+    state = Vim(catalog.resolve("vim-tiny").config).state_dict()  # type: ignore[arg-type]
     torch.save({"model": state}, tmp_path / "vim.pth")
     asked = []
 

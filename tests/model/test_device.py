@@ -58,7 +58,7 @@ def test_a_forward_pass_never_waits_for_the_device(config: ModelConfig, dtype: t
 
 def test_the_scan_is_given_float32_rows_and_weights_of_the_right_precision() -> None:
     model = meta_model(NANO, torch.bfloat16)
-    mixer = model.layers[0].mixer
+    mixer = model.layers[0].mixer  # type: ignore[index, union-attr]
     weights = mixer.prepare()
     assert weights.A.dtype == weights.D.dtype == torch.float32
     assert mixer.A_log.dtype == mixer.D_b.dtype == torch.float32
@@ -69,18 +69,18 @@ def test_the_scan_is_given_float32_rows_and_weights_of_the_right_precision() -> 
 
 @pytest.mark.parametrize("bidirectional", ["none", "ssm", "ssm+conv"])
 def test_the_kernels_are_given_contiguous_weights(bidirectional: str) -> None:
-    model = meta_model(dataclasses.replace(NANO, bidirectional=bidirectional), torch.float16)
-    weights = model.layers[0].mixer.prepare()
+    model = meta_model(dataclasses.replace(NANO, bidirectional=bidirectional), torch.float16)  # type: ignore[arg-type]
+    weights = model.layers[0].mixer.prepare()  # type: ignore[index, union-attr]
     for name in ("conv_weight", "conv_bias", "dt_weight", "dt_bias", "A", "D"):
         assert getattr(weights, name).is_contiguous(), name
 
 
 def test_casts_leave_the_rates_exact() -> None:
     model = Vim(NANO)
-    rates = model.layers[0].mixer.A_log.detach().clone()
+    rates = model.layers[0].mixer.A_log.detach().clone()  # type: ignore[operator, union-attr]
     cast = model.to(torch.bfloat16)
-    assert torch.equal(cast.layers[0].mixer.A_log, rates)
-    assert cast.layers[0].mixer.in_proj.weight.dtype == torch.bfloat16
+    assert torch.equal(cast.layers[0].mixer.A_log, rates)  # type: ignore[arg-type, union-attr]
+    assert cast.layers[0].mixer.in_proj.weight.dtype == torch.bfloat16  # type: ignore[union-attr]
 
 
 def test_memory_stays_below_the_papers_share_of_deits() -> None:

@@ -85,7 +85,7 @@ def test_the_peak_is_told_when_the_block_fails():
 
 
 def test_peak_on_a_gpu(monkeypatch):
-    calls = []
+    calls = []  # type: ignore[var-annotated]
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", calls.append)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 170)

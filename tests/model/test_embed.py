@@ -40,12 +40,12 @@ def test_pixels_give_the_scores_of_their_normalised_images(stride):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_folding_costs_no_precision(dtype):
     """Judged as the kernels are: at most twice the error of the plain path in the same dtype."""
-    embedding = load_model("demo").patch_embed.proj
+    embedding = load_model("demo").patch_embed.proj  # type: ignore[union-attr]
     cast = copy.deepcopy(embedding).to(dtype)
     pixels = random_pixels((256, 256))
     normalised = PackedBatch.from_images([normalise(pixels[0])]).patches
-    exact = normalised @ embedding.weight.double().flatten(1).T + embedding.bias.double()
-    project = PatchProjection(cast, IMAGENET_MEAN, IMAGENET_STD)
+    exact = normalised @ embedding.weight.double().flatten(1).T + embedding.bias.double()  # type: ignore[operator, union-attr]
+    project = PatchProjection(cast, IMAGENET_MEAN, IMAGENET_STD)  # type: ignore[arg-type]
 
     folded = project(PackedBatch.from_images(pixels).patches)
 

@@ -38,8 +38,8 @@ def our_config(case: dict[str, Any]) -> VimConfig:
         stride=stride,
         num_classes=given.get("num_classes", 1000),
         grid=(rows, cols),
-        bidirectional=bidirectional,
-        pooling=pooling,
+        bidirectional=bidirectional,  # type: ignore[arg-type]
+        pooling=pooling,  # type: ignore[arg-type]
     )
 
 

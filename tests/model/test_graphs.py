@@ -80,7 +80,7 @@ def test_a_gpu_is_needed() -> None:
 def test_a_deit_replays_images_of_one_common_size(
     attention: str, recorded: list[EagerGraph]
 ) -> None:
-    model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10, attention=attention))
+    model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10, attention=attention))  # type: ignore[arg-type]
     model.load_state_dict(make_weights(model))
     graphed = GraphedModel(model, model.graph_buckets(1000))
     torch.manual_seed(0)

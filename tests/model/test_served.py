@@ -85,7 +85,7 @@ def test_parameters_changed_in_place_take_effect_once_what_is_prepared_is_forgot
     before = model.answer(batch, wanted).outputs[0]
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter *= 0.9
+            parameter *= 0.9  # type: ignore[misc]
     model.forget_prepared()
     fresh = build(config).eval()
     fresh.load_state_dict(model.state_dict())

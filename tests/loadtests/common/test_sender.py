@@ -15,7 +15,7 @@ async def silence(request, images):
 def send(kind, missing_s):
     """How a request ends at a server that never answers good images."""
     stub = Stub()
-    stub.good = silence
+    stub.good = silence  # type: ignore[assignment]
 
     async def run():
         mix = Mix(0, timeout_ms=50)

@@ -75,7 +75,7 @@ def test_counts_grow_with_everything() -> None:
 
 @pytest.mark.parametrize("bidirectional", ["none", "layer", "ssm"])
 def test_one_direction_or_one_convolution_costs_less(bidirectional: str) -> None:
-    other = dataclasses.replace(VIM_TINY, bidirectional=bidirectional)
+    other = dataclasses.replace(VIM_TINY, bidirectional=bidirectional)  # type: ignore[arg-type]
     assert counts.block(other, 100, 2).bytes < counts.block(VIM_TINY, 100, 2).bytes
 
 

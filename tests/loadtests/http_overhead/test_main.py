@@ -23,7 +23,7 @@ class Stub(BaseHTTPRequestHandler):
     answer = b"{}"
 
     def do_POST(self):
-        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
         time.sleep(0.01)
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(self.answer)))
@@ -38,8 +38,8 @@ class Stub(BaseHTTPRequestHandler):
 @pytest.fixture
 def stub(monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
-        server.bodies = []
-        server.url = f"http://127.0.0.1:{server.server_port}"
+        server.bodies = []  # type: ignore[attr-defined]
+        server.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server

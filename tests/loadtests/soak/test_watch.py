@@ -23,7 +23,7 @@ def test_slope_of_the_last_half():
 def test_busy_shares():
     # Idle for the seconds 20 to 22.
     curve = snapshots(41, busy=lambda t: t if t < 20 else max(t - 2, 20))
-    mean, lowest = busy_shares(curve)
+    mean, lowest = busy_shares(curve)  # type: ignore[misc]
     assert mean == pytest.approx(38 / 40)
     assert lowest == pytest.approx(3 / 5)
     assert busy_shares(curve[:4]) is None
@@ -48,7 +48,7 @@ def test_memory_that_grows_is_a_failure():
 
 def test_watches_until_it_is_cancelled(stub, monkeypatch):
     monkeypatch.setattr(watch, "EVERY_S", 0.01)
-    seen = []
+    seen = []  # type: ignore[var-annotated]
 
     async def run():
         async with open_session(stub.url) as session:

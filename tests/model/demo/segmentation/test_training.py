@@ -79,8 +79,8 @@ def test_batches_are_of_at_least_two_scenes_of_one_size() -> None:
     for batch in islice(Batches(draw, STAGES, progress, seed=0), 4):
         count, _, height, width = batch.pixels.shape
         assert count >= 2
-        assert batch.classes.shape == (count, height, width)
-        assert batch.pixels.dtype == batch.classes.dtype == torch.uint8
+        assert batch.classes.shape == (count, height, width)  # type: ignore[attr-defined]
+        assert batch.pixels.dtype == batch.classes.dtype == torch.uint8  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (80, 32)])

@@ -39,7 +39,7 @@ def random_images(sizes: list[tuple[int, int]]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("attention", ["fused", "eager"])
 @pytest.mark.parametrize(("name", "config"), [("tiny", DEIT_TINY), ("small", DEIT_SMALL)])
 def test_matches_published_outputs(name: str, config: DeiTConfig, attention: str) -> None:
-    model = make(dataclasses.replace(config, attention=attention))
+    model = make(dataclasses.replace(config, attention=attention))  # type: ignore[arg-type]
     golden = torch.from_numpy(np.load(GOLDEN / f"deit_{name}_224.npz")["logits"])
 
     logits = model(PackedBatch.from_images(make_images(1, 224, 224)))
@@ -71,7 +71,7 @@ def test_fused_attention_is_eager_attention() -> None:
 
 @pytest.mark.parametrize("attention", ["fused", "eager"])
 def test_a_packed_batch_equals_its_images_alone_in_any_order(attention: str) -> None:
-    model = make(dataclasses.replace(NANO, attention=attention))
+    model = make(dataclasses.replace(NANO, attention=attention))  # type: ignore[arg-type]
     images = random_images(SIZES)
     alone = torch.cat([model(PackedBatch.from_images([image])) for image in images])
 
@@ -104,7 +104,7 @@ def test_position_embeddings_are_resized_as_timm_does(grid: tuple[int, int]) -> 
         np.asarray(Image.fromarray(channel).resize(grid[::-1], Image.Resampling.BICUBIC))
         for channel in channels
     ]
-    expected = torch.from_numpy(np.stack(resized)).flatten(1).T + model.patch_embed.proj.bias
+    expected = torch.from_numpy(np.stack(resized)).flatten(1).T + model.patch_embed.proj.bias  # type: ignore[operator]
     assert_close("patches", tokens[1:], expected, atol=1e-5)
     assert_close("class token", tokens[0], pos[0] + model.cls_token[0, 0], atol=1e-6)
 

@@ -20,4 +20,4 @@ from vimserve.model.families.vim.config import VimConfig
 def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) -> None:
     given = {"out_indices": (0, 1, 2, 3), "channels": 8, "num_classes": 3} | changes
     with pytest.raises(ValueError, match=message):
-        UPerNetConfig(VimConfig(width=32, depth=4), **given)
+        UPerNetConfig(VimConfig(width=32, depth=4), **given)  # type: ignore[arg-type]

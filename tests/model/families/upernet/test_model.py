@@ -96,6 +96,6 @@ def test_the_head_is_that_of_plain_modules(small: UPerNetSegmenter) -> None:
     stacked = torch.cat(
         [F.interpolate(part, (12, 12), mode="bilinear", align_corners=False) for part in parts], 1
     )
-    expected = module.bn.eval()(module.conv(stacked)).relu()
+    expected = module.bn.eval()(module.conv(stacked)).relu()  # type: ignore[operator, union-attr]
     with torch.inference_mode():
         assert_close("fusion", module(*parts), expected.detach(), atol=1e-5)

@@ -74,7 +74,7 @@ def test_published_sizes(config: VimConfig, millions: float) -> None:
 
 @pytest.mark.parametrize("pooling", ["middle", "head", "double", "mean"])
 def test_position_embeddings_are_resized_around_the_class_tokens(pooling: str) -> None:
-    config = dataclasses.replace(NANO, pooling=pooling)
+    config = dataclasses.replace(NANO, pooling=pooling)  # type: ignore[arg-type]
     model = make(config)
     grid, patches = (2, 6), 12
     zeros = pack(config, [torch.zeros(3, 32, 96)])
@@ -88,7 +88,7 @@ def test_position_embeddings_are_resized_around_the_class_tokens(pooling: str) -
     of_patches = [i for i in range(len(pos)) if i not in trained]
     square = pos[of_patches].T.reshape(1, -1, 4, 4)
     resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
-    expected = resized[0].flatten(1).T + model.patch_embed.proj.bias
+    expected = resized[0].flatten(1).T + model.patch_embed.proj.bias  # type: ignore[operator]
     rest = [i for i in range(patches + len(places)) if i not in places]
     assert_close("patches", tokens[rest], expected, atol=1e-6)
     class_tokens = [p[0, 0] for n, p in model.named_parameters() if n.startswith("cls_token")]
@@ -132,4 +132,4 @@ def test_graphs_hold_any_images() -> None:
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_poolings_that_cannot_be_recorded_are_refused(pooling: str) -> None:
     with pytest.raises(ValueError, match=f"pooling='{pooling}' cannot be recorded"):
-        Vim(VimConfig(width=32, depth=1, pooling=pooling)).graph_buckets(256)
+        Vim(VimConfig(width=32, depth=1, pooling=pooling)).graph_buckets(256)  # type: ignore[arg-type]
