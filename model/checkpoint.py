@@ -7,8 +7,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +27,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is missing, damaged, holds foreign classes or no tensors.
     """
+    # Here, so that whoever reads no file (a check on a GPU machine, say) does without the package.
+    import safetensors.torch
+
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:

@@ -1,10 +1,10 @@
-"""Where the weights of a model come from."""
+"""Where the weights of a model come from.
+
+The hub's client is imported by whoever asks it: naming a file does without that package.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from vimserve.model.checkpoint import CheckpointError
 
@@ -22,6 +22,8 @@ class HubFile:
     @property
     def cached(self) -> bool:
         """Whether it is on this machine already."""
+        import huggingface_hub
+
         return isinstance(huggingface_hub.try_to_load_from_cache(self.repo, self.filename), str)
 
     def fetch(self) -> Path:
@@ -30,6 +32,9 @@ class HubFile:
         Raises:
             CheckpointError: if the hub cannot be reached or does not have it.
         """
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
         try:
             return Path(huggingface_hub.hf_hub_download(self.repo, self.filename))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

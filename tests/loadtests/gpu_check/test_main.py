@@ -211,10 +211,7 @@ def test_model_gates_are_green_where_they_can_run(
     "refused",
     [
         (),
-        pytest.param(
-            ("huggingface_hub", "safetensors", "httpx2", "tqdm"),
-            marks=pytest.mark.xfail(reason="model.families imports them, though it reads no file"),
-        ),
+        ("huggingface_hub", "safetensors", "httpx2", "tqdm"),
     ],
     ids=["the server", "what reads checkpoints"],
 )
