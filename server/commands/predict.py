@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import torch
 
@@ -74,7 +75,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     for name, tasks in _query_fields().items():
         field = tasks[0].query.model_fields[name]
-        choices = [choice for task in tasks for choice in _choices(task, name)]
+        choices = [choice for task in tasks for choice in task.choices(name)]
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,
@@ -166,8 +167,10 @@ async def _answer(pipeline: Pipeline, request: Request, asked: Asked) -> bool:
 
     failed = False
     # A file that is named twice is answered once.
-    files = list(dict.fromkeys(request.files))
-    for file, work in [(file, asyncio.create_task(answer(file))) for file in files]:
+    files = dict.fromkeys(request.files)
+    waiting = deque((file, asyncio.create_task(answer(file))) for file in files)
+    while waiting:  # what has been printed is kept no longer
+        file, work = waiting.popleft()
         try:
             show = await work
         except OSError as error:
@@ -198,11 +201,3 @@ def _query_fields() -> dict[str, list[Task[Any, Any]]]:
         for name in task.query.model_fields:
             fields.setdefault(name, []).append(task)
     return fields
-
-
-def _choices(task: Task[Any, Any], name: str) -> tuple[str, ...]:
-    annotation = task.query.model_fields[name].annotation
-    for kind in (annotation, *get_args(annotation)):
-        if get_origin(kind) is Literal:
-            return get_args(kind)
-    return ()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import or_
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field, create_model
@@ -22,7 +22,7 @@ from vimserve.server.routes.native import RENDERINGS
 from vimserve.server.routes.native.schemas import BatchInfo, Timing
 from vimserve.server.tasks.classify import ClassifyQuery
 from vimserve.server.tasks.query import ImageQuery
-from vimserve.server.tasks.task import Plan, Task
+from vimserve.server.tasks.task import Plan
 
 router = APIRouter(prefix="/v1")
 
@@ -104,8 +104,9 @@ def _plan(
     spec = model.runner.spec
     task = RENDERINGS[spec.task].task
     for name, value in given.items():
-        choices = _choices(task, name)
-        if choices is not None and value not in choices:
+        known = name in task.query.model_fields
+        choices = task.choices(name) if known else ()
+        if not known or (choices and value not in choices):
             raise InvalidParameter(
                 f"model {spec.name!r} {does(task.name)}; it does not accept {name}={value}",
                 parameter=name,
@@ -114,14 +115,6 @@ def _plan(
             )
     query = task.ask(given)
     return query, task.plan(spec, query, max_resolution)
-
-
-def _choices(task: Task[Any, Any], name: str) -> Sequence[Any] | None:
-    """The values that a task accepts for a parameter: none, a few, or any (None)."""
-    field = task.query.model_fields.get(name)
-    if field is None:
-        return ()
-    return get_args(field.annotation) if get_origin(field.annotation) is Literal else None
 
 
 def _models(engine: Engine, given: str | None) -> list[Loaded]:

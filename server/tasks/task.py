@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -67,6 +67,14 @@ class Task(abc.ABC, Generic[Q, R]):
             ImageTooLarge: if the format has no room for it.
         """
         raise NotImplementedError(f"the results of task {self.name} have no picture")
+
+    def choices(self, field: str) -> tuple[Any, ...]:
+        """The values that a field of the query accepts, if it accepts only a few."""
+        annotation = self.query.model_fields[field].annotation
+        for kind in (annotation, *get_args(annotation)):
+            if get_origin(kind) is Literal:
+                return get_args(kind)
+        return ()
 
     def ask(self, given: Mapping[str, Any]) -> Q:
         """The query with these values.
