@@ -97,6 +97,8 @@ class Backlog:
         with self._changed:
             while batch := self._scheduler.next(-math.inf).batch:
                 requests += batch
+            for model in {request.model for request in requests}:
+                self._left(model)
         return requests
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 
 import pytest
+import torch
 
 from tests.patience import PATIENCE_S
 from tests.server.engine.driving import (
@@ -20,7 +21,13 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.models import does
 from vimserve.server.engine.urgency import Urgency
-from vimserve.server.errors import ModelUnavailable, NotReady, UnknownModel, WrongTask
+from vimserve.server.errors import (
+    ModelFailure,
+    ModelUnavailable,
+    NotReady,
+    UnknownModel,
+    WrongTask,
+)
 from vimserve.server.telemetry.metrics import Metrics
 
 
@@ -189,6 +196,23 @@ def test_stopping_refuses_a_model_that_is_on_its_way(tiny, spec, other):
         await stopping
         await asyncio.gather(*futures)
         assert not engine.alive
+
+    asyncio.run(run())
+
+
+def test_removing_a_model_from_an_engine_that_breaks_ends(tiny, spec, other):
+    async def run():
+        engine = await started(spec, other)
+        futures = await hold(engine, tiny)
+        futures += submit(engine, image(1), model="other")
+        removing = asyncio.create_task(engine.models.remove("other"))
+        await asyncio.sleep(0)
+        tiny.failures = [torch.AcceleratorError("CUDA error: an illegal memory access")]
+        tiny.gate.set()
+        with pytest.raises(NotReady):
+            await asyncio.wait_for(removing, PATIENCE_S)
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ModelFailure, ModelFailure]
 
     asyncio.run(run())
 
