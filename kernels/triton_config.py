@@ -9,24 +9,27 @@ import functools
 import torch
 
 LANES = 32  # threads of a warp
-SCHEDULERS = 4  # warps that a multiprocessor can issue from in one cycle
+REGISTERS = 65_536  # of a multiprocessor
+SCHEDULERS = 4  # of a multiprocessor, each of which issues one warp's instruction in a cycle
 
-# Costs to compare the two schedules of the scan; they are estimates, not measured yet. The unit is
-# the time a scheduler needs for one token of a warp's channels at full rate, about 150 cycles.
-LONE_WARP = 3.0  # a token of a single warp, which waits for its own loads and results
-TWO_WALKS = 1.9  # a token of the chunked schedule, which needs more exponentials
-LAUNCHES = 100.0  # two more kernels, and carrying the states across the chunks
+# Costs by which the two schedules of the scan are compared, fitted to an H100
+# (loadtests/results/, gpu_check). The unit is the time that a scheduler needs for one token of a
+# warp's channels while enough warps keep it busy; there it was 0.16 us.
+LONE_WARP = 2.5  # a token of one or two warps, which wait for their own loads and results
+TWO_WALKS = 1.6  # a token of the chunked schedule, which needs more exponentials
+LAUNCHES = 32.0  # two more kernels
+START = 8.0  # what a program does before its first token, and carrying its state, in tokens
 
-MIN_CHUNK = 32  # tokens; in smaller chunks the states would take more bytes than the tokens
-WARPS_PER_SCHEDULER = 4
+MIN_CHUNK = 8  # tokens; in smaller chunks the states would take more bytes than the tokens
 
 # Set explicitly, because Triton's default is about to change.
 OPTIONS = {"enable_fp_fusion": True}
 
 
-def channel_block(E: int) -> int:
+def channel_block(E: int, R: int) -> int:
     """Channels of a scan program, one per thread; its warps share rows of B and C in L1."""
-    return next((block for block in (128, 64) if E % block == 0), LANES)
+    sizes = (128, 64) if R <= 32 else (64,)  # of a thread with many registers, fewer
+    return next((block for block in sizes if E % block == 0), LANES)
 
 
 def scan_registers(R: int) -> dict[str, int]:
@@ -34,11 +37,11 @@ def scan_registers(R: int) -> dict[str, int]:
 
     Without it the assembler uses at most 128 for sm_80, and spills the float32 weights of rank 48.
     """
-    return {"maxnreg": 168} if R > 32 else {}
+    return {"maxnreg": 200} if R > 32 else {}
 
 
 def chunk_tokens(
-    T: int, N: int, K: int, E: int, max_seqlen: int | None, device: torch.device
+    T: int, N: int, K: int, E: int, R: int, max_seqlen: int | None, device: torch.device
 ) -> int:
     """Tokens of a chunk, or 0 if the scan should walk whole sequences.
 
@@ -47,21 +50,43 @@ def chunk_tokens(
         N: sequences.
         K: directions.
         E: channels.
+        R: rank of the step sizes.
         max_seqlen: tokens of the longest sequence; None assumes the mean.
         device: the device that runs the scan.
     """
-    schedulers = _multiprocessors(device) * SCHEDULERS
-    warps = K * -(-E // LANES)
-    chunk = max(MIN_CHUNK, 16 * -(-T * warps // (16 * WARPS_PER_SCHEDULER * schedulers)))
-    busy = T * warps / schedulers
-    sequential = max(busy, LONE_WARP * (max_seqlen or -(-T // N)))
-    chunked = LAUNCHES + max(TWO_WALKS * busy, LONE_WARP * 2 * chunk)
-    return chunk if chunked < sequential else 0
+    return _chunk_tokens(T, N, K, E, R, max_seqlen or -(-T // N), _multiprocessors(device))
+
+
+@functools.lru_cache(maxsize=1024)
+def _chunk_tokens(
+    T: int, N: int, K: int, E: int, R: int, max_seqlen: int, multiprocessors: int
+) -> int:
+    block = channel_block(E, R)
+    warps = block // LANES
+    together = multiprocessors * (resident_warps(R) // warps)  # programs that run at a time
+    programs = K * -(-E // block)  # of one run of tokens
+    chunk = max(MIN_CHUNK, -(-T // (together // programs)))  # they fill the GPU once
+
+    def walk(runs: int, tokens: int) -> float:
+        """What it costs to walk runs of at most so many tokens."""
+        waves, rest = divmod(runs * programs, together)
+        busy = (-(-n // multiprocessors) * warps / SCHEDULERS for n in (together, rest))
+        full, last = (max(LONE_WARP, n) for n in busy)
+        return (START + tokens) * (waves * full + (last if rest else 0))
+
+    chunked = LAUNCHES + TWO_WALKS * walk(-(-T // chunk), chunk)
+    return chunk if chunked < walk(N, max_seqlen) else 0
+
+
+def resident_warps(R: int) -> int:
+    """Warps of the scan that a multiprocessor holds at a time, by a thread's registers."""
+    registers = 128 if R <= 12 else 160 if R <= 24 else 200
+    return REGISTERS // (registers * LANES)
 
 
 def conv_block(E: int) -> tuple[int, int]:
     """Tokens and channels of a convolution program of 4 warps."""
-    channels = next(block for block in (64, 32, 16) if E % block == 0)
+    channels = next(block for block in (128, 64, 32, 16) if E % block == 0)
     return 2048 // channels, channels
 
 

@@ -78,6 +78,16 @@ def load_row(row, COUNT: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
+def prefetch(p):
+    """Ask for the cache lines of these addresses, which need not be valid, and go on."""
+    if ASSEMBLY:
+        tl.inline_asm_elementwise(
+            "prefetch.global.L1 [$1]; mov.u32 $0, 0;", "=r,l", [p.to(tl.int64)],
+            dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit
 def find_sequence(cu_seqlens, N, rounds, t):
     """For every token t, the n with ``cu_seqlens[n] <= t < cu_seqlens[n + 1]``, by bisection.
 

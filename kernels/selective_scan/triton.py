@@ -24,9 +24,19 @@ from vimserve.kernels.triton_config import (
     chunk_tokens,
     scan_registers,
 )
-from vimserve.kernels.triton_math import LOG2_E, exp2, find_sequence, load_row, silu, softplus
+from vimserve.kernels.triton_math import (
+    LOG2_E,
+    exp2,
+    find_sequence,
+    load_row,
+    prefetch,
+    silu,
+    softplus,
+)
 
 AHEAD = 16  # chunks whose states ``_carry`` loads together
+SECTOR = tl.constexpr(32)  # bytes that memory delivers at a time
+PREFETCHED = tl.constexpr(6)  # tokens ahead: about as long as memory takes to answer
 
 
 @triton.jit
@@ -56,14 +66,21 @@ def _load_rates(A, S: tl.constexpr, mask):
 
 
 @triton.jit
-def _load_step(
-    t, x, x_row: tl.constexpr, dt, dt_row: tl.constexpr, weights, bias, mask, WIDE: tl.constexpr
-):
-    """Step size and input of token t."""
-    t = t.to(tl.int64)
-    low = load_row(dt + t * dt_row, len(weights), WIDE)
-    b_x = tl.load(x + t * x_row, mask=mask, other=0.0).to(tl.float32)
-    return softplus(_dot(bias, weights, low)), b_x
+def _row(t, T):
+    """The row of token t or, beyond the first or last token, of that one."""
+    return tl.maximum(tl.minimum(t, T - 1), 0).to(tl.int64)
+
+
+@triton.jit
+def _sectors(p, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+    """Addresses of all sectors of a row of COUNT numbers, eight for each eight threads."""
+    sector = (tl.arange(0, BLOCK) % 8) * (SECTOR // _itemsize(p))
+    return (p + tl.minimum(sector, COUNT - 1)).to(tl.int64)
+
+
+@triton.jit
+def _itemsize(p):
+    return p.dtype.element_ty.primitive_bitwidth // 8
 
 
 @triton.jit
@@ -95,9 +112,10 @@ def _walk_states(
     The states are ``[K, chunks, S, E]``, the totals ``[K, chunks, E]`` in float32. A total of -1
     means that a sequence begins inside the chunk, so no earlier state passes through it. In each
     chunk only the tokens of the sequence that the next chunk continues are walked.
-    Grid: channel blocks, chunks, K.
+    Grid: chunks of channel blocks, K.
     """
-    i_e, i_run, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    blocks: tl.constexpr = (E + BLOCK - 1) // BLOCK
+    i_e, i_run, i_k = tl.program_id(0) % blocks, tl.program_id(0) // blocks, tl.program_id(1)
     backward = ((REVERSE >> i_k) & 1) != 0
     toward = tl.where(backward, -1, 1)
     begin, end = i_run * chunk, tl.minimum(i_run * chunk + chunk, T)
@@ -119,16 +137,31 @@ def _walk_states(
     behind = tl.where(backward, high - end, begin - low)
     h = _zeros(S, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
-    step, b_x = _load_step(t, x, x_row, dt, dt_row, weights, bias, mask, WIDE)
+    # Operands travel through the loop as in _walk_outputs.
+    row, next_row = _row(t, T), _row(t + toward, T)
+    step = softplus(_dot(bias, weights, load_row(dt + row * dt_row, R, WIDE)))
+    b_x = tl.load(x + row * x_row, mask=mask, other=0.0)
+    b_B = load_row(B + row * B_row, S, WIDE)
+    next_dt = load_row(dt + next_row * dt_row, R, WIDE)
+    next_x = tl.load(x + next_row * x_row, mask=mask, other=0.0)
+    of_dt = tl.arange(0, BLOCK) % 16 < 8
+    sectors = tl.where(of_dt, _sectors(dt, R, BLOCK), _sectors(B, S, BLOCK))
+    pitch = tl.where(of_dt, dt_row * _itemsize(dt), B_row * _itemsize(B))
     for _ in range(tl.where(ahead > 0, tokens, 0)):
-        row = t.to(tl.int64)
+        far = _row(t + PREFETCHED * toward, T)
         t += toward
-        following = tl.maximum(tl.minimum(t, T - 1), 0)
-        next_step, next_x = _load_step(following, x, x_row, dt, dt_row, weights, bias, mask, WIDE)
-        h = _advance(h, rates, step, step * b_x, load_row(B + row * B_row, S, WIDE))
+        next_row, later_row = _row(t, T), _row(t + toward, T)
+        prefetch(sectors + far * pitch)
+        prefetch(x + far * x_row)
+        next_step = softplus(_dot(bias, weights, next_dt))
+        next_dt = load_row(dt + later_row * dt_row, R, WIDE)
+        u = b_x.to(tl.float32)
+        b_x, next_x = next_x, tl.load(x + later_row * x_row, mask=mask, other=0.0)
+        h = _advance(h, rates, step, step * u, b_B)
+        b_B = load_row(B + next_row * B_row, S, WIDE)
         total += step
-        step, b_x = next_step, next_x
-    run = (i_k * tl.num_programs(1) + i_run).to(tl.int64)
+        step = next_step
+    run = (i_k * (tl.num_programs(0) // blocks) + i_run).to(tl.int64)
     for s in tl.static_range(S):
         tl.store(states + (run * S + s) * E + e, h[s], mask=mask)
     tl.store(totals + run * E + e, tl.where(behind > 0, total, -1.0), mask=mask)
@@ -180,9 +213,10 @@ def _walk_outputs(
     """Write the gated outputs ``[T, K E]`` of each run.
 
     A run is a chunk that begins with its state in ``[K, chunks, S, E]``, or a whole sequence if
-    ``chunk`` is 0. Grid: channel blocks, runs, K.
+    ``chunk`` is 0. Grid: runs of channel blocks, K.
     """
-    i_e, i_run, i_k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    blocks: tl.constexpr = (E + BLOCK - 1) // BLOCK
+    i_e, i_run, i_k = tl.program_id(0) % blocks, tl.program_id(0) // blocks, tl.program_id(1)
     backward = ((REVERSE >> i_k) & 1) != 0
     toward = tl.where(backward, -1, 1)
     e = i_e * BLOCK + tl.arange(0, BLOCK)
@@ -198,7 +232,7 @@ def _walk_outputs(
     C += i_k * C_k
     z += e
     out += channel
-    states += (i_k * tl.num_programs(1) + i_run).to(tl.int64) * (S * E) + e
+    states += (i_k * (tl.num_programs(0) // blocks) + i_run).to(tl.int64) * (S * E) + e
 
     if chunk == 0:
         n = i_run
@@ -208,28 +242,47 @@ def _walk_outputs(
         begin, end = i_run * chunk, tl.minimum(i_run * chunk + chunk, T)
         t = tl.where(backward, end - 1, begin)
         n = find_sequence(cu_seqlens, N, rounds, t)
+    # An iteration computes this token's states and output and the next one's step size, a long chain
+    # of arithmetic that the states' exponentials hide. It loads the next token's B, C and z and the
+    # low-rank step size and input of the token after that one, each into the registers of what it
+    # has just used: loaded any earlier, they would need registers of their own and leave the GPU
+    # fewer warps. The prefetches keep these loads short.
+    row, next_row = _row(t, T), _row(t + toward, T)
+    step = softplus(_dot(bias, weights, load_row(dt + row * dt_row, R, WIDE)))
+    b_x = tl.load(x + row * x_row, mask=mask, other=0.0)
+    b_z = tl.load(z + row * z_row, mask=mask, other=0.0)
+    b_B, b_C = load_row(B + row * B_row, S, WIDE), load_row(C + row * C_row, S, WIDE)
+    next_dt = load_row(dt + next_row * dt_row, R, WIDE)
+    next_x = tl.load(x + next_row * x_row, mask=mask, other=0.0)
+    part = tl.arange(0, BLOCK) // 8 % 4
+    sectors = tl.where(part == 1, _sectors(B, S, BLOCK), _sectors(C, S, BLOCK))
+    sectors = tl.where(part == 0, _sectors(dt, R, BLOCK), sectors)
+    pitch = tl.where(part == 1, B_row * _itemsize(B), C_row * _itemsize(C))
+    pitch = tl.where(part == 0, dt_row * _itemsize(dt), pitch)
     left = end - begin
     while left > 0:
         low, high = tl.load(cu_seqlens + n), tl.load(cu_seqlens + n + 1)
         ahead = tl.where(backward, t + 1 - low, high - t)
         behind = tl.where(backward, high - 1 - t, t - low)
         h = _load_columns(states, S, E, e < tl.where(behind > 0, E, 0))
-        step, b_x = _load_step(t, x, x_row, dt, dt_row, weights, bias, mask, WIDE)
         for _ in range(tl.minimum(left, ahead)):
-            row = t.to(tl.int64)
+            row, far = t.to(tl.int64), _row(t + PREFETCHED * toward, T)
             t += toward
-            # Compute the next token's step size while this token's states advance, so that the
-            # exponentials hide its loads and the long chain of its polynomial.
-            following = tl.maximum(tl.minimum(t, T - 1), 0)
-            next_step, next_x = _load_step(
-                following, x, x_row, dt, dt_row, weights, bias, mask, WIDE
-            )
-            b_B = load_row(B + row * B_row, S, WIDE)
-            b_C = load_row(C + row * C_row, S, WIDE)
-            gate = silu(tl.load(z + row * z_row, mask=mask, other=0.0).to(tl.float32))
-            h = _advance(h, rates, step, step * b_x, b_B)
-            tl.store(out + row * (K * E), _dot(skip * b_x, h, b_C) * gate, mask=mask)
-            step, b_x = next_step, next_x
+            next_row, later_row = _row(t, T), _row(t + toward, T)
+            prefetch(sectors + far * pitch)
+            prefetch(x + far * x_row)
+            prefetch(z + far * z_row)
+            next_step = softplus(_dot(bias, weights, next_dt))
+            next_dt = load_row(dt + later_row * dt_row, R, WIDE)
+            u = b_x.to(tl.float32)
+            b_x, next_x = next_x, tl.load(x + later_row * x_row, mask=mask, other=0.0)
+            h = _advance(h, rates, step, step * u, b_B)
+            b_B = load_row(B + next_row * B_row, S, WIDE)
+            y = _dot(skip * u, h, b_C) * silu(b_z.to(tl.float32))
+            b_C = load_row(C + next_row * C_row, S, WIDE)
+            b_z = tl.load(z + next_row * z_row, mask=mask, other=0.0)
+            tl.store(out + row * (K * E), y, mask=mask)
+            step = next_step
         left -= ahead
         n += toward
 
@@ -255,10 +308,11 @@ def selective_scan(
     N, S, R = len(cu_seqlens) - 1, A.shape[-1], dt_weight.shape[-1]
     out = torch.empty(T, K * E, dtype=x.dtype, device=x.device)
     dt_weight, dt_bias, A, D = (w.contiguous() for w in (dt_weight, dt_bias, A, D))
-    chunk = chunk_tokens(T, N, K, E, max_seqlen, x.device)
+    chunk = chunk_tokens(T, N, K, E, R, max_seqlen, x.device)
     runs = -(-T // chunk) if chunk else N
-    block = channel_block(E)
-    grid = (-(-E // block), runs, K)
+    block = channel_block(E, R)
+    blocks = -(-E // block)
+    grid = (blocks * runs, K)  # only a grid's first dimension may exceed 65,535
     bounds = {"cu_seqlens": cu_seqlens, "chunk": chunk, "T": T, "N": N, "rounds": N.bit_length()}
     inputs = {
         "x": x, "x_k": x.stride(0), "x_row": x.stride(1),
@@ -276,7 +330,7 @@ def selective_scan(
         states = torch.empty(K, runs, S, E, device=x.device)
         totals = torch.empty(K, runs, E, device=x.device)
         _walk_states[grid](states=states, totals=totals, **walk)
-        _carry[grid[0], S, K](states, totals, A, runs, AHEAD=AHEAD, **sizes)
+        _carry[blocks, S, K](states, totals, A, runs, AHEAD=AHEAD, **sizes)
     _walk_outputs[grid](
         C=C, C_k=C.stride(0), C_row=C.stride(1), D=D, z=z, z_row=z.stride(0),
         states=states, out=out, K=K, **walk,

@@ -70,7 +70,7 @@ def compare(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(triton, "chunk_tokens", lambda *_: chunk)
-    monkeypatch.setattr(triton, "channel_block", lambda _: 64)  # fewer programs to interpret
+    monkeypatch.setattr(triton, "channel_block", lambda *_: 64)  # fewer programs to interpret
     given = operands(E, S, len(reverse), dtype)
     exact = {name: t.float() if t.is_floating_point() else t for name, t in given.items()}
 
