@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
-from vimserve.server.engine.device import is_broken, is_out_of_memory, usable_device
+from vimserve.server.engine.device import usable_device
+from vimserve.server.engine.device_errors import is_broken, is_out_of_memory
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.runner import Pass
@@ -185,7 +186,7 @@ class Worker:
         Raises:
             Exception: ``error``, if the device fails for good.
         """
-        if is_broken(error):
+        if is_broken(error, self._device):
             raise error
         model = requests[0].model
         crowded = is_out_of_memory(error)

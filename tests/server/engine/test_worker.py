@@ -57,10 +57,19 @@ def test_only_the_culprit_fails_and_the_worker_lives_on(tiny, spec, caplog):
     assert "abc" in caplog.text
 
 
-def test_out_of_memory_splits_the_batch_until_it_fits(tiny, spec):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory\nSearch for"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+    ids=["in the allocator", "outside it", "in Triton"],
+)
+def test_out_of_memory_splits_the_batch_until_it_fits(tiny, spec, error):
     def check(batch):
         if len(batch.patches) > 8:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+            raise error
 
     async def run():
         async with running(spec) as engine:
@@ -93,12 +102,20 @@ def test_nobody_is_run_again_who_has_left(tiny, spec):
     asyncio.run(run())
 
 
-def test_a_broken_device_ends_the_engine_and_everybody_is_told(tiny, spec, caplog):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: unspecified launch failure"),
+        RuntimeError("Triton Error [CUDA]: unspecified launch failure"),
+    ],
+    ids=["in PyTorch", "in Triton"],
+)
+def test_a_broken_device_ends_the_engine_and_everybody_is_told(tiny, spec, error):
     async def run():
         engine = await started(spec)
         forget_warm_up(tiny)
         tiny.gate.clear()
-        tiny.failures = [torch.AcceleratorError("CUDA error: an illegal memory access")]
+        tiny.failures = [error]
         futures = submit(engine, image(0))
         await reach_device(tiny)
         futures += submit(engine, image(1))
@@ -107,7 +124,7 @@ def test_a_broken_device_ends_the_engine_and_everybody_is_told(tiny, spec, caplo
         assert [type(answer) for answer in answers] == [ModelFailure, ModelFailure]
         assert engine.state is State.FAILED
         assert not engine.health().ok
-        assert "illegal memory access" in engine.health().detail
+        assert "unspecified launch failure" in engine.health().detail
         with pytest.raises(NotReady):
             submit(engine, image(2))
         await engine.stop(PATIENCE_S)
