@@ -90,7 +90,7 @@ def test_a_running_batch_is_waited_for_without_polling(monkeypatch, tiny, spec):
     asyncio.run(run())
 
 
-def test_requests_expire_and_leave_while_a_batch_runs(monkeypatch, tiny, spec):
+def test_what_expires_while_a_batch_runs_takes_no_place_behind_it(monkeypatch, tiny, spec):
     async def run():
         async with running(spec) as engine:
             gpu = Gpu(monkeypatch, engine)
@@ -99,10 +99,13 @@ def test_requests_expire_and_leave_while_a_batch_runs(monkeypatch, tiny, spec):
             (expired,) = submit(engine, image(1), timeout_s=0)
             with pytest.raises(RequestTimeout):
                 await expired
+            (late,) = submit(engine, image(2))
+            second = await gpu.launch()
             assert not kept.done()
             first.end.set()
-            await kept
-        assert gpu.log == ["start 0", "end 0"]
+            second.end.set()
+            await asyncio.gather(kept, late)
+        assert gpu.log == ["start 0", "start 1", "end 0", "end 1"]
 
     asyncio.run(run())
 
