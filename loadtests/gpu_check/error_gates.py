@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from vimserve.loadtests.gpu_check.gates import DEVICE, Gate
-from vimserve.server.engine.device_errors import is_broken, is_out_of_memory
+from vimserve.model.device_errors import is_broken, is_out_of_memory
 
 TOO_MANY_BYTES = 1 << 50
 FAR_AWAY = 1 << 40  # float32 numbers behind a tensor's first

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from vimserve.model.device_errors import is_broken, is_out_of_memory
 from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.device import usable_device
-from vimserve.server.engine.device_errors import is_broken, is_out_of_memory
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.runner import Pass

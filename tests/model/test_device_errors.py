@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vimserve.server.engine.device_errors import LOST, is_broken, is_out_of_memory
+from vimserve.model.device_errors import LOST, is_broken, is_out_of_memory
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 
