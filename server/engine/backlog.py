@@ -34,7 +34,6 @@ class Backlog:
         self._show = show
         self._changed = threading.Condition()
         self._closed = False
-        self._woken = False
         self._reserved: Counter[str] = Counter()
         self._token_s: dict[str, float] = {}
         self._budgets: dict[str, Budget] = {}
@@ -65,9 +64,8 @@ class Backlog:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Make ``take`` return, even without a batch."""
+        """Make ``take`` ask again whether it is interrupted."""
         with self._changed:
-            self._woken = True
             self._changed.notify_all()
 
     def put(self, room: "Room", requests: Sequence[Req]) -> None:
@@ -106,15 +104,19 @@ class Backlog:
         """Whether new requests are refused."""
         return self._closed
 
-    def take(self, timeout_s: float | None) -> Decision[Req]:
+    def take(
+        self, timeout_s: float | None, interrupted: Callable[[], bool] = lambda: False
+    ) -> Decision[Req]:
         """Wait for the next batch.
 
         Args:
             timeout_s: how long to wait for one; None waits until there is a reason to return.
+            interrupted: whether to return without one. It is asked if none is there; whoever
+                changes its answer then calls ``wake``.
 
         Returns:
-            A decision. Its batch is empty if ``timeout_s`` passed, if requests only expired, or
-            after ``wake`` or ``close``.
+            A decision. Its batch is empty if ``timeout_s`` passed, if requests only expired, if
+            ``interrupted``, or after ``close``.
         """
         waited = False
         with self._changed:
@@ -122,9 +124,7 @@ class Backlog:
                 decision = self._scheduler.next(time.monotonic())
                 for model in {request.model for request in decision.batch + decision.expired}:
                     self._left(model)
-                stop = self._closed or self._woken or waited
-                if decision.batch or decision.expired or stop:
-                    self._woken = False
+                if decision.batch or decision.expired or self._closed or waited or interrupted():
                     return decision
                 waited = not self._changed.wait(timeout_s)
 

@@ -1,4 +1,4 @@
-"""The device that the models run on: what it supports, and how it fails."""
+"""The device that the models run on, and what it supports."""
 
 import logging
 
@@ -10,9 +10,6 @@ from vimserve.model.packed import PackedModel
 from vimserve.model.served import ServedModel
 
 logger = logging.getLogger(__name__)
-
-# What PyTorch's CPU allocator and oneDNN say when memory is short.
-_CROWDED = ("can't allocate memory", "not enough memory", "could not create a memory")
 
 
 def usable_device(name: str) -> torch.device:
@@ -40,18 +37,6 @@ def has_kernels(device: torch.device) -> bool:
         )  # fmt: skip
         return False
     return True
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a forward pass ran out of memory, so that a smaller batch may succeed."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _CROWDED)
-
-
-def is_broken(error: Exception) -> bool:
-    """Whether this process can no longer use the device, as after an illegal memory access."""
-    return isinstance(error, torch.AcceleratorError)
 
 
 def record_graphs(model: ServedModel, max_tokens: int) -> GraphedModel | None:

@@ -117,13 +117,17 @@ class Pass:
         """Whether ``outputs`` returns at once."""
         return self._ended is None or self._ended.query()
 
+    def wait(self) -> None:
+        """Wait for the device; any thread may."""
+        if self._ended is not None:
+            self._ended.synchronize()
+
     def outputs(self) -> list[Tensor | None]:
         """Wait for the device, then return ``Answer.output`` of every image.
 
         It is None for an image whose scores are not finite.
         """
-        if self._ended is not None:
-            self._ended.synchronize()
+        self.wait()
         images = (image for output in self._answers.outputs for image in output)
         finite = self._answers.finite.tolist()
         return [image if ok else None for image, ok in zip(images, finite, strict=True)]

@@ -1,22 +1,26 @@
 """The thread that owns the device; a batch that fails does not end it."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from vimserve.model.device_errors import is_broken, is_out_of_memory
 from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
-from vimserve.server.engine.device import is_broken, is_out_of_memory, usable_device
+from vimserve.server.engine.device import usable_device
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.runner import Pass
+from vimserve.server.engine.watch import Watch
 from vimserve.server.errors import ModelFailure, NotReady, OutOfMemory, RequestTimeout, ServerError
 from vimserve.server.telemetry.metrics import BatchFigures, Metrics
 
@@ -31,18 +35,24 @@ Ending = Answer | ServerError
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Running:
     """A batch that the device is running."""
 
     requests: Sequence[Req]
     result: Pass
     peak_bytes: int
+    ended: threading.Event | None = None  # set at its end, once somebody waits for that
 
     @property
     def tokens(self) -> int:
         """Tokens of all its images."""
         return sum(request.tokens for request in self.requests)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end has been seen."""
+        return self.ended is not None and self.ended.is_set()
 
 
 class Worker:
@@ -110,12 +120,16 @@ class Worker:
         """
         try:
             self._device = usable_device(self._device_name)
-            self._run()
+            watch = Watch(self._device, self._backlog.wake)
+            try:
+                self._run(watch)
+            finally:
+                watch.close()
         finally:
             self._ended = True
             self._refuse_calls()
 
-    def _run(self) -> None:
+    def _run(self, watch: Watch) -> None:
         running: Running | None = None
         swept = True
         while True:
@@ -124,13 +138,16 @@ class Worker:
                     self._finish(running)
                     running = None
                 self._run_calls()
-            decision = self._backlog.take(0 if running else None if swept else IDLE_S)
+            timeout_s = None if running is not None or swept else IDLE_S
+            decision = self._backlog.take(timeout_s, partial(self._interrupted, running, watch))
             self._settle([(request, _late(request)) for request in decision.expired])
             # The backlog learns a moment late that a client has left.
             wanted = [request for request in decision.batch if request.wanted]
             started = self._start(wanted) if wanted else None
             swept = swept and not decision.batch
             if running is not None:
+                if started is None and not (self._backlog.closed or running.has_ended):
+                    continue  # a call waits, or requests went without a batch
                 self._finish(running)
             elif not (decision.batch or decision.expired):
                 if self._backlog.closed:
@@ -146,6 +163,12 @@ class Worker:
             if running is None:
                 self.busy_since = self._busy_from = None
                 self.in_hand.clear()
+
+    def _interrupted(self, running: Running | None, watch: Watch) -> bool:
+        """Whether there is something else to do than to wait for a batch."""
+        if running is not None and running.ended is None:
+            running.ended = watch.end_of(running.result)
+        return bool(self._calls) or (running is not None and running.has_ended)
 
     def _start(self, requests: Sequence[Req]) -> Running | None:
         self.in_hand.update(requests)
@@ -185,7 +208,7 @@ class Worker:
         Raises:
             Exception: ``error``, if the device fails for good.
         """
-        if is_broken(error):
+        if is_broken(error, self._device):
             raise error
         model = requests[0].model
         crowded = is_out_of_memory(error)

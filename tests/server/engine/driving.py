@@ -1,6 +1,7 @@
 """The engine driven directly: a gate in the model holds the device while requests pile up."""
 
 import asyncio
+import threading
 import time
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -9,9 +10,11 @@ import torch
 
 from tests.patience import PATIENCE_S
 from vimserve.model.batch import PackedBatch
+from vimserve.model.served import Answers
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine, State
 from vimserve.server.engine.request import Image
+from vimserve.server.engine.runner import Pass
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.telemetry.metrics import Metrics
 
@@ -76,3 +79,52 @@ def forget_warm_up(model):
     model.batches.clear()
     while model.entered.acquire(blocking=False):
         pass
+
+
+class Launched(Pass):
+    """A pass on a GPU that is not there: it ends, or fails, when ``end`` is set."""
+
+    def __init__(self, images, name, log):
+        super().__init__(Answers.of_scores(torch.zeros(len(images), 7)))
+        self.end = threading.Event()
+        self.failure: Exception | None = None
+        self._name = name
+        self._log = log
+        log.append(f"start {name}")
+
+    @property
+    def done(self):
+        return self.end.is_set()
+
+    def wait(self):
+        assert self.end.wait(PATIENCE_S)
+        if self.failure is not None:
+            raise self.failure
+
+    def outputs(self):
+        outputs = super().outputs()
+        self._log.append(f"end {self._name}")
+        return outputs
+
+
+class Gpu:
+    """Runs a model's batches in the place of its runner; ``log`` has their starts and ends."""
+
+    def __init__(self, monkeypatch, engine, model="tiny"):
+        self.log: list[str] = []
+        self._launched: list[Launched] = []
+        self._seen = 0
+        self._started = threading.Semaphore(0)
+        monkeypatch.setattr(engine.loaded(model).runner, "start", self._start)
+
+    def _start(self, images):
+        launched = Launched(images, len(self._launched), self.log)
+        self._launched.append(launched)
+        self._started.release()
+        return launched
+
+    async def launch(self):
+        """The next pass, once it is launched."""
+        assert await asyncio.to_thread(self._started.acquire, timeout=PATIENCE_S)
+        self._seen += 1
+        return self._launched[self._seen - 1]

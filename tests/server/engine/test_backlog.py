@@ -1,11 +1,15 @@
 """What waits, and what is refused: the engine is driven through ``driving``."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from tests.patience import PATIENCE_S
 from tests.server.engine.driving import hold, image, running, submit
+from vimserve.server.engine.backlog import Backlog
 from vimserve.server.errors import (
     QueueFull,
     RequestTimeout,
@@ -99,3 +103,22 @@ def test_better_priorities_go_first(tiny, spec):
         assert torch.equal(ran[2], later.patches.patches)
 
     asyncio.run(run())
+
+
+def test_whoever_waits_for_a_batch_returns_without_one_when_interrupted():
+    backlog = Backlog(100, lambda model, load: None)
+    asked = threading.Semaphore(0)
+    stop = threading.Event()
+
+    def interrupted():
+        asked.release()
+        return stop.is_set()
+
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(backlog.take, None, interrupted)
+        asked.acquire()
+        backlog.wake()
+        asked.acquire()  # woken for nothing, it waits on
+        stop.set()
+        backlog.wake()
+        assert taken.result(PATIENCE_S).batch == []

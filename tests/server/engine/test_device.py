@@ -185,19 +185,3 @@ def test_a_batch_is_copied_while_another_computes(cuda, tiny, spec):
     assert scores.shape == (7,)
     assert cuda[-1] == "host waits"
     assert started.done
-
-
-@pytest.mark.parametrize(
-    ("error", "crowded", "broken"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory."), True, False),
-        (MemoryError(), True, False),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True, False),
-        (RuntimeError("could not create a memory object"), True, False),
-        (RuntimeError("boom"), False, False),
-        (torch.AcceleratorError("CUDA error: unspecified launch failure"), False, True),
-    ],
-)
-def test_what_a_failure_means(error, crowded, broken):
-    assert devices.is_out_of_memory(error) == crowded
-    assert devices.is_broken(error) == broken
