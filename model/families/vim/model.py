@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.triton_config import chunk_tokens
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import Bucket, make_buckets
 from vimserve.model.families.vim.config import VimConfig
@@ -115,6 +116,8 @@ class Vim(PackedModel):
     def graph_buckets(self, max_tokens: int) -> list[Bucket]:
         """As ``PackedModel.graph_buckets``; the buckets hold any images.
 
+        For each number of tokens there is one for every schedule that the scan chooses.
+
         Raises:
             ValueError: if the pooling cannot be recorded.
         """
@@ -123,4 +126,10 @@ class Vim(PackedModel):
                 f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "
                 f"{', '.join(RECORDABLE_POOLINGS)}: run the model itself"
             )
-        return make_buckets(max_tokens)
+        return make_buckets(max_tokens, self._scan_schedule)
+
+    def _scan_schedule(self, bucket: Bucket) -> int:
+        config, device = self.config, self.pos_embed.device
+        K = 2 if config.bidirectional in ("ssm", "ssm+conv") else 1
+        T, N = bucket.tokens, bucket.sequences
+        return chunk_tokens(T, N, K, config.inner_width, bucket.longest, device)

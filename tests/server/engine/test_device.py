@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vimserve.model.batch import PackedBatch
-from vimserve.model.buckets import make_buckets
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.deit.model import DeiT
 from vimserve.model.families.vim.config import VimConfig
@@ -58,7 +57,7 @@ def test_a_gpu_with_kernels_gets_graphs_up_to_the_budget(monkeypatch, graphs):
     model = vim()
     made = record_graphs(model, 8192)
     assert isinstance(made, Graphs)
-    assert made.arguments == (model, make_buckets(8192))
+    assert made.arguments == (model, model.graph_buckets(8192))
 
 
 def test_an_old_gpu_runs_plain_pytorch_and_the_log_says_so(monkeypatch, graphs, caplog):
