@@ -16,6 +16,8 @@ if sys.platform != "win32":
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+# What the CUDA runtime, the driver behind Triton, and cuBLAS say.
+_CROWDED = ("CUDA error: out of memory", "Triton Error [CUDA]: out of memory", "ALLOC_FAILED")
 
 
 class PeakMeter:
@@ -87,6 +89,22 @@ def free_bytes(device: torch.device) -> int:
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + reserved
     return max(0, min([_available(), *_left_of_cgroups(), *_left_of_rlimits()]))
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory was too small, in the allocator or elsewhere in CUDA.
+
+    An error while a capture is being ended may hide the one that broke it.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        crowded = any(sign in str(cause) for sign in _CROWDED)
+        if isinstance(cause, torch.OutOfMemoryError) or (
+            isinstance(cause, RuntimeError) and crowded
+        ):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _available() -> int:

@@ -4,12 +4,16 @@ A Vim-Ti launches some 170 kernels, each of which runs for a few microseconds at
 launching them one by one takes longer than running them. A graph has fixed shapes, so a batch is
 padded to a bucket. The padding forms sequences of its own. State never crosses from one sequence to
 the next, so the padding changes no image's answer.
+
+A replay allocates nothing, because its memory was set aside while it was recorded. So the peak of a
+pass is measured while it is recorded, and kept with the recording.
 """
 
 import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -19,6 +23,7 @@ from torch import Tensor
 
 from vimserve.model.batch import PackedBatch, to_device
 from vimserve.model.buckets import AnyBucket, choose_bucket
+from vimserve.model.device_memory import PeakMeter, held_bytes, ran_out_of_memory
 from vimserve.model.layout import Layout, class_rows
 from vimserve.model.packed import PackedModel
 from vimserve.model.served import Answers, MapSize
@@ -31,8 +36,8 @@ WARM_UPS = 2
 class GraphedModel:
     """A model whose forward passes are replayed; one thread at a time may call it.
 
-    What no bucket holds runs without a graph. After the model's parameters have changed, make
-    another one.
+    What no bucket holds runs without a graph, and so does what a bucket would hold for whose graph
+    there was no memory. After the model's parameters have changed, make another one.
 
     Args:
         model: on a CUDA device.
@@ -46,7 +51,6 @@ class GraphedModel:
     def __init__(self, model: PackedModel, buckets: Sequence[AnyBucket]) -> None:
         start = time.monotonic()
         self._model = model
-        self._buckets = buckets
         self._inputs = StaticInputs(model, buckets)
         self._recordings: dict[AnyBucket, Recording] = {}
         pool = None
@@ -54,55 +58,112 @@ class GraphedModel:
         for bucket in reversed(buckets):
             self._inputs.clear(bucket)
             run = functools.partial(model.classify, *self._inputs.view(bucket))
-            self._recordings[bucket] = record(run, pool)
-            pool = self._recordings[bucket].graph.pool()
-        logger.info("%d CUDA graphs in %.1f s", len(buckets), time.monotonic() - start)
+            try:
+                self._recordings[bucket] = record(run, pool)
+            except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+                logger.warning("no CUDA graph for %d tokens: %s", bucket.tokens, _first_line(error))
+            else:
+                pool = self._recordings[bucket].graph.pool()
+        self._buckets = [bucket for bucket in buckets if bucket in self._recordings]
+        logger.info("%d CUDA graphs in %.1f s", len(self._buckets), time.monotonic() - start)
 
     @torch.inference_mode()
     def __call__(self, batch: PackedBatch) -> Tensor:
         """Class scores ``[N, classes]``, as the model's own ``forward``."""
+        return self._run(batch)[0]
+
+    @torch.inference_mode()
+    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
+        """Class scores, as the model's own ``answer``, and the memory of the graph."""
+        return Answers.of_scores(*self._run(batch))
+
+    def _run(self, batch: PackedBatch) -> tuple[Tensor, int]:
+        """The class scores, and the peak bytes of the graph that was replayed."""
         tokens, layout = self._model.embed(batch)
         bucket = choose_bucket(self._buckets, layout.lengths)
         if bucket is None:
-            return self._model.classify(tokens, layout)
+            return self._model.classify(tokens, layout), 0
         self._inputs.fill(bucket, tokens, batch, layout)
         recording = self._recordings[bucket]
         recording.graph.replay()
         # A copy, because the next replay writes to the same memory.
-        return recording.scores[: batch.num_images].clone()
-
-    @torch.inference_mode()
-    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
-        """Class scores, as the model's own ``answer``."""
-        return Answers.of_scores(self(batch))
+        return recording.scores[: batch.num_images].clone(), recording.peak_bytes
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A graph and the tensor that its replay fills."""
+    """A graph and the tensor that its replay fills.
+
+    Attributes:
+        peak_bytes: the most that the recorded pass held of the graph's own memory, without cuBLAS's
+            workspace.
+    """
 
     graph: torch.cuda.CUDAGraph
     scores: Tensor
+    peak_bytes: int
 
 
 def record(run: Callable[[], Tensor], pool: Any) -> Recording:
     """Record what ``run`` launches, in the memory ``pool`` of other graphs unless it is None.
 
+    Nothing else may allocate on the device meanwhile.
+
     Raises:
         ValueError: without a CUDA device.
+        RuntimeError: if memory runs out, among others; see ``ran_out_of_memory``.
     """
     if not torch.cuda.is_available():
         raise ValueError("CUDA graphs need a CUDA device")
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):  # compiles kernels and lets cuBLAS take its workspace
+    graph, stream = torch.cuda.CUDAGraph(), side_stream()
+    pool = pool or torch.cuda.graph_pool_handle()
+    stream.wait_stream(torch.cuda.current_stream())
+    # Changed here as well, because ``graph`` leaves its stream in use if a capture cannot be ended.
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):  # compiles kernels, and shows whether there is enough memory
             run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        scores = run()
-    return Recording(graph, scores)
+        release_workspaces(stream.device)
+        try:
+            # Only this thread's calls end the capture in an error: another one may ask for the
+            # device's memory at any moment.
+            with (
+                PeakMeter(stream.device) as meter,
+                torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"),
+            ):
+                scores = run()
+        except BaseException:
+            # PyTorch 2.11 and 2.12 go on capturing if a capture cannot be ended (pytorch#180395).
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+            raise
+        finally:
+            workspace = release_workspaces(stream.device)
+    torch.cuda.current_stream().wait_stream(stream)
+    return Recording(graph, scores, meter.bytes - workspace)
+
+
+@functools.cache
+def side_stream() -> torch.cuda.Stream:
+    """The stream on which all graphs are recorded."""
+    return torch.cuda.Stream()
+
+
+def release_workspaces(device: torch.device) -> int:
+    """Let cuBLAS forget its workspaces; it takes new ones when it needs them.
+
+    PyTorch keeps a workspace for each stream, and from 2.12 on frees it when a graph recorded on
+    that stream is destroyed, though other graphs still write to it (pytorch#193402). With none at
+    the beginning of a capture and none after it, each graph's workspace lies in its own pool, whose
+    memory stays as long as the graph does.
+
+    Returns:
+        The bytes that were freed.
+    """
+    held = held_bytes(device)
+    torch._C._cuda_clearCublasWorkspaces()
+    return held - held_bytes(device)
 
 
 class StaticInputs:
@@ -148,3 +209,7 @@ class StaticInputs:
 
     def _ints(self, bucket: AnyBucket) -> int:
         return bucket.sequences * (1 + self._config.class_tokens) + 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

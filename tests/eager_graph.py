@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+RECORDED_BYTES = 12_345
+
 
 class EagerGraph:
     """Replays by running again, into the same output."""

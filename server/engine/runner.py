@@ -71,7 +71,8 @@ class Runner:
             answers = self._answer(batch, wanted)
             ended = torch.cuda.Event()
             outputs = [_to_host(output) for output in answers.outputs]
-            result = Pass(Answers(outputs, _to_host(answers.finite)), ended)
+            finite = _to_host(answers.finite)
+            result = Pass(Answers(outputs, finite, answers.recorded_bytes), ended)
             ended.record(stream)
             return result
 
@@ -111,6 +112,11 @@ class Pass:
     def __init__(self, answers: Answers, ended: torch.cuda.Event | None = None) -> None:
         self._answers = answers
         self._ended = ended
+
+    @property
+    def recorded_bytes(self) -> int:
+        """As ``Answers.recorded_bytes``."""
+        return self._answers.recorded_bytes
 
     @property
     def done(self) -> bool:

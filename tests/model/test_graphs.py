@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.closeness import assert_close
-from tests.eager_graph import EagerGraph
+from tests.eager_graph import RECORDED_BYTES, EagerGraph
 from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import Bucket, make_buckets
@@ -68,6 +68,12 @@ def test_inputs_of_a_replay_never_move() -> None:
     views = [inputs.view(Bucket(tokens, 512)) for tokens in (512, 256)]
     assert len({tokens.data_ptr() for tokens, _ in views}) == 1
     assert len({layout.cu_seqlens.data_ptr() for _, layout in views}) == 1
+
+
+def test_an_answer_tells_the_memory_of_its_graph(recorded: list[EagerGraph]) -> None:
+    graphed = GraphedModel(make(), make_buckets(256))
+    assert graphed.answer(pack([(64, 64)]), [None]).recorded_bytes == RECORDED_BYTES
+    assert graphed.answer(pack([(320, 320)]), [None]).recorded_bytes == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -194,6 +194,7 @@ def test_a_gpu_is_given_the_next_batch_before_it_has_finished_the_last(monkeypat
         done = False
 
         def __init__(self, images):
+            super().__init__(Answers.of_scores(torch.zeros(len(images), 7)))
             self.number = sum(entry.startswith("start") for entry in log)
             self.images = images
             log.append(f"start {self.number}")
