@@ -8,6 +8,7 @@ import torch
 
 from tests.closeness import assert_close
 from tests.eager_graph import RECORDED_BYTES, EagerGraph
+from tests.model.flash import Flash
 from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import Bucket, make_buckets
@@ -96,3 +97,23 @@ def test_a_deit_replays_images_of_one_common_size(
         batch = pack(sizes)
         assert_close(f"{sizes}", graphed(batch), model(batch), atol=1e-5)
     assert sum(graph.replays for graph in recorded) == 2 * len(common)
+
+
+def test_a_deit_replays_images_of_any_sizes_where_attention_is_packed(
+    recorded: list[EagerGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10))
+    model.load_state_dict(make_weights(model))
+    torch.manual_seed(0)
+    mixed = [[(224, 224), (384, 384)], [(32, 48)], [(16, 400), (64, 64)], [(224, 224)] * 3]
+    batches = [pack(sizes) for sizes in mixed * 2]
+    expected = [model(batch) for batch in batches]
+
+    flash = Flash(monkeypatch)
+    graphed = GraphedModel(model, model.graph_buckets(800))
+    calls = flash.calls
+
+    for batch, scores in zip(batches, expected, strict=True):
+        assert_close(f"{batch.grids}", graphed(batch), scores, atol=1e-5)
+    assert sum(graph.replays for graph in recorded) == len(batches)
+    assert flash.calls - calls == 2 * 2 * 3  # blocks in the batches that are not of common squares
