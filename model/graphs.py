@@ -34,7 +34,7 @@ WARM_UPS = 2
 
 
 class GraphedModel:
-    """A model whose forward passes are replayed; one thread at a time may call it.
+    """A classifier whose forward passes are replayed; one thread at a time may call it.
 
     What no bucket holds runs without a graph, and so does what a bucket would hold for whose graph
     there was no memory. After the model's parameters have changed, make another one.
@@ -50,24 +50,10 @@ class GraphedModel:
     @torch.inference_mode()
     def __init__(self, model: PackedModel, buckets: Sequence[AnyBucket]) -> None:
         start = time.monotonic()
+        recorder = Recorder()
         self._model = model
-        self._inputs = StaticInputs(model, buckets)
-        self._recordings: dict[AnyBucket, Recording] = {}
-        pool = None
-        # The largest is recorded first, so that the smaller ones can use its memory.
-        for bucket in reversed(buckets):
-            self._inputs.clear(bucket)
-            run = functools.partial(model.classify, *self._inputs.view(bucket))
-            try:
-                self._recordings[bucket] = record(run, pool)
-            except RuntimeError as error:
-                if not ran_out_of_memory(error):
-                    raise
-                logger.warning("no CUDA graph for %d tokens: %s", bucket.tokens, _first_line(error))
-            else:
-                pool = self._recordings[bucket].graph.pool()
-        self._buckets = [bucket for bucket in buckets if bucket in self._recordings]
-        logger.info("%d CUDA graphs in %.1f s", len(self._buckets), time.monotonic() - start)
+        self._graphs = TokenGraphs(model, model.classify, buckets, recorder)
+        logger.info("%d CUDA graphs in %.1f s", recorder.count, time.monotonic() - start)
 
     @torch.inference_mode()
     def __call__(self, batch: PackedBatch) -> Tensor:
@@ -81,15 +67,49 @@ class GraphedModel:
 
     def _run(self, batch: PackedBatch) -> tuple[Tensor, int]:
         """The class scores, and the peak bytes of the graph that was replayed."""
-        tokens, layout = self._model.embed(batch)
+        scores, peak_bytes = self._graphs(batch, *self._model.embed(batch))
+        # A copy, because the next replay writes to the same memory.
+        return scores[: batch.num_images].clone(), peak_bytes
+
+
+class TokenGraphs:
+    """What one function makes of packed tokens, recorded for each bucket.
+
+    Args:
+        model: whose tokens these are, on a CUDA device.
+        run: makes a tensor of tokens ``[T, D]`` and where their sequences lie.
+        buckets: ascending.
+        recorder: records.
+    """
+
+    def __init__(
+        self,
+        model: PackedModel,
+        run: Callable[[Tensor, Layout], Tensor],
+        buckets: Sequence[AnyBucket],
+        recorder: "Recorder",
+    ) -> None:
+        self._run = run
+        self._inputs = StaticInputs(model, buckets)
+        self._recordings: dict[AnyBucket, Recording] = {}
+        # The largest is recorded first, so that the smaller ones can use its memory.
+        for bucket in reversed(buckets):
+            self._inputs.clear(bucket)
+            run_bucket = functools.partial(run, *self._inputs.view(bucket))
+            if recording := recorder.record(run_bucket, f"{bucket.tokens} tokens"):
+                self._recordings[bucket] = recording
+        self._buckets = [bucket for bucket in buckets if bucket in self._recordings]
+
+    def __call__(self, batch: PackedBatch, tokens: Tensor, layout: Layout) -> tuple[Tensor, int]:
+        """What the function makes of a batch, and the peak bytes of the graph that was replayed.
+
+        The rows of the padding come after the batch's. The next call overwrites the result.
+        """
         bucket = choose_bucket(self._buckets, layout.lengths)
         if bucket is None:
-            return self._model.classify(tokens, layout), 0
+            return self._run(tokens, layout), 0
         self._inputs.fill(bucket, tokens, batch, layout)
-        recording = self._recordings[bucket]
-        recording.graph.replay()
-        # A copy, because the next replay writes to the same memory.
-        return recording.scores[: batch.num_images].clone(), recording.peak_bytes
+        return self._recordings[bucket].replay()
 
 
 @dataclass(frozen=True)
@@ -102,8 +122,42 @@ class Recording:
     """
 
     graph: torch.cuda.CUDAGraph
-    scores: Tensor
+    output: Tensor
     peak_bytes: int
+
+    def replay(self) -> tuple[Tensor, int]:
+        """The output, which the next replay overwrites, and ``peak_bytes``."""
+        self.graph.replay()
+        return self.output, self.peak_bytes
+
+
+class Recorder:
+    """Records one run after another, in memory that the graphs share.
+
+    Attributes:
+        count: of the graphs.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pool: Any = None
+
+    def record(self, run: Callable[[], Tensor], what: str) -> Recording | None:
+        """The recording of a run, or None, and a warning in the log, if there is no memory for it.
+
+        Raises:
+            ValueError: without a CUDA device.
+        """
+        try:
+            recording = record(run, self._pool)
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+            logger.warning("no CUDA graph for %s: %s", what, _first_line(error))
+            return None
+        self.count += 1
+        self._pool = recording.graph.pool()
+        return recording
 
 
 def record(run: Callable[[], Tensor], pool: Any) -> Recording:
@@ -132,7 +186,7 @@ def record(run: Callable[[], Tensor], pool: Any) -> Recording:
                 PeakMeter(stream.device) as meter,
                 torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"),
             ):
-                scores = run()
+                output = run()
         except BaseException:
             # PyTorch 2.11 and 2.12 go on capturing if a capture cannot be ended (pytorch#180395).
             with suppress(RuntimeError):
@@ -141,7 +195,7 @@ def record(run: Callable[[], Tensor], pool: Any) -> Recording:
         finally:
             workspace = release_workspaces(stream.device)
     torch.cuda.current_stream().wait_stream(stream)
-    return Recording(graph, scores, meter.bytes - workspace)
+    return Recording(graph, output, meter.bytes - workspace)
 
 
 @functools.cache

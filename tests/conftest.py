@@ -31,7 +31,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[EagerGraph]:
 
     def record(run: Callable[[], Tensor], pool: Any) -> graphs.Recording:
         made.append(EagerGraph(run))
-        return graphs.Recording(made[-1], made[-1].scores, RECORDED_BYTES)  # type: ignore[arg-type]
+        return graphs.Recording(made[-1], made[-1].output, RECORDED_BYTES)  # type: ignore[arg-type]
 
     monkeypatch.setattr(graphs, "record", record)
     return made

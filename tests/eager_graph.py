@@ -12,12 +12,12 @@ class EagerGraph:
 
     def __init__(self, run: Callable[[], Tensor]) -> None:
         self.run = run
-        self.scores = run()
+        self.output = run()
         self.replays = 0
 
     def replay(self) -> None:
         self.replays += 1
-        self.scores.copy_(self.run())
+        self.output.copy_(self.run())
 
     def pool(self) -> tuple[int, int]:
         return (0, 1)

@@ -5,10 +5,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
-from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import (
     COMMON_SIDES,
     AnyBucket,
@@ -82,10 +80,9 @@ class DeiT(PackedModel):
         D, classes = config.width, config.num_classes
         self.head = Linear(D, classes) if classes else nn.Identity()
 
-    @torch.inference_mode()
-    def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
-        """The tokens ``[T, D]``, class tokens included, after the blocks ``out_indices``."""
-        blocks = enumerate(self.run_blocks(*self.embed(batch)))
+    def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
+        """The tokens ``[T, D]`` after the blocks ``out_indices``."""
+        blocks = enumerate(self.run_blocks(tokens, layout))
         return [hidden for i, hidden in blocks if i in out_indices]
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
