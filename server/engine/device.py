@@ -1,6 +1,7 @@
 """The device that the models run on: what it supports, and how it fails."""
 
 import logging
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -54,15 +55,20 @@ def is_broken(error: Exception) -> bool:
     return isinstance(error, torch.AcceleratorError)
 
 
-def record_graphs(model: ServedModel, max_tokens: int) -> GraphedModel | None:
-    """Record CUDA graphs of the model for batches up to ``max_tokens``; None if it has none."""
+def record_graphs(
+    model: ServedModel, max_tokens: int, fits: Callable[[Sequence[int]], bool]
+) -> GraphedModel | None:
+    """Record CUDA graphs of the model for batches up to ``max_tokens``; None if it has none.
+
+    ``fits`` says whether there is memory for a batch of sequences of these lengths.
+    """
     if not isinstance(model, PackedModel):
         return None  # what a segmenter's head launches differs with the size of the images
     device = model.patch_embed.proj.weight.device
     if device.type != "cuda" or (model.graphs_need_kernels and not has_kernels(device)):
         return None
     try:
-        buckets = model.graph_buckets(max_tokens)
+        buckets = [b for b in model.graph_buckets(max_tokens) if fits(b.pad(()))]
     except ValueError as error:
         logger.info("no CUDA graphs: %s", error)
         return None

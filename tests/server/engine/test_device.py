@@ -41,6 +41,10 @@ def vim(pooling="middle"):
     return on_gpu(Vim(VimConfig(width=32, depth=1, pooling=pooling)))
 
 
+def anything(lengths):
+    return True
+
+
 class Graphs:
     """Stands in for a model's graphs."""
 
@@ -56,7 +60,7 @@ def graphs(monkeypatch):
 def test_a_gpu_with_kernels_gets_graphs_up_to_the_budget(monkeypatch, graphs):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
     model = vim()
-    made = record_graphs(model, 8192)
+    made = record_graphs(model, 8192, anything)
     assert isinstance(made, Graphs)
     assert made.arguments == (model, make_buckets(8192))
 
@@ -66,23 +70,23 @@ def test_an_old_gpu_runs_plain_pytorch_and_the_log_says_so(monkeypatch, graphs, 
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (7, 0))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "Tesla V100")
     with caplog.at_level(logging.WARNING):
-        assert record_graphs(vim(), 8192) is None
+        assert record_graphs(vim(), 8192, anything) is None
     assert "Tesla V100 (sm_70) runs the plain PyTorch path: slowly" in caplog.text
 
 
 def test_a_deit_needs_no_kernels_of_ours(monkeypatch, graphs):
     monkeypatch.setattr(devices, "implementation", kernels_of("naive"))
     model = on_gpu(DeiT(DeiTConfig(width=32, depth=1, heads=2)))
-    made = record_graphs(model, 8192)
+    made = record_graphs(model, 8192, anything)
     assert isinstance(made, Graphs)
     assert made.arguments == (model, model.graph_buckets(8192))
-    assert record_graphs(model, 196) is None
+    assert record_graphs(model, 196, anything) is None
 
 
 def test_what_cannot_be_recorded_runs_without_graphs(monkeypatch, graphs):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
-    assert record_graphs(vim("mean"), 8192) is None
-    assert record_graphs(Vim(VimConfig(width=32, depth=1)), 8192) is None
+    assert record_graphs(vim("mean"), 8192, anything) is None
+    assert record_graphs(Vim(VimConfig(width=32, depth=1)), 8192, anything) is None
 
 
 @pytest.fixture
@@ -155,15 +159,15 @@ def test_graphs_replace_the_module(monkeypatch, cuda, tiny, spec):
         replayed.append(batch)
         return tiny.answer(batch, wanted)
 
-    def record(module, max_tokens):
-        assert (module, max_tokens) == (tiny, 99)
+    def record(module, max_tokens, fits):
+        assert (module, max_tokens, fits) == (tiny, 99, anything)
         return SimpleNamespace(answer=replay)
 
     monkeypatch.setattr(runners, "record_graphs", record)
     runner = Runner(spec, Config(device="cuda", dtype="float32"))
     runner.warm_up(64)
     assert not replayed
-    runner.record_graphs(99)
+    runner.record_graphs(99, anything)
     (scores,) = runner.run([runner.smallest()])
     assert scores is not None
     assert scores.shape == (7,)
