@@ -188,9 +188,11 @@ def record(run: Callable[[], Tensor], pool: Any) -> Recording:
             ):
                 output = run()
         except BaseException:
-            # PyTorch 2.11 and 2.12 go on capturing if a capture cannot be ended (pytorch#180395).
+            # If a capture cannot be ended, the allocator of PyTorch 2.11 and 2.12 believes that it
+            # goes on, and keeps its pool for ever (pytorch#180395). An ended one raises here.
             with suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+                torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
             raise
         finally:
             workspace = release_workspaces(stream.device)
@@ -202,6 +204,14 @@ def record(run: Callable[[], Tensor], pool: Any) -> Recording:
 def side_stream() -> torch.cuda.Stream:
     """The stream on which all graphs are recorded."""
     return torch.cuda.Stream()
+
+
+def workspace_bytes(capability: tuple[int, int]) -> int:
+    """What cuBLAS gets of PyTorch 2.11 to 2.13 on each stream, on a GPU of this capability.
+
+    Source: ``parseChosenWorkspaceSize`` in PyTorch's ``aten/src/ATen/cuda/CublasHandlePool.cpp``.
+    """
+    return 32 * 2**20 if 9 <= capability[0] <= 12 else 2 * 4 * 2**20 + 8 * 16 * 2**10
 
 
 def release_workspaces(device: torch.device) -> int:

@@ -1,6 +1,7 @@
 """Padding to buckets, and recordings, with an eager stand-in for the graph itself."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,15 +9,18 @@ import torch
 
 from tests.closeness import assert_close
 from tests.eager_graph import RECORDED_BYTES, EagerGraph
-from tests.model.flash import Flash
+from tests.model.cuda import MIB, Block, Cuda
 from vimserve.loadtests.gpu_check.recipe import make_weights
+from vimserve.model import graphs
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import Bucket, make_buckets
+from vimserve.model.device_memory import Usage, ran_out_of_memory, usage
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.deit.model import DeiT
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import RECORDABLE_POOLINGS, Vim
-from vimserve.model.graphs import GraphedModel, StaticInputs
+from vimserve.model.graphs import GraphedModel, StaticInputs, record
+from vimserve.model.layout import Layout
 
 NANO = VimConfig(width=32, depth=2, num_classes=10, grid=(4, 4))
 BATCHES = [[(64, 64)], [(16, 16), (112, 80), (32, 400)], [(224, 224)], [(16, 32)] * 3]
@@ -99,21 +103,163 @@ def test_a_deit_replays_images_of_one_common_size(
     assert sum(graph.replays for graph in recorded) == 2 * len(common)
 
 
-def test_a_deit_replays_images_of_any_sizes_where_attention_is_packed(
-    recorded: list[EagerGraph], monkeypatch: pytest.MonkeyPatch
+VERSIONS = [(2, 11), (2, 12), (2, 13)]
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda version: "torch {}.{}".format(*version))
+def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
+    """A GPU of 1 GiB."""
+    fake = Cuda(1024 * MIB, request.param)
+    fake.install(monkeypatch)
+    graphs.side_stream.cache_clear()
+    yield fake
+    graphs.side_stream.cache_clear()
+
+
+def layers(cuda: Cuda, *sizes: int) -> Callable[[], Any]:
+    """A pass whose products have these sizes, and leave the next one nothing but their result."""
+
+    def run() -> Block:
+        last = cuda.product(out=sizes[0])
+        for size in sizes[1:]:
+            result = cuda.product(out=size)
+            last.free()
+            last = result
+        return last
+
+    def forget_result_outside_a_capture() -> Block:
+        result = run()
+        if cuda.capturing is None:
+            result.free()
+        return result
+
+    return forget_result_outside_a_capture
+
+
+def test_the_peak_is_that_of_the_recorded_pass_without_the_workspace(cuda: Cuda) -> None:
+    weights = cuda.malloc(100 * MIB)
+    recording = record(layers(cuda, 50 * MIB, 30 * MIB, 1 * MIB), None)
+    assert recording.peak_bytes == 80 * MIB
+    held = cuda.allocated
+    cuda.reset_peak(None)
+    recording.graph.replay()
+    assert cuda.peak == held == 101 * MIB  # which is why it is measured while it is recorded
+    assert weights.alive
+
+
+def test_memory_of_graphs_is_not_free(cuda: Cuda) -> None:
+    held = cuda.malloc(100 * MIB)
+    cuda.malloc(30 * MIB).free()
+    record(layers(cuda, 50 * MIB, 30 * MIB, 1 * MIB), None)
+    before = usage(torch.device("cuda"))
+    cached = cuda.malloc(200 * MIB)
+    cached.free()
+    after = usage(torch.device("cuda"))
+    pool = (50 + 30 + 2 + 32) * MIB  # the small result, and the workspace
+    assert before == after == Usage(1024 * MIB - 100 * MIB - pool, 100 * MIB, pool)
+    with pytest.raises(torch.OutOfMemoryError):
+        cuda.malloc(after.free + MIB)
+    cuda.malloc(after.free)
+    assert held.alive
+
+
+def test_graphs_share_one_stream_and_leave_no_workspaces(cuda: Cuda) -> None:
+    """A new stream for each would leave 32 workspaces, 1 GiB on a Hopper."""
+    pool = None
+    for size in range(40, 0, -1):
+        pool = record(layers(cuda, size * MIB, MIB), pool).graph.pool()
+    assert len(cuda.made) == 1
+    assert not cuda.workspaces
+    assert usage(torch.device("cuda")).held == 0
+    # The largest result between layers, the workspace, and all that the graphs answer with.
+    assert usage(torch.device("cuda")).graphs == (40 + 32 + 42) * MIB
+
+
+def test_a_graph_outlives_those_of_other_models(cuda: Cuda) -> None:
+    first, second = (record(layers(cuda, 8 * MIB, MIB), None) for _ in range(2))
+    first.graph.reset()
+    cuda.empty_cache()
+    cuda.product(out=MIB)
+    second.graph.replay()
+
+
+def test_it_would_not_with_a_workspace_that_they_share(
+    cuda: Cuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10))
-    model.load_state_dict(make_weights(model))
-    torch.manual_seed(0)
-    mixed = [[(224, 224), (384, 384)], [(32, 48)], [(16, 400), (64, 64)], [(224, 224)] * 3]
-    batches = [pack(sizes) for sizes in mixed * 2]
-    expected = [model(batch) for batch in batches]
+    """This is pytorch#193402, which PyTorch 2.11 does not have."""
+    monkeypatch.setattr(graphs, "release_workspaces", lambda device: 0)
+    test = test_a_graph_outlives_those_of_other_models
+    if cuda.version < (2, 12):
+        test(cuda)
+    else:
+        with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+            test(cuda)
 
-    flash = Flash(monkeypatch)
-    graphed = GraphedModel(model, model.graph_buckets(800))
-    calls = flash.calls
 
-    for batch, scores in zip(batches, expected, strict=True):
-        assert_close(f"{batch.grids}", graphed(batch), scores, atol=1e-5)
-    assert sum(graph.replays for graph in recorded) == len(batches)
-    assert flash.calls - calls == 2 * 2 * 3  # blocks in the batches that are not of common squares
+def test_what_other_threads_do_ends_no_capture(cuda: Cuda) -> None:
+    def run() -> Any:
+        cuda.unsafe_call_of_another_thread()
+        return layers(cuda, MIB)()
+
+    record(run, None).graph.replay()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_capture_without_memory_leaves_everything_usable(
+    cuda: Cuda, broken: bool, shared: bool
+) -> None:
+    pool = record(layers(cuda, MIB), None).graph.pool() if shared else None
+
+    def run() -> Any:
+        block = cuda.product(out=MIB)
+        try:
+            if cuda.capturing is not None:
+                cuda.capturing.invalid = broken
+                cuda.malloc(2048 * MIB)
+        finally:
+            block.free()
+
+    with pytest.raises(RuntimeError) as caught:
+        record(run, pool)
+    assert ran_out_of_memory(caught.value)
+    assert isinstance(caught.value, torch.AcceleratorError if broken else torch.OutOfMemoryError)
+    assert cuda.stream is cuda.main
+    assert not cuda.captures
+    cuda.empty_cache()
+    record(layers(cuda, 50 * MIB), pool).graph.replay()
+
+
+def test_a_bucket_without_memory_runs_without_a_graph(
+    cuda: Cuda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, buckets = make(), make_buckets(1088)
+    classify = model.classify
+
+    def hungry(tokens: torch.Tensor, layout: Layout) -> torch.Tensor:
+        cuda.product(out=(2048 if len(tokens) > 1000 else 1) * MIB).free()
+        return classify(tokens, layout)
+
+    monkeypatch.setattr(model, "classify", hungry)
+    graphed = GraphedModel(model, buckets)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        f"no CUDA graph for {bucket.tokens} tokens"
+        for bucket in reversed(buckets)
+        if bucket.tokens > 1000
+    ]
+    assert caplog.records
+    assert graphed.answer(pack([(224, 224)]), [None]).recorded_bytes == MIB
+    monkeypatch.setattr(model, "classify", classify)
+    assert graphed.answer(pack([(512, 512)]), [None]).recorded_bytes == 0
+
+
+def test_another_error_is_not_taken_for_too_little_memory(
+    cuda: Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tokens: torch.Tensor, layout: Layout) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    model = make()
+    monkeypatch.setattr(model, "classify", fail)
+    with pytest.raises(torch.AcceleratorError, match="illegal"):
+        GraphedModel(model, make_buckets(256))

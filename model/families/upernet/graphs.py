@@ -136,8 +136,9 @@ class HeadGraphs:
     def _run(self, images: int, grid: Grid) -> Tensor:
         """What is recorded: from ``_features`` to ``_scores``, which all recordings share."""
         scores = self._model.run_head([as_maps(p, grid) for p in self._places(images, grid)])
-        flat = self._scores[: scores.numel()]
-        return as_maps(flat.view(images, -1, scores.shape[1]), scores.shape[2:]).copy_(scores)
+        _, classes, height, width = scores.shape
+        places = self._scores[: scores.numel()].view(images, height * width, classes)
+        return as_maps(places, (height, width)).copy_(scores)
 
     def _places(self, images: int, grid: Grid) -> Tensor:
         """``[4, images, rows * columns, D]``: where the head reads its features."""

@@ -10,6 +10,7 @@ from tests.patience import PATIENCE_S
 from tests.server.engine.driving import image, running, submit
 from vimserve.model import catalog
 from vimserve.model.checkpoint import CheckpointError
+from vimserve.model.device_memory import Usage
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine import loading
 from vimserve.server.engine.engine import Engine, State
@@ -68,7 +69,7 @@ def test_the_budget_admits_the_largest_image(tiny, spec):
 
 def test_an_image_that_needs_more_memory_than_there_is(tiny, spec, monkeypatch):
     monkeypatch.setattr(loading, "measure", lambda runner: MemoryModel(base=100, per_token=10))
-    monkeypatch.setattr(loading, "free_bytes", lambda device: 1100)
+    monkeypatch.setattr(loading, "usage", lambda device: Usage(free=1100, held=0, graphs=0))
 
     async def run():
         async with running(spec, memory_fraction=0.5) as engine:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from tests.closeness import assert_close
+from tests.eager_graph import EagerGraph
 from tests.model.flash import Flash
 from tests.paths import GOLDEN
 from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
@@ -19,6 +20,7 @@ from vimserve.model.families.deit.config import (
     DeiTConfig,
 )
 from vimserve.model.families.deit.model import DeiT
+from vimserve.model.graphs import GraphedModel
 
 NANO = DeiTConfig(width=64, depth=3, heads=2, num_classes=10, grid=(4, 4))
 SIZES = [
@@ -192,3 +194,22 @@ def test_the_layers_are_compiled_in_one_piece() -> None:
         expected = model.classify(*inputs)
         whole = torch.compile(model.classify, backend="eager", fullgraph=True)
         assert torch.equal(whole(*inputs), expected)
+
+
+def test_replays_hold_images_of_any_sizes_where_attention_is_packed(
+    recorded: list[EagerGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10))
+    model.load_state_dict(make_weights(model))
+    mixed = [[(224, 224), (384, 384)], [(32, 48)], [(16, 400), (64, 64)], [(224, 224)] * 3]
+    batches = [PackedBatch.from_images(random_images(sizes)) for sizes in mixed * 2]
+    expected = [model(batch) for batch in batches]
+
+    flash = Flash(monkeypatch)
+    graphed = GraphedModel(model, model.graph_buckets(800))
+    calls = flash.calls
+
+    for batch, scores in zip(batches, expected, strict=True):
+        assert_close(f"{batch.grids}", graphed(batch), scores, atol=1e-5)
+    assert sum(graph.replays for graph in recorded) == len(batches)
+    assert flash.calls - calls == 2 * 2 * 3  # blocks in the batches that are not of common squares
