@@ -1,6 +1,7 @@
 """A CUDA without a GPU: PyTorch's caching allocator, its graphs and cuBLAS's workspaces."""
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Segment:
 
 @dataclass(eq=False)
 class Block:
-    """Memory of a tensor, until ``free``."""
+    """Memory of a tensor, until ``free`` or the end of its last reference."""
 
     cuda: "Cuda"
     segment: Segment
@@ -42,9 +43,13 @@ class Block:
     alive: bool = True
 
     def free(self) -> None:
-        """As when the tensor's last reference goes."""
-        self.alive = False
-        self.cuda.allocated -= self.segment.used.pop(self.offset)
+        """Give it back to the allocator."""
+        if self.alive:
+            self.alive = False
+            self.cuda.allocated -= self.segment.used.pop(self.offset)
+
+    def __del__(self) -> None:
+        self.free()
 
 
 class Stream:
@@ -66,9 +71,10 @@ class Cuda:
     - ``c10/cuda/CUDACachingAllocator.cpp``. ``malloc`` rounds to 512 bytes, and takes the best free
       block of the pool and stream (small and large ones apart), else ``cudaMalloc`` of 2 MiB for
       blocks up to 1 MiB, of 20 MiB for those below 10 MiB, and of whole 2 MiB for others; then it
-      frees what is cached and tries again, though not while ``captures_underway`` has an entry; then it raises
-      ``OutOfMemoryError``. ``release_cached_blocks`` gives back whole free segments of ordinary
-      pools and of those private ones that no graph uses, and asserts that no capture is underway.
+      frees what is cached and tries again, though not while ``captures_underway`` has an entry;
+      then it raises ``OutOfMemoryError``. ``release_cached_blocks`` gives back whole free segments
+      of ordinary pools and of those private ones that no graph uses, and asserts that no capture is
+      underway.
       ``allocated_bytes`` counts blocks of all pools. ``endAllocateToPool`` raises if the pool is
       not being captured to; ``beginAllocateToPool`` asserts that a pool in use has a graph.
       ``cudaMallocMaybeCapturing`` relaxes the mode for the capturing thread.
@@ -135,7 +141,8 @@ class Cuda:
         if self.stream.number not in self.workspaces:
             self.workspaces[self.stream.number] = self.malloc(self.workspace)
         if self.capturing is not None:
-            self.capturing.written += [block, self.workspaces[self.stream.number]]
+            for memory in (block, self.workspaces[self.stream.number]):
+                self.capturing.written.append((memory.segment, weakref.ref(memory)))
         return block
 
     def clear_workspaces(self, stream: int | None = None) -> None:
@@ -204,7 +211,7 @@ class Cuda:
             "current_stream": lambda device=None: self.stream,
             "Stream": self.new_stream,
             "stream": self.on,
-            "synchronize": lambda: None,
+            "synchronize": lambda device=None: None,
             "CUDAGraph": lambda: Graph(self),
             "graph_pool_handle": lambda: (0, next(self.pools)),
             "empty_cache": self.empty_cache,
@@ -213,6 +220,7 @@ class Cuda:
             "reset_peak_memory_stats": self.reset_peak,
             "mem_get_info": lambda device: (self.total - self.reserved, self.total),
             "memory_snapshot": self.snapshot,
+            "is_current_stream_capturing": lambda: self.capturing is not None,
         }
         for name, call in calls.items():
             monkeypatch.setattr(torch.cuda, name, call)
@@ -235,7 +243,7 @@ class Graph:
         self.pool_id = ORDINARY
         self.mode = ""
         self.invalid = self.ended = False
-        self.written: list[Block] = []
+        self.written: list[tuple[Segment, weakref.ref[Block]]] = []
 
     def capture_begin(self, pool: tuple[int, int], capture_error_mode: str, **_: object) -> None:
         assert self.cuda.stream is not self.cuda.main, "must be captured on a non-default stream"
@@ -264,15 +272,18 @@ class Graph:
 
     def replay(self) -> None:
         """Write where the recorded pass wrote: to its own pool, or to what is not freed."""
-        for block in self.written:
-            own = block.segment.pool == self.pool_id
-            if not (block.segment.mapped and (own or block.alive)):
+        for segment, block in self.written:
+            own = segment.pool == self.pool_id
+            if not (segment.mapped and (own or block())):
                 raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     def reset(self) -> None:
         """As the destructor."""
         if self.ended:
+            self.ended = False
             if self.cuda.version >= (2, 12):
                 self.cuda.clear_workspaces(self.stream.number)
             self.cuda.release_pool(0, self.pool_id)
-            self.ended = False
+
+    def __del__(self) -> None:
+        self.reset()

@@ -117,23 +117,15 @@ def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def layers(cuda: Cuda, *sizes: int) -> Callable[[], Any]:
-    """A pass whose products have these sizes, and leave the next one nothing but their result."""
+    """A pass whose products have these sizes; each is dropped once the next one is there."""
 
     def run() -> Block:
         last = cuda.product(out=sizes[0])
         for size in sizes[1:]:
-            result = cuda.product(out=size)
-            last.free()
-            last = result
+            last = cuda.product(out=size)
         return last
 
-    def forget_result_outside_a_capture() -> Block:
-        result = run()
-        if cuda.capturing is None:
-            result.free()
-        return result
-
-    return forget_result_outside_a_capture
+    return run
 
 
 def test_the_peak_is_that_of_the_recorded_pass_without_the_workspace(cuda: Cuda) -> None:
@@ -149,11 +141,10 @@ def test_the_peak_is_that_of_the_recorded_pass_without_the_workspace(cuda: Cuda)
 
 def test_memory_of_graphs_is_not_free(cuda: Cuda) -> None:
     held = cuda.malloc(100 * MIB)
-    cuda.malloc(30 * MIB).free()
-    record(layers(cuda, 50 * MIB, 30 * MIB, 1 * MIB), None)
+    cuda.malloc(30 * MIB)
+    recording = record(layers(cuda, 50 * MIB, 30 * MIB, 1 * MIB), None)
     before = usage(torch.device("cuda"))
-    cached = cuda.malloc(200 * MIB)
-    cached.free()
+    cuda.malloc(200 * MIB)
     after = usage(torch.device("cuda"))
     pool = (50 + 30 + 2 + 32) * MIB  # the small result, and the workspace
     assert before == after == Usage(1024 * MIB - 100 * MIB - pool, 100 * MIB, pool)
@@ -161,13 +152,14 @@ def test_memory_of_graphs_is_not_free(cuda: Cuda) -> None:
         cuda.malloc(after.free + MIB)
     cuda.malloc(after.free)
     assert held.alive
+    assert recording.output
 
 
 def test_graphs_share_one_stream_and_leave_no_workspaces(cuda: Cuda) -> None:
     """A new stream for each would leave 32 workspaces, 1 GiB on a Hopper."""
-    pool = None
-    for size in range(40, 0, -1):
-        pool = record(layers(cuda, size * MIB, MIB), pool).graph.pool()
+    made = [record(layers(cuda, 40 * MIB, MIB), None)]
+    for size in range(39, 0, -1):
+        made.append(record(layers(cuda, size * MIB, MIB), made[0].graph.pool()))
     assert len(cuda.made) == 1
     assert not cuda.workspaces
     assert usage(torch.device("cuda")).held == 0
@@ -177,7 +169,7 @@ def test_graphs_share_one_stream_and_leave_no_workspaces(cuda: Cuda) -> None:
 
 def test_a_graph_outlives_those_of_other_models(cuda: Cuda) -> None:
     first, second = (record(layers(cuda, 8 * MIB, MIB), None) for _ in range(2))
-    first.graph.reset()
+    del first
     cuda.empty_cache()
     cuda.product(out=MIB)
     second.graph.replay()
@@ -209,16 +201,15 @@ def test_what_other_threads_do_ends_no_capture(cuda: Cuda) -> None:
 def test_a_capture_without_memory_leaves_everything_usable(
     cuda: Cuda, broken: bool, shared: bool
 ) -> None:
-    pool = record(layers(cuda, MIB), None).graph.pool() if shared else None
+    first = record(layers(cuda, MIB), None)  # takes 2 MiB, and 32 as a workspace
+    pool = first.graph.pool() if shared else None
 
     def run() -> Any:
         block = cuda.product(out=MIB)
-        try:
-            if cuda.capturing is not None:
-                cuda.capturing.invalid = broken
-                cuda.malloc(2048 * MIB)
-        finally:
-            block.free()
+        if cuda.capturing is not None:
+            cuda.capturing.invalid = broken
+            cuda.malloc(2048 * MIB)
+        return block
 
     with pytest.raises(RuntimeError) as caught:
         record(run, pool)
@@ -226,7 +217,10 @@ def test_a_capture_without_memory_leaves_everything_usable(
     assert isinstance(caught.value, torch.AcceleratorError if broken else torch.OutOfMemoryError)
     assert cuda.stream is cuda.main
     assert not cuda.captures
+    del caught  # its frames hold tensors
     cuda.empty_cache()
+    if not shared and not (broken and cuda.version >= (2, 13)):  # where nothing tells it apart
+        assert usage(torch.device("cuda")).graphs == (2 + 32) * MIB
     record(layers(cuda, 50 * MIB), pool).graph.replay()
 
 
@@ -237,7 +231,7 @@ def test_a_bucket_without_memory_runs_without_a_graph(
     classify, large = model.classify, [2048 * MIB]
 
     def hungry(tokens: torch.Tensor, layout: Layout) -> torch.Tensor:
-        cuda.product(out=large[0] if len(tokens) > 1000 else MIB).free()
+        cuda.product(out=large[0] if len(tokens) > 1000 else MIB)
         return classify(tokens, layout)
 
     monkeypatch.setattr(model, "classify", hungry)
