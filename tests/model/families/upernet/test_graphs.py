@@ -4,19 +4,23 @@ import logging
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.closeness import assert_close
 from tests.eager_graph import RECORDED_BYTES, EagerGraph
 from tests.model.flash import Flash
+from tests.model.offdevice import META, Operations, meta_model, stubbed_kernels
 from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model import graphs
 from vimserve.model.architecture import BackboneConfig
 from vimserve.model.batch import PackedBatch
+from vimserve.model.families.deit import attention
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.upernet.config import VIM_TINY_UPERNET, UPerNetConfig
 from vimserve.model.families.upernet.graphs import GraphedSegmenter, head_shapes
 from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.layout import Layout
 from vimserve.model.served import Answers
 
 VIM = VimConfig(width=16, depth=4, states=8, grid=(4, 4))
@@ -128,3 +132,30 @@ def test_heads_are_recorded_for_the_common_squares() -> None:
     assert shapes[0][0] * shapes[0][1][0] ** 2 == 8192
     assert head_shapes(UPerNetConfig(VIM, (0, 1, 2, 3)), 15) == []
     assert head_shapes(UPerNetConfig(VIM, (0, 1, 2, 3)), 16) == [(1, (4, 4))]
+
+
+@pytest.mark.parametrize("backbone", [VIM, DEIT], ids=["vim", "deit"])
+def test_what_is_recorded_takes_nothing_from_the_host(
+    backbone: BackboneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A capture ends with an error where the host is waited for, or copied from."""
+    monkeypatch.setattr(attention, "has_packed_attention", lambda *_: True)
+    config = UPerNetConfig(backbone, (0, 1, 2, 3), channels=8, num_classes=5)
+    model = meta_model(config, torch.bfloat16)
+    assert isinstance(model, UPerNetSegmenter)
+    tokens = torch.empty(99, 16, dtype=torch.bfloat16, device=META)
+    flat = torch.empty(4 + 3 * config.backbone.class_tokens, dtype=torch.int32, device=META)
+    layout = Layout.view(flat, 3, (50,))
+
+    def run() -> Tensor:
+        model.backbone.features(tokens, layout, config.out_indices)
+        return model.run_head([tokens.new_empty(2, 16, 14, 14) for _ in range(4)])
+
+    with stubbed_kernels(), torch.inference_mode():
+        run()  # derives the weights
+        with Operations() as operations:
+            assert run().shape == (2, 5, 56, 56)
+    assert "aten.conv2d" in operations.names
+    assert not operations.to_device
+    assert not operations.to_host
+    assert not operations.by_mask
