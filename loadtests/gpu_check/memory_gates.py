@@ -22,6 +22,7 @@ RESULT = 2 * SIDE * SIDE
 LONG, SHORT = 65_536, 256  # cuBLAS splits a sum of so many terms, and adds the parts in a workspace
 GRAPHS = 4
 SLACK = 4 * MIB  # for what small tensors need
+SEGMENT = 20 * MIB  # of which the allocator takes at least one for a workspace below 10 MiB
 
 
 @torch.inference_mode()
@@ -36,8 +37,8 @@ def memory_gates() -> Iterator[Gate]:
         _capture_without_memory,
         _end_of_another_graph,  # last, because its error would break the device
     ):
-        release_unused(DEVICE)
         try:
+            release_unused(DEVICE)
             yield from gate()
         except RuntimeError as error:
             message = str(error).partition("\n")[0]
@@ -124,14 +125,14 @@ def _pools_are_taken() -> Iterator[Gate]:
     release_unused(DEVICE)
     after = usage(DEVICE)
     pool = 2 * RESULT + workspace_bytes(torch.cuda.get_device_capability(DEVICE))
-    yield Gate("memory: pool of a graph", abs(after.graphs - before.graphs - pool), SLACK)
+    yield Gate("memory: pool of a graph", abs(after.graphs - before.graphs - pool), SEGMENT)
     free, _ = torch.cuda.mem_get_info(DEVICE)
     yield Gate("memory: pools counted as free", max(0, after.free - free), RESULT)
     del recording
 
 
 def _no_workspace_stays() -> Iterator[Gate]:
-    product()
+    long_product()  # makes its operands, which stay
     release_workspaces(DEVICE)
     before = usage(DEVICE).held
     recordings = [record(long_product, None) for _ in range(GRAPHS)]

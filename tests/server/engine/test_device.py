@@ -14,6 +14,7 @@ from vimserve.model.families.deit.model import DeiT
 from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import Vim
+from vimserve.model.served import Answers
 from vimserve.server.config import Config
 from vimserve.server.engine import device as devices
 from vimserve.server.engine import runner as runners
@@ -188,6 +189,14 @@ def test_graphs_replace_the_module(monkeypatch, cuda, tiny, spec):
     assert scores is not None
     assert scores.shape == (7,)
     assert len(replayed) == 1
+
+
+def test_a_pass_tells_the_memory_of_its_graph(monkeypatch, cuda, tiny, spec):
+    monkeypatch.setattr(
+        tiny, "answer", lambda batch, wanted: Answers.of_scores(tiny(batch), recorded_bytes=777)
+    )
+    runner = Runner(spec, Config(device="cuda", dtype="float32"))
+    assert runner.start([runner.smallest()]).recorded_bytes == 777
 
 
 def test_a_batch_is_copied_while_another_computes(cuda, tiny, spec):

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.paths import ROOT
+from tests.server.engine import cards
 from vimserve.model.device_memory import Usage
 from vimserve.server.engine.plan import Demand, largest_batch, room, table
 
@@ -77,3 +79,9 @@ def test_the_table() -> None:
         "  held                           100.0     500.0",
         "  8,000.0 of 10,000.0 may be taken: 7,400.0 are left for the batch that runs",
     ]
+
+
+def test_the_documents_have_the_plan_of_the_models_of_compose() -> None:
+    assert f"\n\n{cards.table()}\n\n" in (ROOT / "docs" / "deploy.md").read_text()
+    compose = (ROOT / "docker" / "compose.yaml").read_text()
+    assert f"VIMSERVE_MODEL:-{','.join(cards.MODELS)}" in compose
