@@ -54,13 +54,11 @@ def chunk_tokens(
         max_seqlen: tokens of the longest sequence; None assumes the mean.
         device: the device that runs the scan.
     """
-    return _chunk_tokens(T, N, K, E, R, max_seqlen or -(-T // N), _multiprocessors(device))
+    return _chunk_tokens(T, K, E, R, max_seqlen or -(-T // N), _multiprocessors(device))
 
 
 @functools.lru_cache(maxsize=1024)
-def _chunk_tokens(
-    T: int, N: int, K: int, E: int, R: int, max_seqlen: int, multiprocessors: int
-) -> int:
+def _chunk_tokens(T: int, K: int, E: int, R: int, max_seqlen: int, multiprocessors: int) -> int:
     block = channel_block(E, R)
     warps = block // LANES
     together = multiprocessors * (resident_warps(R) // warps)  # programs that run at a time
@@ -75,7 +73,7 @@ def _chunk_tokens(
         return (START + tokens) * (waves * full + (last if rest else 0))
 
     chunked = LAUNCHES + TWO_WALKS * walk(-(-T // chunk), chunk)
-    return chunk if chunked < walk(N, max_seqlen) else 0
+    return chunk if chunked < walk(-(-T // max_seqlen), max_seqlen) else 0
 
 
 def resident_warps(R: int) -> int:

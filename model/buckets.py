@@ -1,20 +1,25 @@
 """The shapes of recorded forward passes, to which batches are padded.
 
-Where kernels read the boundaries on the device, as a Vim's do, a bucket holds any images. Where the
-length of the images shapes what is launched, as a DeiT's attention is, a bucket holds images of one
-length, that of a common square.
+Where kernels read the boundaries on the device, a bucket holds any images. Where the length of the
+images shapes what is launched, a bucket holds images of one length, that of a common square.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-SMALLEST_TOKENS = 256
-STEPS_PER_OCTAVE = 4
-# Squares often have a power of two of patches, and the class tokens come on top.
-EXTRA_TOKENS = 64
 TOKENS_PER_IMAGE = 64
 COMMON_SIDES = (224, 384, 512, 768, 1024, 1248)  # of square inputs, in pixels
+
+# An image of 224 pixels: 196 patches of 16 pixels and up to two class tokens.
+UNIT = 198
+# From one power of two of UNIT to the next, in 64ths. They leave little padding to two to seven
+# images of 224 pixels (96 is three) and to powers of two of images of 512 and 1024 (83), 384 and
+# 768 (96), and 1248 pixels (123). What is one token too long for a step is padded by 16 %.
+STEPS = (64, 74, 83, 96, 110, 123)
+# Bounds of the longest image: squares of 224, 256, 320, 400, 512, 640, 768, 896, 1024, 1248, 1536
+# and 2048 pixels at patches of 16, with a little room.
+LONGEST = (208, 264, 408, 640, 1088, 1664, 2320, 3168, 4160, 6144, 9280, 16_448)
 
 
 @dataclass(frozen=True, order=True)
@@ -24,15 +29,17 @@ class Bucket:
     Attributes:
         tokens: of the padded batch.
         longest: length of the longest image that fits; kernels choose their schedule by it.
+        per_image: tokens for each sequence, which bounds their number.
     """
 
     tokens: int
     longest: int
+    per_image: int = TOKENS_PER_IMAGE
 
     @property
     def sequences(self) -> int:
         """Images and runs of padding, of which there is at least one."""
-        return self.tokens // TOKENS_PER_IMAGE
+        return self.tokens // self.per_image
 
     @property
     def host_lengths(self) -> tuple[int, ...]:
@@ -40,9 +47,9 @@ class Bucket:
         return (self.longest,)
 
     def holds(self, lengths: Sequence[int]) -> bool:
-        """Whether images of these lengths fit."""
-        fits = sum(lengths) <= self.tokens and max(lengths) <= self.longest
-        return fits and len(lengths) < self.sequences
+        """Whether images of these lengths fit, and no run of padding is longer than ``longest``."""
+        left, slots = self.tokens - sum(lengths), self.sequences - len(lengths)
+        return max(lengths) <= self.longest and slots > 0 and 0 <= left <= slots * self.longest
 
     def pad(self, lengths: Sequence[int]) -> list[int]:
         """The lengths of all the sequences: the images, then the padding.
@@ -94,23 +101,31 @@ def make_equal_buckets(lengths: Iterable[int], max_tokens: int) -> list[EqualBuc
     return sorted(buckets, key=lambda bucket: bucket.tokens)
 
 
-def make_buckets(max_tokens: int) -> list[Bucket]:
-    """Ascending buckets, the last of which take ``max_tokens``."""
-    sizes: list[int] = []
-    octave = SMALLEST_TOKENS
-    while not sizes or sizes[-1] < max_tokens:
-        step = octave // STEPS_PER_OCTAVE
-        sizes += [octave + i * step + EXTRA_TOKENS for i in range(STEPS_PER_OCTAVE)]
-        octave *= 2
-    sizes = sizes[: bisect_left(sizes, max_tokens) + 1]
-    return sorted(
-        Bucket(tokens, tokens // part)
-        for tokens in sizes
-        for part in (1, 4, 16)
-        if tokens // part >= SMALLEST_TOKENS or part == 1
-    )
+def make_buckets(
+    max_tokens: int, schedule: Callable[[Bucket], Hashable] | None = None
+) -> list[Bucket]:
+    """Ascending buckets, the last of which take ``max_tokens``, but no fewer than ``UNIT``.
+
+    Args:
+        max_tokens: of the largest batch.
+        schedule: what the kernels make of a bucket. Of the buckets of equal tokens and schedule
+            only that for the longest images is made.
+    """
+    buckets: dict[Hashable, Bucket] = {}
+    for tokens in _sizes(max_tokens):
+        for longest in (*(bound for bound in LONGEST if 2 * bound <= tokens), tokens):
+            bucket = Bucket(tokens, longest)
+            buckets[tokens, schedule(bucket) if schedule else longest] = bucket
+    return sorted(buckets.values())
 
 
 def choose_bucket(buckets: Sequence[AnyBucket], lengths: Sequence[int]) -> AnyBucket | None:
     """The smallest bucket that holds images of these lengths, if there is one."""
     return next((bucket for bucket in buckets if bucket.holds(lengths)), None)
+
+
+def _sizes(max_tokens: int) -> list[int]:
+    """The tokens of the padded batches: the steps below ``max_tokens``, and these."""
+    octaves = max(1, max_tokens // UNIT).bit_length()
+    sizes = [-(-UNIT * 2**octave * step // 64) for octave in range(octaves) for step in STEPS]
+    return [*sizes[: bisect_left(sizes, max_tokens)], max(UNIT, max_tokens)]

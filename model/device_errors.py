@@ -53,6 +53,19 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _CROWDED.search(str(error)) is not None
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was too small for this error or for one that it followed.
+
+    An error while a capture is being ended may hide the one that broke it.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Exception) and is_out_of_memory(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def is_broken(error: Exception, device: torch.device) -> bool:
     """Whether this process can no longer use the device, as after an illegal memory access.
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -75,18 +76,39 @@ def release_unused(device: torch.device) -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def free_bytes(device: torch.device) -> int:
-    """What can be allocated on the device before it, or a limit of this process, is exceeded.
+@dataclass(frozen=True)
+class Usage:
+    """A device's memory, in bytes.
 
-    On a CPU: the least of the machine's available memory, what is left of the limits of the
+    Attributes:
+        free: what can be allocated before the device, or a limit of this process, is exceeded.
+        held: what this process's tensors hold of a GPU outside CUDA graphs; on a CPU 0.
+        graphs: what CUDA graphs have set aside, used or not; nothing else may use it.
+    """
+
+    free: int
+    held: int
+    graphs: int
+
+
+def usage(device: torch.device) -> Usage:
+    """How much of the device is free and held.
+
+    On a CPU, free is the least of the machine's available memory, what is left of the limits of the
     process's control groups (page cache that can be dropped counts as free), and what is left of
     its limits of address space and data.
     """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + reserved
-    return max(0, min([_available(), *_left_of_cgroups(), *_left_of_rlimits()]))
+    if device.type != "cuda":
+        return Usage(max(0, min([_available(), *_left_of_cgroups(), *_left_of_rlimits()])), 0, 0)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    segments = torch.cuda.memory_snapshot(include_traces=False)
+    segments = [segment for segment in segments if segment["device"] == index]
+    ordinary = [segment for segment in segments if tuple(segment["segment_pool_id"]) == (0, 0)]
+    reserved = sum(segment["total_size"] for segment in ordinary)
+    held = sum(segment["active_size"] for segment in ordinary)
+    free, _ = torch.cuda.mem_get_info(device)
+    graphs = sum(segment["total_size"] for segment in segments) - reserved
+    return Usage(free + reserved - held, held, graphs)
 
 
 def _available() -> int:

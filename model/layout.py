@@ -37,7 +37,8 @@ class Layout:
         cu_seqlens: ``[N + 1]`` int32, sequence ``i`` owns the tokens from ``cu_seqlens[i]`` to
             ``cu_seqlens[i + 1]``.
         class_rows: ``[N, c]`` int32, the rows of the c class tokens of every sequence.
-        lengths: of every sequence, where the host can read them without waiting for the device.
+        lengths: of every sequence, where the host can read them without waiting for the device; in
+            a graph that holds any images only a bound on the longest.
     """
 
     cu_seqlens: Tensor
@@ -48,6 +49,13 @@ class Layout:
     def longest(self) -> int:
         """The longest of ``lengths``."""
         return max(self.lengths)
+
+    @functools.cached_property
+    def common_length(self) -> int | None:
+        """The length of all sequences, if the host knows all and they are of one."""
+        if len(self.lengths) < len(self.cu_seqlens) - 1 or len(set(self.lengths)) > 1:
+            return None
+        return self.lengths[0]
 
     @functools.cached_property
     def groups(self) -> list[list[int]]:

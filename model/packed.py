@@ -46,12 +46,8 @@ class PackedModel(ServedModel):
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
 
     @abc.abstractmethod
-    def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
-        """Features ``[T, D]`` of all tokens, class tokens included, after each of ``out_indices``.
-
-        Raises:
-            ValueError: if the patches are not of this model's size.
-        """
+    def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
+        """Features ``[T, D]`` of embedded sequences ``[T, D]`` after each of ``out_indices``."""
 
     @abc.abstractmethod
     def graph_buckets(self, max_tokens: int) -> Sequence[AnyBucket]:
@@ -74,6 +70,15 @@ class PackedModel(ServedModel):
     def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
         """Class scores, as ``ServedModel.answer``."""
         return Answers.of_scores(self(batch))
+
+    @torch.inference_mode()
+    def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
+        """Features ``[T, D]`` of all tokens, class tokens included, after each of ``out_indices``.
+
+        Raises:
+            ValueError: if the patches are not of this model's size.
+        """
+        return self.features(*self.embed(batch), out_indices)
 
     def num_tokens(self, grid: tuple[int, int]) -> int:
         """Length of the sequence of an image with this grid of patches."""

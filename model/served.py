@@ -22,16 +22,18 @@ class Answers:
     Attributes:
         outputs: ``[images, …]`` each; together they have all N images in order.
         finite: ``[N]`` bool, whether all class scores of an image are finite numbers.
+        recorded_bytes: peak memory of the CUDA graphs that were replayed; a replay allocates none.
     """
 
     outputs: Sequence[Tensor]
     finite: Tensor
+    recorded_bytes: int = 0
 
     @classmethod
-    def of_scores(cls, scores: Tensor) -> Self:
+    def of_scores(cls, scores: Tensor, recorded_bytes: int = 0) -> Self:
         """Class scores ``[N, classes]`` as answers, in float32."""
         scores = scores.float()
-        return cls([scores], scores.isfinite().all(1))
+        return cls([scores], scores.isfinite().all(1), recorded_bytes)
 
 
 class ServedModel(PreparedModule):

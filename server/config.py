@@ -117,7 +117,8 @@ class ServerConfig(Config):
         default=0.8,
         gt=0,
         le=1,
-        description="share of the device's free memory that one batch may take",
+        description="share of a GPU, less what other processes hold, that weights, CUDA graphs and "
+        "a batch may take together; on a CPU, of the free memory that one batch may take",
     )
     max_queue_tokens: Positive = Field(
         default=131_072,

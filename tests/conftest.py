@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from torch import Tensor
 
-from tests.eager_graph import EagerGraph
+from tests.eager_graph import RECORDED_BYTES, EagerGraph
 from tests.patience import PATIENCE_S
 from vimserve.model import graphs
 
@@ -31,7 +31,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[EagerGraph]:
 
     def record(run: Callable[[], Tensor], pool: Any) -> graphs.Recording:
         made.append(EagerGraph(run))
-        return graphs.Recording(made[-1], made[-1].scores)  # type: ignore[arg-type]
+        return graphs.Recording(made[-1], made[-1].output, RECORDED_BYTES)  # type: ignore[arg-type]
 
     monkeypatch.setattr(graphs, "record", record)
     return made

@@ -242,10 +242,10 @@ def _walk_outputs(
         begin, end = i_run * chunk, tl.minimum(i_run * chunk + chunk, T)
         t = tl.where(backward, end - 1, begin)
         n = find_sequence(cu_seqlens, N, rounds, t)
-    # An iteration computes this token's states and output and the next one's step size, a long chain
-    # of arithmetic that the states' exponentials hide. It loads the next token's B, C and z and the
-    # low-rank step size and input of the token after that one, each into the registers of what it
-    # has just used: loaded any earlier, they would need registers of their own and leave the GPU
+    # An iteration computes this token's states and output, and the next one's step size, a long
+    # chain of arithmetic that the states' exponentials hide. It loads the next token's B, C and z,
+    # and the low-rank step size and input of the token after that, each into the registers of what
+    # it has just used: loaded any earlier, they would need registers of their own and leave the GPU
     # fewer warps. The prefetches keep these loads short.
     row, next_row = _row(t, T), _row(t + toward, T)
     step = softplus(_dot(bias, weights, load_row(dt + row * dt_row, R, WIDE)))

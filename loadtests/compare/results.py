@@ -33,7 +33,8 @@ class Served:
         stage_ms: mean time of a request in each of the server's stages.
         images_per_batch: on the average.
         busy: share of the time in which the device ran batches.
-        peak_memory_bytes: what a batch took above the weights at its peak, on the average.
+        peak_memory_bytes: what a batch took above the weights at its peak, on the average; of a
+            CUDA graph, what the pass took while it was recorded.
     """
 
     model: str

@@ -1,10 +1,13 @@
 """The device that the models run on, and what it supports."""
 
 import logging
+from collections.abc import Callable, Sequence
 
 import torch
 
 from vimserve.kernels.dispatch import implementation
+from vimserve.model.families.upernet.graphs import GraphedSegmenter
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.graphs import GraphedModel
 from vimserve.model.packed import PackedModel
 from vimserve.model.served import ServedModel
@@ -39,16 +42,32 @@ def has_kernels(device: torch.device) -> bool:
     return True
 
 
-def record_graphs(model: ServedModel, max_tokens: int) -> GraphedModel | None:
-    """Record CUDA graphs of the model for batches up to ``max_tokens``; None if it has none."""
-    if not isinstance(model, PackedModel):
-        return None  # what a segmenter's head launches differs with the size of the images
-    device = model.patch_embed.proj.weight.device
-    if device.type != "cuda" or (model.graphs_need_kernels and not has_kernels(device)):
+def backbone_of(model: ServedModel) -> PackedModel | None:
+    """What runs over packed tokens and can be recorded: the model itself, or a part of it."""
+    part = model.backbone if isinstance(model, UPerNetSegmenter) else model
+    return part if isinstance(part, PackedModel) else None
+
+
+def record_graphs(
+    model: ServedModel, max_tokens: int, fits: Callable[[Sequence[int]], bool]
+) -> GraphedModel | GraphedSegmenter | None:
+    """Record CUDA graphs of the model for batches up to ``max_tokens``; None if it has none.
+
+    ``fits`` says whether there is memory for a batch of sequences of these lengths.
+    """
+    backbone = backbone_of(model)
+    if backbone is None:
+        return None
+    device = backbone.patch_embed.proj.weight.device
+    if device.type != "cuda" or (backbone.graphs_need_kernels and not has_kernels(device)):
         return None
     try:
-        buckets = model.graph_buckets(max_tokens)
+        buckets = [b for b in backbone.graph_buckets(max_tokens) if fits(b.pad(()))]
     except ValueError as error:
         logger.info("no CUDA graphs: %s", error)
         return None
-    return GraphedModel(model, buckets) if buckets else None
+    if not buckets:
+        return None
+    if isinstance(model, UPerNetSegmenter):
+        return GraphedSegmenter(model, buckets)
+    return GraphedModel(backbone, buckets)

@@ -1,14 +1,17 @@
-"""A served model's states, its warm-up and the measurement of its memory."""
+"""A served model's states, its warm-up, the measurement of its memory and its share of it."""
 
 import logging
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vimserve.model.device_memory import PeakMeter, free_bytes, release_unused
+from vimserve.model.device_memory import PeakMeter, release_unused, usage
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.memory import MemoryModel, Sample, fit
+from vimserve.server.engine.plan import Demand, largest_batch, room, table
 from vimserve.server.engine.runner import Runner
 from vimserve.server.engine.scheduler import Budget
 from vimserve.server.errors import ImageTooLarge
@@ -46,6 +49,11 @@ class Loaded:
     runner: Runner
     memory: MemoryModel
     budget: Budget
+
+    @property
+    def batch_bytes(self) -> int:
+        """What its largest batch takes."""
+        return self.memory.base + (self.budget.memory_bytes or 0)
 
     def check_fits(self, height: int, width: int, tokens: int) -> None:
         """Refuse an input that does not fit into a batch of its own.
@@ -85,30 +93,92 @@ class Served:
     loaded: Loaded | None = None
 
 
-def warm_up(runner: Runner, config: ServerConfig) -> Loaded:
-    """Compile a model by running it, and measure it; nothing else may use the device meanwhile.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A model that is compiled and measured, but has no share of the memory yet.
 
-    Raises:
-        ValueError: if there is not enough memory for the smallest batch.
+    Attributes:
+        tokens: of the largest batch that is worth while.
     """
+
+    runner: Runner
+    memory: MemoryModel
+    tokens: int
+    demand: Demand
+
+
+def warm_up(runner: Runner, config: ServerConfig) -> Measured:
+    """Compile a model by running it, and measure it; nothing else may use the device meanwhile."""
     start = time.monotonic()
     runner.warm_up(config.max_resolution)
     memory = measure(runner)
-    available = int(free_bytes(runner.device) * config.memory_fraction)
     side = runner.largest_side(config.max_resolution)
-    wanted = config.max_batch_tokens or max(
-        runner.tokens(side, side), ENOUGH_TOKENS[runner.device.type]
+    largest = runner.tokens(side, side)
+    tokens = config.max_batch_tokens or max(largest, ENOUGH_TOKENS[runner.device.type])
+    whole, rest = divmod(tokens, largest)
+    demand = Demand(
+        model=runner.spec.name,
+        weights=runner.weight_bytes,
+        batch=memory.predict([largest] * whole + [rest]),
+        workspace=runner.workspace_bytes,
+        graphs=config.cuda_graphs and runner.recordable,
     )
-    budget = make_budget(memory, available, wanted)
-    if config.cuda_graphs and runner.device.type == "cuda":
-        runner.record_graphs(budget.tokens)
     logger.info(
-        "model %s: warm after %.1f s, batches up to %d tokens, %.1f MB for 1,000 tokens, "
-        "%.1f GB available to a batch",
-        runner.spec.name, time.monotonic() - start, budget.tokens,
-        memory.predict([1000]) / 1e6, available / 1e9,
+        "model %s: warm after %.1f s, %.1f MB for 1,000 tokens",
+        runner.spec.name, time.monotonic() - start, memory.predict([1000]) / 1e6,
     )  # fmt: skip
-    return Loaded(runner, memory, budget)
+    return Measured(runner, memory, tokens, demand)
+
+
+def admit(
+    models: Sequence[Measured], config: ServerConfig, reserved: int
+) -> list[Loaded | Exception]:
+    """Share the device's memory among the models, and record their CUDA graphs.
+
+    Nothing else may use the device meanwhile. The log gets the plan as a table.
+
+    Args:
+        models: on one device, their weights too.
+        config: the fraction of the memory, and whether to record.
+        reserved: bytes of the largest batch of models that were admitted before.
+
+    Returns:
+        For each model its limits, or why it cannot be served: a ``ValueError`` if there is not
+        enough memory for its smallest batch.
+    """
+    device, fraction = models[0].runner.device, config.memory_fraction
+    demands = [model.demand for model in models]
+    most = largest_batch(demands, room(usage(device), fraction), reserved)
+    pools, failures = [0] * len(models), dict[int, Exception]()
+    for i, model in enumerate(models):
+        if model.demand.graphs:
+            before = usage(device).graphs
+            try:
+                _record(model, most)
+            except Exception as error:
+                failures[i] = error
+            pools[i] = usage(device).graphs - before
+    after = usage(device)
+    logger.info("%s", table(demands, pools, after, fraction))
+    left = room(after, fraction)
+    return [failures.get(i) or _load(model, left) for i, model in enumerate(models)]
+
+
+def _record(model: Measured, most: int) -> None:
+    """Record graphs of the batches that were planned, and run one."""
+    limit = math.inf if model.demand.batch <= most else most
+    model.runner.record_graphs(model.tokens, lambda lengths: model.memory.predict(lengths) <= limit)
+    # cuBLAS takes its workspace again, which would count as the first batch's memory.
+    model.runner.run([model.runner.smallest()])
+
+
+def _load(model: Measured, left: int) -> Loaded | Exception:
+    try:
+        budget = make_budget(model.memory, min(left, model.demand.batch), model.tokens)
+    except ValueError as error:
+        return error
+    logger.info("model %s: batches up to %d tokens", model.runner.spec.name, budget.tokens)
+    return Loaded(model.runner, model.memory, budget)
 
 
 def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budget:

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog
-from vimserve.server.engine.loading import Loaded, Served, Status, warm_up
+from vimserve.server.engine.loading import Loaded, Measured, Served, Status, admit, warm_up
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.runner import Runner
+from vimserve.server.engine.turns import Turns
 from vimserve.server.engine.worker import Worker
 from vimserve.server.errors import ModelUnavailable, UnknownModel, WrongTask
 from vimserve.server.telemetry.metrics import Metrics
@@ -54,6 +56,7 @@ class Models(Mapping[str, Served]):
         self._backlog = backlog
         self._metrics = metrics
         self._builders: set[threading.Thread] = set()
+        self._turns = Turns()
 
     def __getitem__(self, name: str) -> Served:
         return self._served[name]
@@ -109,29 +112,38 @@ class Models(Mapping[str, Served]):
         )
 
     async def load(self) -> None:
-        """Load the models that are not ready: read weights in parallel, warm up one by one.
+        """Load the models that are not ready: weights side by side, then measure them one by one.
+
+        Their batches and CUDA graphs share the memory that is left beside all weights.
 
         Raises:
             Exception: the first failure; with ``allow_partial``, only if all models failed.
         """
         loading = [served for served in self.values() if served.status is Status.LOADING]
-        # All weights are read before the first model is measured: the memory that they take would
-        # count as its own.
         runners = await asyncio.gather(
             *(self._build(served.spec) for served in loading), return_exceptions=True
         )
-        failures = []
-        for served, runner in zip(loading, runners, strict=True):
-            try:
-                if isinstance(runner, BaseException):
-                    raise runner
-                await self._install(served, runner)
-            except Exception as error:
-                served.status, served.detail = Status.FAILED, f"{type(error).__name__}: {error}"
-                if not self._config.allow_partial:
-                    raise
-                logger.error("model %s cannot be served: %s", served.spec.name, error)
-                failures.append(error)
+        failures: list[Exception] = []
+
+        def fail(served: Served, error: BaseException) -> None:
+            served.status, served.detail = Status.FAILED, f"{type(error).__name__}: {error}"
+            if not (self._config.allow_partial and isinstance(error, Exception)):
+                raise error
+            logger.error("model %s cannot be served: %s", served.spec.name, error)
+            failures.append(error)
+
+        async with self._turns.alone():
+            measured: dict[str, Measured] = {}
+            for served, runner in zip(loading, runners, strict=True):
+                try:
+                    if isinstance(runner, BaseException):
+                        raise runner
+                    measured[served.spec.name] = await self._measure(runner)
+                except Exception as error:
+                    fail(served, error)
+            for name, loaded in (await self._admit(measured)).items():
+                if isinstance(loaded, Exception):
+                    fail(self[name], loaded)
         if failures and len(failures) == len(loading):
             raise failures[0]
 
@@ -144,9 +156,13 @@ class Models(Mapping[str, Served]):
         """
         if spec.name in self:
             raise ValueError(f"a model {spec.name!r} is served already")
-        served = self._served[spec.name] = Served(spec)
+        self._served[spec.name] = Served(spec)
         try:
-            await self._install(served, await self._build(spec))
+            runner = await self._build(spec)
+            async with self._turns.alone():
+                admitted = await self._admit({spec.name: await self._measure(runner)})
+            if isinstance(error := admitted[spec.name], Exception):
+                raise error
         except BaseException:
             del self._served[spec.name]
             raise
@@ -163,7 +179,13 @@ class Models(Mapping[str, Served]):
             self.loaded(model)
             served.status = Status.UNLOADING
             await asyncio.wrap_future(self._backlog.retire(model))
-            await asyncio.wrap_future(self._worker.call(lambda: self._worker.models.pop(model)))
+            served.loaded = None
+
+            def forget() -> None:
+                # In the worker's thread, so that no graph is destroyed while another is recorded.
+                del self._worker.models[model]
+
+            await asyncio.wrap_future(self._worker.call(forget))
             self._metrics.forget_model(model)
         del self._served[model]
 
@@ -177,8 +199,9 @@ class Models(Mapping[str, Served]):
             )
         return self[name]
 
-    def _build(self, spec: ModelSpec) -> asyncio.Future[Runner]:
+    async def _build(self, spec: ModelSpec) -> Runner:
         """Read the weights in a daemon thread, so that the process can end meanwhile."""
+        await self._turns.begin_loading()
         runner: Future[Runner] = promise()
 
         def build() -> None:
@@ -187,23 +210,45 @@ class Models(Mapping[str, Served]):
             except BaseException as error:
                 runner.set_exception(error)
 
+        # Not when the waiter ends, which may give up before the thread does.
+        loop = asyncio.get_running_loop()
+        runner.add_done_callback(lambda _: _call(loop, self._turns.end_loading))
         self._builders = {thread for thread in self._builders if thread.is_alive()}
         thread = threading.Thread(target=build, name=f"load {spec.name}", daemon=True)
         self._builders.add(thread)
         thread.start()
-        return asyncio.wrap_future(runner)
+        return await asyncio.wrap_future(runner)
 
-    async def _install(self, served: Served, runner: Runner) -> None:
-        name = served.spec.name
+    async def _measure(self, runner: Runner) -> Measured:
+        return await asyncio.wrap_future(self._worker.call(lambda: warm_up(runner, self._config)))
 
-        def warm() -> Loaded:
-            loaded = self._worker.models[name] = warm_up(runner, self._config)
-            return loaded
+    async def _admit(self, measured: Mapping[str, Measured]) -> dict[str, Loaded | Exception]:
+        """Let the models answer; in place of one that cannot, why."""
+        if not measured:
+            return {}
+        there = [served.loaded.batch_bytes for served in self.values() if served.loaded]
 
-        loaded = await asyncio.wrap_future(self._worker.call(warm))
-        self._metrics.show_model(served.spec, str(runner.device), self._config.model_dtype)
-        self._backlog.add(name, loaded.budget)
-        served.loaded, served.status = loaded, Status.READY
+        def admit_all() -> dict[str, Loaded | Exception]:
+            results = admit([*measured.values()], self._config, max(there, default=0))
+            admitted = dict(zip(measured, results, strict=True))
+            self._worker.models |= {
+                name: loaded for name, loaded in admitted.items() if isinstance(loaded, Loaded)
+            }
+            return admitted
+
+        admitted = await asyncio.wrap_future(self._worker.call(admit_all))
+        for name, loaded in admitted.items():
+            if isinstance(loaded, Loaded):
+                served, device = self[name], str(loaded.runner.device)
+                self._metrics.show_model(served.spec, device, self._config.model_dtype)
+                self._backlog.add(name, loaded.budget)
+                served.loaded, served.status = loaded, Status.READY
+        return admitted
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the event loop is closed, so nobody waits
+        loop.call_soon_threadsafe(function)
 
 
 def does(task: str) -> str:

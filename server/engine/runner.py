@@ -1,17 +1,18 @@
 """A model on its device: images in, class scores or class maps out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch, patch_grid
+from vimserve.model.graphs import workspace_bytes
 from vimserve.model.served import Answers
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import Config
-from vimserve.server.engine.device import record_graphs, usable_device
+from vimserve.server.engine.device import backbone_of, record_graphs, usable_device
 from vimserve.server.engine.request import Image
 
 WARM_UP_RESOLUTIONS = (224, 512, 1024, 1248)
@@ -71,7 +72,8 @@ class Runner:
             answers = self._answer(batch, wanted)
             ended = torch.cuda.Event()
             outputs = [_to_host(output) for output in answers.outputs]
-            result = Pass(Answers(outputs, _to_host(answers.finite)), ended)
+            finite = _to_host(answers.finite)
+            result = Pass(Answers(outputs, finite, answers.recorded_bytes), ended)
             ended.record(stream)
             return result
 
@@ -84,9 +86,26 @@ class Runner:
         multiple = self.spec.transform.multiple
         return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
-    def record_graphs(self, max_batch_tokens: int) -> None:
-        """Replay CUDA graphs from now on, if the model has them."""
-        if graphed := record_graphs(self.module, max_batch_tokens):
+    @property
+    def recordable(self) -> bool:
+        """Whether its forward passes may become CUDA graphs."""
+        return self.device.type == "cuda" and backbone_of(self.module) is not None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the parameters."""
+        return sum(parameter.nbytes for parameter in self.module.parameters())
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What cuBLAS takes for each stream; 0 on a CPU."""
+        if self.device.type != "cuda":
+            return 0
+        return workspace_bytes(torch.cuda.get_device_capability(self.device))
+
+    def record_graphs(self, max_batch_tokens: int, fits: Callable[[Sequence[int]], bool]) -> None:
+        """Replay CUDA graphs from now on, if the model has them; see ``device.record_graphs``."""
+        if graphed := record_graphs(self.module, max_batch_tokens, fits):
             self._answer = graphed.answer
 
     def warm_up(self, max_resolution: int) -> None:
@@ -111,6 +130,11 @@ class Pass:
     def __init__(self, answers: Answers, ended: torch.cuda.Event | None = None) -> None:
         self._answers = answers
         self._ended = ended
+
+    @property
+    def recorded_bytes(self) -> int:
+        """As ``Answers.recorded_bytes``."""
+        return self._answers.recorded_bytes
 
     @property
     def done(self) -> bool:

@@ -181,7 +181,7 @@ class Worker:
         except Exception as error:
             self._recover(requests, error)
             return None
-        return Running(requests, result, meter.bytes)
+        return Running(requests, result, meter.bytes + result.recorded_bytes)
 
     def _finish(self, running: Running) -> None:
         requests = running.requests

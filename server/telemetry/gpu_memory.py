@@ -34,6 +34,7 @@ class GpuMemory(Collector):
         if not torch.cuda.is_initialized():
             return {}
         try:
+            # Harmless beside a capture in the engine's thread, which ignores what others call.
             free, total = torch.cuda.mem_get_info(self.device)
             return {
                 "allocated": torch.cuda.memory_allocated(self.device),

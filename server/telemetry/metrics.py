@@ -38,7 +38,8 @@ class BatchFigures:
 
     Attributes:
         largest: (height, width) of its largest image.
-        peak_bytes: peak of the device's memory during the batch, above the weights.
+        peak_bytes: peak of the device's memory during the batch, above the weights; with a CUDA
+            graph, that of the recorded pass plus that of what ran outside it.
         predicted_bytes: what the memory model predicted for ``peak_bytes``.
     """
 
@@ -127,7 +128,8 @@ class Metrics:
         self.batch_peak_memory_bytes = Histogram(
             "vimserve_batch_peak_memory_bytes",
             "Peak of a batch above what the weights hold, by the side of the square that has the "
-            "area of its largest input",
+            "area of its largest input; with a CUDA graph, the peak that its pass had when it was "
+            "recorded, padding included, plus that of what runs outside the graph",
             ["model", "resolution"],
             buckets=BYTES,
             registry=registry,

@@ -75,18 +75,8 @@ def scan(T: int, N: int, D: int) -> None:
     )  # fmt: skip
 
 
-SCANS = [
-    pytest.param(
-        *BATCHES["smallest images"],
-        id="smallest images",
-        marks=pytest.mark.xfail(reason="the scan's runs are in the second dimension"),
-    ),
-    *(pytest.param(*BATCHES[kind], id=kind) for kind in list(BATCHES)[1:]),
-]
-
-
 @pytest.mark.parametrize("D", WIDTHS)
-@pytest.mark.parametrize(("T", "N"), SCANS)
+@pytest.mark.parametrize(("T", "N"), BATCHES.values(), ids=BATCHES)
 def test_scan(T: int, N: int, D: int) -> None:
     grids = launched(lambda: scan(T, N, D))
     assert "_walk_outputs" in grids

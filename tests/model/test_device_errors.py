@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vimserve.model.device_errors import LOST, is_broken, is_out_of_memory
+from vimserve.model.device_errors import LOST, is_broken, is_out_of_memory, ran_out_of_memory
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -222,3 +222,13 @@ def test_the_lost_are_those_of_nvidia_s_header():
     words = {int(code): " ".join(text.replace("*", " ").split()) for text, code in documented}
     ends = ("process must be terminated and relaunched", "context cannot be used anymore")
     assert {code for code, text in words.items() if any(end in text for end in ends)} == set(LOST)
+
+
+def test_memory_that_ran_out_may_hide_behind_a_later_error() -> None:
+    hidden = RuntimeError("operation failed due to a previous error during capture")
+    hidden.__context__ = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    assert ran_out_of_memory(hidden)
+    assert not is_out_of_memory(hidden)
+    hidden.__context__ = RuntimeError("Triton Error [CUDA]: misaligned address")
+    assert not ran_out_of_memory(hidden)

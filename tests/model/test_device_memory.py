@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from vimserve.model import device_memory as memory
-from vimserve.model.device_memory import PeakMeter, free_bytes, held_bytes, release_unused
+from vimserve.model.device_memory import (
+    PeakMeter,
+    Usage,
+    held_bytes,
+    release_unused,
+    usage,
+)
 
 CPU = torch.device("cpu")
 MB = 1 << 20
@@ -95,20 +101,32 @@ def test_peak_on_a_gpu(monkeypatch):
     assert meter.bytes == 70
 
 
-def test_free_on_a_gpu_counts_what_is_reserved_and_unused(monkeypatch):
+def test_the_memory_of_one_gpu_among_several(monkeypatch):
+    def segment(device, pool, size, active):
+        return {"device": device, "segment_pool_id": pool, "total_size": size,
+                "active_size": active}  # fmt: skip
+
+    segments = [
+        segment(0, (0, 0), 7000, 0),
+        segment(1, (0, 0), 300, 100),
+        segment(1, (0, 0), 50, 0),
+        segment(1, (3, 0), 400, 10),
+        segment(1, (0, 2), 40, 0),
+    ]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
-    assert free_bytes(torch.device("cuda")) == 1200
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda include_traces: segments)
+    assert usage(torch.device("cuda", 1)) == Usage(free=1250, held=100, graphs=440)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert usage(torch.device("cuda")) == Usage(free=8000, held=0, graphs=0)
 
 
 def test_free_is_what_the_machine_has_available(machine):
-    assert free_bytes(CPU) == 1000 * MB
+    assert usage(CPU).free == 1000 * MB
 
 
 def test_free_without_proc_is_what_the_process_leaves(machine):
     (memory.PROC / "meminfo").unlink()
-    assert 0 < free_bytes(CPU) < 1 << 50
+    assert 0 < usage(CPU).free < 1 << 50
 
 
 def test_free_in_a_control_group(machine):
@@ -117,7 +135,7 @@ def test_free_in_a_control_group(machine):
     machine("cgroup/pod/memory.max", 500 * MB)
     machine("cgroup/pod/memory.current", 400 * MB)
     machine("cgroup/pod/memory.stat", f"anon {100 * MB}\ninactive_file {250 * MB}")
-    assert free_bytes(CPU) == 350 * MB
+    assert usage(CPU).free == 350 * MB
 
 
 def test_free_in_a_container_whose_group_is_the_root(machine):
@@ -125,7 +143,7 @@ def test_free_in_a_container_whose_group_is_the_root(machine):
     machine("cgroup/memory.max", 500 * MB)
     machine("cgroup/memory.current", 400 * MB)
     machine("cgroup/memory.stat", "inactive_file 0")
-    assert free_bytes(CPU) == 100 * MB
+    assert usage(CPU).free == 100 * MB
 
 
 def test_free_in_a_control_group_of_version_1(machine):
@@ -133,7 +151,7 @@ def test_free_in_a_control_group_of_version_1(machine):
     machine("cgroup/memory/memory.limit_in_bytes", 500 * MB)
     machine("cgroup/memory/memory.usage_in_bytes", 400 * MB)
     machine("cgroup/memory/memory.stat", f"inactive_file 0\ntotal_inactive_file {50 * MB}")
-    assert free_bytes(CPU) == 150 * MB
+    assert usage(CPU).free == 150 * MB
 
 
 @pytest.mark.parametrize(
@@ -144,17 +162,17 @@ def test_free_under_a_limit_of_the_process(machine, monkeypatch, limit, free):
     monkeypatch.setattr(
         resource, "getrlimit", lambda which: limits.get(which, (NO_LIMIT, NO_LIMIT))
     )
-    assert free_bytes(CPU) == free
+    assert usage(CPU).free == free
 
 
 def test_nothing_is_free_beyond_a_limit(machine, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, NO_LIMIT))
-    assert free_bytes(CPU) == 0
+    assert usage(CPU).free == 0
 
 
 def test_free_on_this_machine():
     release_unused(CPU)
-    assert 10 * MB < free_bytes(CPU) < 1 << 50
+    assert 10 * MB < usage(CPU).free < 1 << 50
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="for Linux")

@@ -1,14 +1,20 @@
 """DeiT (arXiv 2012.12877) over packed batches of images of any sizes: Vim's baseline."""
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vimserve.model.batch import PackedBatch
-from vimserve.model.buckets import COMMON_SIDES, EqualBucket, make_equal_buckets
+from vimserve.model.buckets import (
+    COMMON_SIDES,
+    AnyBucket,
+    Bucket,
+    make_buckets,
+    make_equal_buckets,
+)
+from vimserve.model.families.deit.attention import Attention
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.layout import Layout
 from vimserve.model.linear import Linear
@@ -16,45 +22,11 @@ from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-6
 
-
-class Attention(nn.Module):
-    """Multi-head self-attention within every sequence."""
-
-    def __init__(self, config: DeiTConfig) -> None:
-        super().__init__()
-        self.qkv = Linear(config.width, 3 * config.width)
-        self.proj = Linear(config.width, config.width)
-        self._heads = config.heads
-        self._attend = fused_attention if config.attention == "fused" else eager_attention
-
-    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
-        """Packed tokens ``[T, D]`` to the same."""
-        qkv = self.qkv(tokens)
-        if len(layout.groups) == 1:
-            mixed = self._mix(qkv.unflatten(0, (len(layout.lengths), -1))).flatten(0, 1)
-            return self.proj(mixed)
-        sequences = list(qkv.split(layout.lengths))
-        for group in layout.groups:
-            together = self._mix(torch.stack([sequences[i] for i in group]))
-            for i, mixed in zip(group, together, strict=True):
-                sequences[i] = mixed
-        return self.proj(torch.cat(sequences))
-
-    def _mix(self, qkv: Tensor) -> Tensor:
-        """N sequences of one length L, ``[N, L, 3 * D]`` to ``[N, L, D]``."""
-        q, k, v = qkv.unflatten(2, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
-        return self._attend(q, k, v).transpose(1, 2).flatten(2)
-
-
-def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``[N, H, L, D / H]`` each to the same, in blocks: the ``[L, L]`` scores never exist."""
-    return F.scaled_dot_product_attention(q, k, v)
-
-
-def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``[N, H, L, D / H]`` each to the same, by scores ``[N, H, L, L]`` that are written out."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.mT
-    return scores.softmax(-1) @ v
+# Images of different sizes are recorded up to so many tokens; what holds more keeps a GPU busy for
+# longer than launching its kernels takes.
+MIXED_TOKENS = 16_384
+MIXED_LONGEST = (264, 1088)  # bounds between which buckets do not tell the longest image apart
+BLOCKS_PER_IMAGE = 32
 
 
 class Mlp(nn.Module):
@@ -91,7 +63,8 @@ class DeiT(PackedModel):
 
     Modules and parameters carry timm's names, so a published state dict loads with
     ``load_state_dict(strict=True)``. All but the attention runs over the packed tokens of all
-    images; attention runs once for all images of equal length.
+    images, and so does the attention where there is one for packed sequences; elsewhere it runs
+    once for all images of equal length.
     """
 
     antialias = True
@@ -107,10 +80,9 @@ class DeiT(PackedModel):
         D, classes = config.width, config.num_classes
         self.head = Linear(D, classes) if classes else nn.Identity()
 
-    @torch.inference_mode()
-    def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
-        """The tokens ``[T, D]``, class tokens included, after the blocks ``out_indices``."""
-        blocks = enumerate(self.run_blocks(*self.embed(batch)))
+    def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
+        """The tokens ``[T, D]`` after the blocks ``out_indices``."""
+        blocks = enumerate(self.run_blocks(tokens, layout))
         return [hidden for i, hidden in blocks if i in out_indices]
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
@@ -124,8 +96,22 @@ class DeiT(PackedModel):
             tokens = block(tokens, layout)
             yield tokens
 
-    def graph_buckets(self, max_tokens: int) -> list[EqualBucket]:
-        """As ``PackedModel.graph_buckets``, for images of one common size."""
+    def graph_buckets(self, max_tokens: int) -> list[AnyBucket]:
+        """As ``PackedModel.graph_buckets``: images of one common size, and any where possible."""
         sides = {self.config.trained_size[0], *COMMON_SIDES}
         rows = [side // self.config.patch_size for side in sides]
-        return make_equal_buckets([self.num_tokens((n, n)) for n in rows], max_tokens)
+        lengths = [self.num_tokens((n, n)) for n in rows]
+        buckets: list[AnyBucket] = [*make_equal_buckets(lengths, max_tokens)]
+        if all(attention.packs for attention in self.modules() if isinstance(attention, Attention)):
+            buckets += make_mixed_buckets(min(max_tokens, MIXED_TOKENS))
+        return sorted(buckets, key=lambda bucket: bucket.tokens)
+
+
+def make_mixed_buckets(max_tokens: int) -> list[Bucket]:
+    """Ascending buckets for images of different sizes, by flash attention over packed sequences.
+
+    It launches a block for each 128 tokens of the longest image, for every sequence: buckets for
+    long images hold few, so that not many blocks find nothing to do.
+    """
+    kinds = make_buckets(max_tokens, lambda bucket: bisect_left(MIXED_LONGEST, bucket.longest))
+    return [replace(b, per_image=max(b.per_image, b.longest // BLOCKS_PER_IMAGE)) for b in kinds]

@@ -4,7 +4,7 @@ On a Vim this is the paper's segmentation system (arXiv 2401.09417, section 4.2)
 parameters carry the names of its checkpoints, which are MMSegmentation's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Self
 
@@ -93,15 +93,7 @@ class UPerNetSegmenter(ServedModel):
         Raises:
             ValueError: if the patches are not of this model's size.
         """
-        outputs: dict[int, Tensor] = {}
-        finite: dict[int, Tensor] = {}
-        for image, scores in self.scores(batch):
-            size = wanted[image]
-            output = scores.float() if size is None else upsample_argmax(scores, size)[0]
-            outputs[image] = output[None]
-            finite[image] = scores.isfinite().all()
-        order = range(batch.num_images)
-        return Answers([outputs[i] for i in order], torch.stack([finite[i] for i in order]))
+        return answers(self.scores(batch), wanted)
 
     @torch.inference_mode()
     def scores(self, batch: PackedBatch) -> Iterator[tuple[int, Tensor]]:
@@ -113,30 +105,38 @@ class UPerNetSegmenter(ServedModel):
             ValueError: if the patches are not of this model's size.
         """
         features = self.features(batch)
-        bounds = [0, *accumulate(rows * cols for rows, cols in batch.grids)]
         for group in groups(batch.grids):
-            grid = batch.grids[group[0]]
-            maps = [
-                torch.stack([of_block[bounds[i] : bounds[i + 1]] for i in group])
-                .unflatten(1, grid)
-                .permute(0, 3, 1, 2)
-                for of_block in features
-            ]
-            levels = [neck(level) for neck, level in zip(self.backbone_necks, maps, strict=True)]
-            del maps
-            yield from zip(group, self.decode_head(levels), strict=True)
-            del levels
+            images = of_images(features, batch.grids, group)
+            yield from zip(group, self.decode(images, batch.grids[group[0]]), strict=True)
 
     @torch.inference_mode()
     def features(self, batch: PackedBatch) -> list[Tensor]:
         """Features ``[T, D]`` of all patches after each of ``out_indices``."""
-        config = self.config.backbone
         features = self.backbone.forward_features(batch, self.config.out_indices)
+        return self.without_class_tokens(features, batch)
+
+    def without_class_tokens(self, features: list[Tensor], batch: PackedBatch) -> list[Tensor]:
+        """The rows of the patches among those of all tokens."""
+        config = self.config.backbone
         if not config.class_tokens:
             return features
         layout = Layout.of(config.pooling, batch.grids, features[0].device)
         rows = layout.patch_rows(len(batch.patches))
         return [of_block.index_select(0, rows) for of_block in features]
+
+    def decode(self, features: list[list[Tensor]], grid: Grid) -> Tensor:
+        """Class scores ``[N, classes, H / 4, W / 4]`` of N images of one grid.
+
+        ``features`` are those after each of ``out_indices``, ``[rows * columns, D]`` of each image.
+        """
+        return self.run_head([as_maps(torch.stack(images), grid) for images in features])
+
+    def run_head(self, maps: list[Tensor]) -> Tensor:
+        """Features ``[N, D, rows, columns]`` after each of ``out_indices`` to class scores.
+
+        Each is taken out of ``maps`` when it is read, so that its memory can be freed.
+        """
+        return self.decode_head([neck(maps.pop(0)) for neck in self.backbone_necks])
 
     @property
     def backbone_necks(self) -> list[nn.Module]:
@@ -146,6 +146,35 @@ class UPerNetSegmenter(ServedModel):
     def num_tokens(self, grid: Grid) -> int:
         """Length of the sequence of an image with this grid of patches."""
         return self.backbone.num_tokens(grid)
+
+
+def answers(scores: Iterable[tuple[int, Tensor]], wanted: Sequence[MapSize | None]) -> Answers:
+    """The answers to a batch, of which each image's scores may be overwritten by the next one's."""
+    outputs: dict[int, Tensor] = {}
+    finite: dict[int, Tensor] = {}
+    for image, of_image in scores:
+        size = wanted[image]
+        if size is None:
+            output = of_image.to(torch.float32, copy=True)
+        else:
+            output, _ = upsample_argmax(of_image, size)
+        outputs[image] = output[None]
+        finite[image] = of_image.isfinite().all()
+    order = range(len(wanted))
+    return Answers([outputs[i] for i in order], torch.stack([finite[i] for i in order]))
+
+
+def of_images(
+    features: Sequence[Tensor], grids: Sequence[Grid], images: Sequence[int]
+) -> list[list[Tensor]]:
+    """Of each of ``features``, with a row for every patch of a batch, the rows of some images."""
+    bounds = [0, *accumulate(rows * cols for rows, cols in grids)]
+    return [[of_block[bounds[i] : bounds[i + 1]] for i in images] for of_block in features]
+
+
+def as_maps(rows: Tensor, grid: Grid) -> Tensor:
+    """``[N, rows * columns, D]`` as ``[N, D, rows, columns]``, channels last."""
+    return rows.unflatten(1, grid).permute(0, 3, 1, 2)
 
 
 def groups(grids: Sequence[Grid]) -> list[list[int]]:

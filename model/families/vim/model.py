@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import add_norm
-from vimserve.model.batch import PackedBatch
+from vimserve.kernels.triton_config import chunk_tokens
 from vimserve.model.buckets import Bucket, make_buckets
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.mixer import Mixer
@@ -70,10 +70,9 @@ class Vim(PackedModel):
         self.norm_f = Norm(D)
         self.head = nn.Linear(D, config.num_classes) if config.num_classes else nn.Identity()
 
-    @torch.inference_mode()
-    def forward_features(self, batch: PackedBatch, out_indices: Sequence[int]) -> list[Tensor]:
+    def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
         """The hidden states ``[T, D]`` (residual not added) after the blocks ``out_indices``."""
-        blocks = enumerate(self.run_blocks(*self.embed(batch)))
+        blocks = enumerate(self.run_blocks(tokens, layout))
         return [hidden for i, (hidden, _) in blocks if i in out_indices]
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
@@ -115,12 +114,20 @@ class Vim(PackedModel):
     def graph_buckets(self, max_tokens: int) -> list[Bucket]:
         """As ``PackedModel.graph_buckets``; the buckets hold any images.
 
+        For each number of tokens there is one for every schedule that the scan chooses.
+
         Raises:
-            ValueError: if the pooling cannot be recorded.
+            ValueError: if it is a classifier whose pooling cannot be recorded.
         """
-        if self.config.pooling not in RECORDABLE_POOLINGS:
+        if self.config.num_classes and self.config.pooling not in RECORDABLE_POOLINGS:
             raise ValueError(
                 f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "
                 f"{', '.join(RECORDABLE_POOLINGS)}: run the model itself"
             )
-        return make_buckets(max_tokens)
+        return make_buckets(max_tokens, self._scan_schedule)
+
+    def _scan_schedule(self, bucket: Bucket) -> int:
+        config, device = self.config, self.pos_embed.device
+        K = 2 if config.bidirectional in ("ssm", "ssm+conv") else 1
+        T, N = bucket.tokens, bucket.sequences
+        return chunk_tokens(T, N, K, config.inner_width, config.dt_rank, bucket.longest, device)

@@ -57,8 +57,9 @@ class BatchInfo(BaseModel):
     images: int
     tokens: int
     peak_memory_bytes: int = Field(
-        description="how far the device's memory rose above what the models hold; on a CPU how "
-        "far the process had grown since it was last idle"
+        description="how far the device's memory rose above what the models hold (with a CUDA "
+        "graph: the peak of the recorded pass, padding included, plus that of what ran outside "
+        "it); on a CPU how far the process had grown since it was last idle"
     )
 
     @classmethod

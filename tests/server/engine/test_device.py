@@ -2,17 +2,19 @@
 
 import logging
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vimserve.model.batch import PackedBatch
-from vimserve.model.buckets import make_buckets
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.deit.model import DeiT
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import Vim
+from vimserve.model.served import Answers
 from vimserve.server.config import Config
 from vimserve.server.engine import device as devices
 from vimserve.server.engine import runner as runners
@@ -41,6 +43,10 @@ def vim(pooling="middle"):
     return on_gpu(Vim(VimConfig(width=32, depth=1, pooling=pooling)))
 
 
+def anything(lengths):
+    return True
+
+
 class Graphs:
     """Stands in for a model's graphs."""
 
@@ -51,14 +57,15 @@ class Graphs:
 @pytest.fixture
 def graphs(monkeypatch):
     monkeypatch.setattr(devices, "GraphedModel", Graphs)
+    monkeypatch.setattr(devices, "GraphedSegmenter", Graphs)
 
 
 def test_a_gpu_with_kernels_gets_graphs_up_to_the_budget(monkeypatch, graphs):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
     model = vim()
-    made = record_graphs(model, 8192)
+    made = record_graphs(model, 8192, anything)
     assert isinstance(made, Graphs)
-    assert made.arguments == (model, make_buckets(8192))
+    assert made.arguments == (model, model.graph_buckets(8192))
 
 
 def test_an_old_gpu_runs_plain_pytorch_and_the_log_says_so(monkeypatch, graphs, caplog):
@@ -66,23 +73,37 @@ def test_an_old_gpu_runs_plain_pytorch_and_the_log_says_so(monkeypatch, graphs, 
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (7, 0))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "Tesla V100")
     with caplog.at_level(logging.WARNING):
-        assert record_graphs(vim(), 8192) is None
+        assert record_graphs(vim(), 8192, anything) is None
     assert "Tesla V100 (sm_70) runs the plain PyTorch path: slowly" in caplog.text
 
 
 def test_a_deit_needs_no_kernels_of_ours(monkeypatch, graphs):
     monkeypatch.setattr(devices, "implementation", kernels_of("naive"))
     model = on_gpu(DeiT(DeiTConfig(width=32, depth=1, heads=2)))
-    made = record_graphs(model, 8192)
+    made = record_graphs(model, 8192, anything)
     assert isinstance(made, Graphs)
     assert made.arguments == (model, model.graph_buckets(8192))
-    assert record_graphs(model, 196) is None
+    assert record_graphs(model, 196, anything) is None
+
+
+@pytest.mark.parametrize("backbone", [VimConfig, partial(DeiTConfig, heads=2)])
+def test_a_segmenter_gets_graphs_of_its_backbones_buckets(monkeypatch, graphs, backbone):
+    monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
+    model = UPerNetSegmenter(backbone(width=32, depth=4), (0, 1, 2, 3), channels=8, num_classes=5)
+    assert record_graphs(model, 8192, anything) is None  # on a CPU
+    on_gpu(model.backbone)
+    made = record_graphs(model, 8192, anything)
+    assert isinstance(made, Graphs)
+    assert made.arguments == (model, model.backbone.graph_buckets(8192))
+    monkeypatch.setattr(devices, "implementation", kernels_of("naive"))
+    monkeypatch.setattr(devices, "has_kernels", lambda _: False)
+    assert (record_graphs(model, 8192, anything) is None) == (backbone is VimConfig)
 
 
 def test_what_cannot_be_recorded_runs_without_graphs(monkeypatch, graphs):
     monkeypatch.setattr(devices, "implementation", kernels_of("triton"))
-    assert record_graphs(vim("mean"), 8192) is None
-    assert record_graphs(Vim(VimConfig(width=32, depth=1)), 8192) is None
+    assert record_graphs(vim("mean"), 8192, anything) is None
+    assert record_graphs(Vim(VimConfig(width=32, depth=1)), 8192, anything) is None
 
 
 @pytest.fixture
@@ -155,19 +176,27 @@ def test_graphs_replace_the_module(monkeypatch, cuda, tiny, spec):
         replayed.append(batch)
         return tiny.answer(batch, wanted)
 
-    def record(module, max_tokens):
-        assert (module, max_tokens) == (tiny, 99)
+    def record(module, max_tokens, fits):
+        assert (module, max_tokens, fits) == (tiny, 99, anything)
         return SimpleNamespace(answer=replay)
 
     monkeypatch.setattr(runners, "record_graphs", record)
     runner = Runner(spec, Config(device="cuda", dtype="float32"))
     runner.warm_up(64)
     assert not replayed
-    runner.record_graphs(99)
+    runner.record_graphs(99, anything)
     (scores,) = runner.run([runner.smallest()])
     assert scores is not None
     assert scores.shape == (7,)
     assert len(replayed) == 1
+
+
+def test_a_pass_tells_the_memory_of_its_graph(monkeypatch, cuda, tiny, spec):
+    monkeypatch.setattr(
+        tiny, "answer", lambda batch, wanted: Answers.of_scores(tiny(batch), recorded_bytes=777)
+    )
+    runner = Runner(spec, Config(device="cuda", dtype="float32"))
+    assert runner.start([runner.smallest()]).recorded_bytes == 777
 
 
 def test_a_batch_is_copied_while_another_computes(cuda, tiny, spec):

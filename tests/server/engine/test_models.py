@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import threading
+import weakref
 
 import pytest
 import torch
@@ -233,5 +235,20 @@ def test_the_metrics_list_what_is_served(tiny, spec, other):
             assert listed() == ["tiny"]
             depth = registry.get_sample_value("vimserve_queue_depth", {"model": "other"})
             assert depth == 0
+
+    asyncio.run(run())
+
+
+def test_a_removed_model_goes_in_the_device_s_thread(monkeypatch, tiny, spec, other):
+    """Graphs that are destroyed in another one would be so while those of a new model are made."""
+    threads = []
+
+    async def run():
+        async with running(spec, other) as engine:
+            runner = engine.loaded("other").runner
+            weakref.finalize(runner, lambda: threads.append(threading.current_thread()))
+            del runner
+            await engine.models.remove("other")
+            assert threads == [engine._thread]
 
     asyncio.run(run())

@@ -16,10 +16,13 @@ from tests.server.engine.driving import (
     started,
     submit,
 )
+from vimserve.model import device_memory
+from vimserve.model.served import Answers
 from vimserve.server.engine import worker
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.engine import State
 from vimserve.server.engine.request import Answer
+from vimserve.server.engine.runner import Pass
 from vimserve.server.errors import (
     ModelFailure,
     NotReady,
@@ -172,5 +175,20 @@ def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
             for _ in range(2):
                 await use_and_leave(engine)
                 assert released == [torch.device("cpu")]
+
+    asyncio.run(run())
+
+
+def test_the_peak_of_a_batch_is_that_of_its_graph_and_of_what_runs_outside(monkeypatch, tiny, spec):
+    def start(images):
+        monkeypatch.setattr(device_memory, "_highest_resident", lambda: 5000)
+        return Pass(Answers.of_scores(torch.zeros(len(images), 7), recorded_bytes=700))
+
+    async def run():
+        async with running(spec) as engine:
+            monkeypatch.setattr(engine.loaded("tiny").runner, "start", start)
+            monkeypatch.setattr(engine._worker, "_held", 1000)
+            answer = await submit(engine, image(0))[0]
+            assert answer.batch.peak_bytes == 4000 + 700
 
     asyncio.run(run())

@@ -6,9 +6,12 @@ import torch
 from PIL import Image
 
 from tests.closeness import assert_close
+from tests.eager_graph import EagerGraph
+from tests.model.flash import Flash
 from tests.paths import GOLDEN
 from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
+from vimserve.model.buckets import Bucket, EqualBucket, choose_bucket
 from vimserve.model.families.deit.config import (
     DEIT_BASE,
     DEIT_BASE_384,
@@ -17,6 +20,7 @@ from vimserve.model.families.deit.config import (
     DeiTConfig,
 )
 from vimserve.model.families.deit.model import DeiT
+from vimserve.model.graphs import GraphedModel
 
 NANO = DeiTConfig(width=64, depth=3, heads=2, num_classes=10, grid=(4, 4))
 SIZES = [
@@ -160,5 +164,52 @@ def test_casts_take_effect() -> None:
 
 def test_graphs_are_of_its_own_and_the_common_squares() -> None:
     model = DeiT(DeiTConfig(width=32, depth=1, heads=2, grid=(5, 5), patch_size=32))
-    lengths = {bucket.length for bucket in model.graph_buckets(8192)}
+    buckets = model.graph_buckets(8192)
+    lengths = {bucket.length for bucket in buckets if isinstance(bucket, EqualBucket)}
+    assert not any(isinstance(bucket, Bucket) for bucket in buckets)
     assert lengths == {5**2 + 1, 7**2 + 1, 12**2 + 1, 16**2 + 1, 24**2 + 1, 32**2 + 1, 39**2 + 1}
+
+
+def test_graphs_of_images_of_any_sizes_need_packed_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = DeiT(DeiTConfig(width=32, depth=1, heads=2))
+    mixed = [[197, 577], [17] * 20, [1025, 6085], [16_000]]
+    assert not any(choose_bucket(model.graph_buckets(65_536), lengths) for lengths in mixed)
+    Flash(monkeypatch)
+    buckets = model.graph_buckets(65_536)
+    assert [bucket.tokens for bucket in buckets] == sorted(bucket.tokens for bucket in buckets)
+    assert all(choose_bucket(buckets, lengths) for lengths in mixed)
+    assert len(buckets) <= 180
+    for bucket in buckets:
+        if isinstance(bucket, Bucket):
+            blocks = bucket.sequences * -(-bucket.longest // 128)
+            assert blocks <= 4096  # which are launched, most of them for nothing
+
+
+def test_the_layers_are_compiled_in_one_piece() -> None:
+    model = make(NANO).to(torch.bfloat16)
+    with torch.inference_mode():
+        inputs = model.embed(PackedBatch.from_images(random_images([(64, 64)] * 3)))
+        expected = model.classify(*inputs)
+        whole = torch.compile(model.classify, backend="eager", fullgraph=True)
+        assert torch.equal(whole(*inputs), expected)
+
+
+def test_replays_hold_images_of_any_sizes_where_attention_is_packed(
+    recorded: list[EagerGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = DeiT(DeiTConfig(width=32, depth=2, heads=2, num_classes=10))
+    model.load_state_dict(make_weights(model))
+    mixed = [[(224, 224), (384, 384)], [(32, 48)], [(16, 400), (64, 64)], [(224, 224)] * 3]
+    batches = [PackedBatch.from_images(random_images(sizes)) for sizes in mixed * 2]
+    expected = [model(batch) for batch in batches]
+
+    flash = Flash(monkeypatch)
+    graphed = GraphedModel(model, model.graph_buckets(800))
+    calls = flash.calls
+
+    for batch, scores in zip(batches, expected, strict=True):
+        assert_close(f"{batch.grids}", graphed(batch), scores, atol=1e-5)
+    assert sum(graph.replays for graph in recorded) == len(batches)
+    assert flash.calls - calls == 2 * 2 * 3  # blocks in the batches that are not of common squares
