@@ -49,8 +49,7 @@ def run(report: Report, golden: Path, seconds: float, *, measure: bool) -> str:
         How it ended: ``done``, or why it did not go on.
     """
     end = time.monotonic() + seconds
-    first = Stage(1, (Section("machine", machine.jobs),))
-    run_stages([first], min(seconds, DEVICE_S), report)
+    run_stages([Stage(1, (Section("machine", machine.jobs),))], DEVICE_S, report)
     device = next((row for row in report.rows.get("machine", []) if "device" in row), None)
     if device is None:
         return NO_DEVICE
