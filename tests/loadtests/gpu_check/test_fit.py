@@ -36,7 +36,7 @@ def test_costs_are_found_again(samples: list[Sample]) -> None:
 
 
 def test_noise_moves_them_little(samples: list[Sample]) -> None:
-    noise = random.Random(0)
+    noise = random.Random(0)  # noqa: S311
     noisy = [dataclasses.replace(s, ms=s.ms * noise.uniform(0.95, 1.05)) for s in samples]
     found = fit.fit(noisy)
     assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(TRUE), rel=0.15)

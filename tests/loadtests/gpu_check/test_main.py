@@ -122,16 +122,17 @@ install()
 plan.gate_stages = lambda golden: []
 section = Section("endless", lambda: [Job("endless", rows)])
 plan.measuring_stages = lambda report, golden: [Stage(1, (section,))]
-sys.exit(main([sys.argv[1], "--minutes", "1e5"]))
+sys.exit(main([sys.argv[1], "--minutes", "100"]))
 """
     file = tmp_path / "report.json"
 
     def endless() -> list[dict[str, Any]]:
+        assert process.poll() in (None, 1)
         rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"].get("endless", [])
         return rows
 
     with subprocess.Popen([sys.executable, "-c", program, file], cwd=ROOT) as process:
-        wait_until(file.exists)
+        wait_until(lambda: file.exists() or process.poll() is not None)
         wait_until(endless)
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 1
