@@ -128,7 +128,7 @@ CUDA = {
 }  # fmt: skip
 
 SMALL: list[tuple[object, dict[str, Any]]] = [
-    (timing, {"COPY_BYTES": 1000, "ROTATED_BYTES": 1000}),
+    (timing, {"COPY_BYTES": 1000, "ROTATED_BYTES": 1000, "MOST_RUNS": 3}),
     (machine, {"PRODUCT_SIDE": 8, "exponentials_per_s": lambda: 1e12}),
     (gates, {
         "LENGTHS": {"ragged": [3, 1]}, "WIDTHS": ((32, 8, 4, 2),),
@@ -141,7 +141,7 @@ SMALL: list[tuple[object, dict[str, Any]]] = [
     (kernels, {"MODELS": {"vim-tiny": VIM}, "SEQUENCES": {"2 x 5": [5, 5]}}),
     (sweep, {"CONFIG": VIM, "CASES": {"1 x 20": [20], "3 x 20": [20] * 3}, "SECONDS": 1e-3}),
     (models, {
-        "MODELS": {"vim-tiny": VIM, "deit-tiny": DEIT}, "SIZES": (64, 32), "GRAPH_TOKENS": 256,
+        "MODELS": {"vim-tiny": VIM, "deit-tiny": DEIT}, "SIZES": (32,), "GRAPH_TOKENS": 256,
         "LONGEST_MS": 0.0,
     }),
     (buckets, {"GRAPH_TOKENS": 256, "MODELS": ("deit-tiny",)}),

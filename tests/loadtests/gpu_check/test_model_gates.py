@@ -20,6 +20,7 @@ from vimserve.loadtests.gpu_check.model_gates import (
     left_out,
     model_jobs,
 )
+from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.loadtests.gpu_check.sections import Clock, Row
 from vimserve.model.families.vim.config import VimConfig
 
@@ -101,9 +102,8 @@ def test_low_precision_is_compared_with_plain_pytorch(
 
 @pytest.mark.usefixtures("on_cpu")
 def test_a_wrong_model_is_red(monkeypatch: pytest.MonkeyPatch, recorded: list[EagerGraph]) -> None:
-    right = model_gates.make_weights
     monkeypatch.setattr(
         model_gates, "make_weights",
-        lambda model: {name: 1.01 * tensor for name, tensor in right(model).items()},
+        lambda model: {name: 1.01 * tensor for name, tensor in make_weights(model).items()},
     )  # fmt: skip
     assert not any(row["green"] for row in rows_of("deit_tiny_224"))

@@ -12,6 +12,7 @@ from vimserve.loadtests.gpu_check.models import Figures, square_batch, uses
 from vimserve.loadtests.gpu_check.report import Report
 from vimserve.loadtests.gpu_check.sections import Clock, Row
 from vimserve.model.families.vim.config import VIM_TINY
+from vimserve.model.families.vim.model import Vim
 
 MANY = Clock(math.inf)
 
@@ -24,7 +25,7 @@ def report(tmp_path: Path) -> Report:
 @pytest.fixture(autouse=True)
 def _device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device of 100 bytes; an image takes 10 ms and a byte."""
-    monkeypatch.setattr(models, "build", lambda name: models.Vim(VIM_TINY))
+    monkeypatch.setattr(models, "build", lambda name: Vim(VIM_TINY))
     monkeypatch.setattr(models, "_graphed", lambda *labels: iter([{"recorded": labels[2]}]))
     monkeypatch.setattr(
         models, "_measure", lambda model, run, size, images: (10.0 * images, images)

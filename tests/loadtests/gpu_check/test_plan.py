@@ -65,8 +65,8 @@ def test_every_row_is_one_of_figures(rehearsed: tuple[str, dict[str, Any]]) -> N
     assert {row["chunk"] for row in rows["sweep"]} >= {0, 8, 70, 128}
     kinds = {(row["model"], row["size"], row["images"] > 1, row["mode"]) for row in rows["models"]}
     assert kinds >= {
-        (model, size, many, mode)
-        for model, size in (("vim-tiny", 64), ("vim-tiny", 32), ("deit-tiny", 64))
+        (model, 32, many, mode)
+        for model in ("vim-tiny", "deit-tiny")
         for many in (False, True)
         for mode in ("eager", "graphs")
     }
@@ -93,7 +93,7 @@ def test_further_gates_are_taken_from_their_modules(monkeypatch: pytest.MonkeyPa
         def some_gates() -> list[Gate]:
             return [Gate("g", 2.0, 1.0)]
 
-    monkeypatch.setattr(plan.importlib, "import_module", lambda name: Module)
+    monkeypatch.setattr("importlib.import_module", lambda name: Module)
     (job,) = plan.further_jobs("some_gates")
     assert [row["gate"] for row in job.rows(Clock(0))] == ["g"]
 

@@ -167,7 +167,7 @@ def test_an_interruption_kills_what_runs_and_keeps_what_was_measured(
 
 def test_stages_share_what_is_left(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 100.0)  # each stage is looked at 100 s after the one before
-    monkeypatch.setattr(supervise.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(supervise, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     ends: list[float] = []
     monkeypatch.setattr(
         supervise, "run_side_by_side", lambda sections, end, grace, report: ends.append(end)
