@@ -2,54 +2,45 @@
 
 import itertools
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-WARM_UPS = 5
-LEAST_RUNS = 20
-LEAST_SECONDS = 0.2
+Call = Callable[[], object]
+
+LEAST_RUNS, MOST_RUNS = 3, 100
+SECONDS = 0.1
+GRAPH_MS = 2.0  # of work in one graph, so that its launch does not count
+MOST_IN_GRAPH = 20
 COPY_BYTES = 2**30
 ROTATED_BYTES = 2**28  # more than any L2 cache
 
 
-def median_ms(calls: list[Callable[[], object]], least_seconds: float = LEAST_SECONDS) -> float:
+def median_ms(calls: Sequence[Call], seconds: float = SECONDS) -> float:
     """Median milliseconds of one call. The calls take turns; each should use memory of its own.
 
     Every call has its own pair of events. All are recorded before the host waits for any, so that
     the device does not idle between the two events of a call while the host prepares work.
     """
     turns = itertools.cycle(calls)
-    for _ in range(max(WARM_UPS, len(calls))):
+    for _ in range(max(2, len(calls))):
         next(turns)()
-    torch.cuda.synchronize()
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < LEAST_RUNS or time.perf_counter() - begin < least_seconds:
-        events = []
-        for _ in range(LEAST_RUNS):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            next(turns)()
-            end.record()
-            events.append((start, end))
-        torch.cuda.synchronize()
-        times += [start.elapsed_time(end) for start, end in events]
-    return statistics.median(times)
+    (first,) = _times(turns, 1)
+    runs = int(1e3 * seconds / max(first, 1e-3))
+    return statistics.median(_times(turns, min(max(runs, LEAST_RUNS), MOST_RUNS)))
 
 
-def kernel_ms(calls: list[Callable[[], object]]) -> float:
+def kernel_ms(calls: Sequence[Call], seconds: float = SECONDS) -> float:
     """Median milliseconds of one call without the host's part: they are replayed as one graph."""
-    repeated = calls * -(-LEAST_RUNS // len(calls))
     for call in calls:
         call()
-    torch.cuda.synchronize()
+    (first,) = _times(itertools.cycle(calls), 1)
+    rounds = -(-min(max(int(GRAPH_MS / max(first, 1e-3)), 1), MOST_IN_GRAPH) // len(calls))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for call in repeated:
+        for call in [*calls] * rounds:
             call()
-    return median_ms([graph.replay]) / len(repeated)
+    return median_ms([graph.replay], seconds) / (rounds * len(calls))
 
 
 def copies_needed(bytes_each: int) -> int:
@@ -62,3 +53,26 @@ def copy_bytes_per_s() -> float:
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * COPY_BYTES / (1e-3 * median_ms([lambda: target.copy_(source)]))
+
+
+def peak_bytes(call: Call) -> int:
+    """How far the peak of the device's memory during a call lies above what was held before."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _times(turns: Iterator[Call], runs: int) -> list[float]:
+    torch.cuda.synchronize()
+    events = []
+    for _ in range(runs):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        next(turns)()
+        end.record()
+        events.append((start, end))
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) for start, end in events]

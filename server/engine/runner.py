@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +12,11 @@ from vimserve.model.batch import PackedBatch, patch_grid
 from vimserve.model.graphs import workspace_bytes
 from vimserve.model.served import Answers
 from vimserve.model.spec import ModelSpec
-from vimserve.server.config import Config
 from vimserve.server.engine.device import backbone_of, record_graphs, usable_device
 from vimserve.server.engine.request import Image
+
+if TYPE_CHECKING:  # so that a runner needs nothing that reads settings
+    from vimserve.server.config import Config
 
 WARM_UP_RESOLUTIONS = (224, 512, 1024, 1248)
 WARM_UP_ENOUGH_S = 0.5
@@ -27,7 +30,7 @@ class Runner:
         ValueError: if the device does not exist.
     """
 
-    def __init__(self, spec: ModelSpec, config: Config) -> None:
+    def __init__(self, spec: ModelSpec, config: "Config") -> None:
         self.device = usable_device(config.device)
         self.dtype: torch.dtype = getattr(torch, config.model_dtype)
         self.spec = spec
