@@ -1,18 +1,26 @@
-"""Fits the costs by which ``kernels.triton_config`` chooses a schedule to the times of a sweep."""
+"""Fits the costs by which ``kernels.triton_config`` chooses a schedule to the times of a sweep.
 
+The model is the one there: a scheduler takes a unit of time for a token of each of its warps, a
+lone warp takes longer, programs beyond those that fit at a time wait for a further wave, and a
+program has to start. Programs, warps and registers are those of the launches that were timed.
+"""
+
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from vimserve.kernels.triton_config import LANES, LAUNCHES, LONE_WARP, SCHEDULERS, TWO_WALKS
-from vimserve.loadtests.gpu_check import counts, sweep
+from vimserve.kernels import triton_config
+from vimserve.kernels.triton_config import LANES, SCHEDULERS
 from vimserve.loadtests.gpu_check.report import Report
 from vimserve.loadtests.gpu_check.sections import Job, Row
 
-ROUNDS = 50
-LEAST_TOKENS = 16  # a smaller chunk costs more than its model says: its states are most of it
+REGISTERS = 65_536  # of a multiprocessor
+STEP = 8  # a thread gets registers in steps of so many
+ROUNDS = 300
+NAMES = ("LONE_WARP", "TWO_WALKS", "LAUNCHES", "START")  # of ``Costs`` without its unit
 
 
 @dataclass(frozen=True)
@@ -23,15 +31,11 @@ class Costs:
         unit_ms: the time that a scheduler takes for a token of a warp's channels at full rate.
     """
 
-    unit_ms: float
-    lone_warp: float = LONE_WARP
-    two_walks: float = TWO_WALKS
-    launches: float = LAUNCHES
-
-    @property
-    def coefficients(self) -> np.ndarray:
-        """Milliseconds: of the unit, of a lone warp's token, of both walks and of the launches."""
-        return self.unit_ms * np.array([1.0, self.lone_warp, self.two_walks, self.launches])
+    unit_ms: float = 1e-4
+    lone_warp: float = 2.5
+    two_walks: float = 1.6
+    launches: float = 50.0
+    start: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,27 +43,30 @@ class Sample:
     """A time of the sweep.
 
     Attributes:
-        busy: tokens of a warp's channels for each scheduler.
-        longest: tokens of the longest sequence.
-        chunk: tokens of a chunk, or 0.
+        tokens: the most that a program walks.
+        chunked: whether there are two walks.
+        waves: how often all multiprocessors are full.
+        full: warps of a scheduler then.
+        rest: warps of a scheduler in the last wave; 0 if there is none.
         ms: measured.
     """
 
-    busy: float
-    longest: int
-    chunk: int
+    tokens: int
+    chunked: bool
+    waves: int
+    full: float
+    rest: float
     ms: float
 
-    @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """How often each of ``Costs.coefficients`` counts, if the device is busy and if not."""
-        if self.chunk:
-            return np.array([0, 0, self.busy, 1.0]), np.array([0, 2.0 * self.chunk, 0, 1.0])
-        return np.array([self.busy, 0, 0, 0]), np.array([0, float(self.longest), 0, 0])
-
-    def predict(self, costs: Costs) -> float:
-        """The milliseconds that the costs predict: the higher of the two bounds."""
-        return float(max(bound @ costs.coefficients for bound in self.bounds))
+    @classmethod
+    def of(cls, row: Row, processors: int) -> "Sample":
+        """The sample that a row of the sweep is on a device with so many multiprocessors."""
+        warps = row["warps"]
+        registers = -(-(row.get("walk_outputs_regs") or 128) // STEP) * STEP
+        together = processors * max(1, REGISTERS // (registers * LANES * warps))
+        waves, rest = divmod(row["programs"], together)
+        full, last = (-(-n // processors) * warps / SCHEDULERS for n in (together, rest))
+        return cls(row["chunk"] or row["longest"], bool(row["chunk"]), waves, full, last, row["ms"])
 
 
 def jobs(report: Report) -> Iterator[Job]:
@@ -71,67 +78,68 @@ def rows(report: Report) -> Iterator[Row]:
     """The fitted costs, then the choice that they make for each shape beside the best one."""
     measured = [row for row in report.rows.get("sweep", []) if "chunk" in row]
     processors = torch.cuda.get_device_properties("cuda").multi_processor_count
-    warps = counts.directions(sweep.CONFIG) * -(-sweep.CONFIG.inner_width // LANES)
-    samples = [
-        Sample(
-            row["tokens"] * warps / (processors * SCHEDULERS),
-            row["longest"], row["chunk"], row["ms"],
-        )
-        for row in measured
-    ]  # fmt: skip
-    costs = fit([s for s in samples if not s.chunk or s.chunk >= LEAST_TOKENS])
-    errors = [abs(sample.predict(costs) / sample.ms - 1) for sample in samples]
+    samples = [Sample.of(row, processors) for row in measured]
+    costs = fit(samples)
+    predicted = predict(samples, costs)
+    errors = [abs(p / sample.ms - 1) for p, sample in zip(predicted, samples, strict=True)]
+    unit_ms, *constants = astuple(costs)
     yield {
-        "LONE_WARP": costs.lone_warp, "TWO_WALKS": costs.two_walks, "LAUNCHES": costs.launches,
-        "unit_ms": costs.unit_ms, "mean_error": float(np.mean(errors)),
-        "before": [LONE_WARP, TWO_WALKS, LAUNCHES],
-    }  # fmt: skip
-    yield from _choices(measured, samples, costs)
+        **dict(zip(NAMES, constants, strict=True)),
+        "unit_ms": unit_ms,
+        "mean_error": sum(errors) / len(errors),
+        "before": {name: getattr(triton_config, name, None) for name in NAMES},
+    }
+    yield from _choices(measured, predicted)
 
 
 def fit(samples: Sequence[Sample]) -> Costs:
-    """Least squares of the relative errors.
-
-    Each sample is explained by the higher of its two bounds; which one that is depends on the
-    costs, so they are fitted again until it stays. A constant that no sample tells keeps its value.
+    """Least squares of the relative errors, from ``Costs()`` on.
 
     Raises:
         ValueError: without samples.
     """
     if not samples:
         raise ValueError("the sweep has measured nothing to fit to")
-    start = Costs(1.0)
-    unit = float(np.median([sample.ms / sample.predict(start) for sample in samples]))
-    coefficients = Costs(unit).coefficients
-    for _ in range(ROUNDS):
-        terms = np.array([
-            max(sample.bounds, key=lambda bound: float(bound @ coefficients)) / sample.ms
-            for sample in samples
-        ])  # fmt: skip
-        told = terms.any(axis=0)
-        found, *_ = np.linalg.lstsq(terms[:, told], np.ones(len(samples)), rcond=None)
-        new = coefficients.copy()
-        new[told] = np.maximum(found, 1e-3 * coefficients[told])
-        if np.allclose(new, coefficients, rtol=1e-6):
-            break
-        coefficients = new
-    unit, lone, walks, launches = coefficients.tolist()
-    return Costs(unit, lone / unit, walks / unit, launches / unit)
+    measured = torch.tensor([sample.ms for sample in samples], dtype=torch.float64).log()
+    logs = torch.tensor([math.log(value) for value in astuple(Costs())], dtype=torch.float64)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        logs.requires_grad_()
+        optimizer = torch.optim.LBFGS([logs], max_iter=ROUNDS, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = (_predict(samples, logs.exp()).log() - measured).square().mean()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+    names = (field.name for field in fields(Costs))
+    return Costs(**dict(zip(names, logs.detach().exp().tolist(), strict=True)))
 
 
-def _choices(measured: list[Row], samples: list[Sample], costs: Costs) -> Iterator[Row]:
+def predict(samples: Sequence[Sample], costs: Costs) -> list[float]:
+    """The milliseconds of samples by the costs."""
+    return _predict(samples, torch.tensor(astuple(costs), dtype=torch.float64)).tolist()
+
+
+def _predict(samples: Sequence[Sample], costs: Tensor) -> Tensor:
+    unit, lone, two_walks, launches, start = costs
+    columns = zip(*(astuple(sample) for sample in samples), strict=True)
+    tokens, chunked, waves, full, rest, _ = (
+        torch.tensor(column, dtype=torch.float64) for column in columns
+    )
+    token = waves * full.maximum(lone) + torch.where(rest > 0, rest.maximum(lone), 0.0)
+    walk = (start + tokens) * token
+    return unit * torch.where(chunked > 0, launches + two_walks * walk, walk)
+
+
+def _choices(measured: Sequence[Row], predicted: Sequence[float]) -> Iterator[Row]:
     for job in dict.fromkeys(row["job"] for row in measured):
         of_job = [i for i, row in enumerate(measured) if row["job"] == job]
         best = min(of_job, key=lambda i: measured[i]["ms"])
-        fitted = min(of_job, key=lambda i: samples[i].predict(costs))
+        fitted = min(of_job, key=lambda i: predicted[i])
         now = next((i for i in of_job if measured[i]["chosen"]), best)
-        yield {
-            "shape": job,
-            **{
-                key: value
-                for name, i in (("best", best), ("now", now), ("fitted", fitted))
-                for key, value in (
-                    (f"{name}_chunk", measured[i]["chunk"]), (f"{name}_ms", measured[i]["ms"])
-                )
-            },
-        }  # fmt: skip
+        row: Row = {"shape": job}
+        for name, i in (("best", best), ("now", now), ("fitted", fitted)):
+            row |= {f"{name}_chunk": measured[i]["chunk"], f"{name}_ms": measured[i]["ms"]}
+        yield row

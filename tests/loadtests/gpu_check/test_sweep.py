@@ -1,5 +1,6 @@
 """The sweep of chunks: what it forces and what it notes are undone afterwards."""
 
+import math
 from typing import Any
 
 import pytest
@@ -57,8 +58,10 @@ def test_each_launch_can_be_repeated_alone(kernels: dict[str, Kernel]) -> None:
     with forced_chunk(8), noted_launches() as launches:
         call()
     assert list(launches) == [*KERNELS]
+    assert math.prod(launches["_walk_outputs"].grid) == 3 * 2  # chunks and directions
+    assert launches["_walk_outputs"].options["num_warps"] == 1
 
-    assert launches["_carry"]() == "compiled"
+    assert launches["_carry"].again() == "compiled"
 
     counts = {name: len(kernel.launches) for name, kernel in kernels.items()}
     assert counts == {"_walk_states": 1, "_carry": 2, "_walk_outputs": 1}
