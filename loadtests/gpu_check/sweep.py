@@ -115,9 +115,9 @@ def _rows(lengths: list[int], clock: Clock) -> Iterator[Row]:
     chosen = launches[OUTPUTS].options["chunk"]
     for chunk in sorted({*CHUNKS, chosen}):
         if clock.left > 0:
-            row = {**labels, "chunk": chunk, "chosen": chunk == chosen}
             with forced_chunk(chunk):
-                yield row | _times(call, expected)
+                times = _times(call, expected)
+            yield {**labels, "chunk": chunk, "chosen": chunk == chosen, **times}
 
 
 def _times(call: Callable[[], Tensor], expected: Tensor) -> Row:
