@@ -63,7 +63,7 @@ def _chunk_tokens(T: int, K: int, E: int, R: int, max_seqlen: int, multiprocesso
     warps = block // LANES
     together = multiprocessors * (resident_warps(R) // warps)  # programs that run at a time
     programs = K * -(-E // block)  # of one run of tokens
-    chunk = max(MIN_CHUNK, -(-T // (together // programs)))  # they fill the GPU once
+    chunk = max(MIN_CHUNK, -(-T // max(1, together // programs)))  # they fill the GPU once
 
     def walk(runs: int, tokens: int) -> float:
         """What it costs to walk runs of at most so many tokens."""

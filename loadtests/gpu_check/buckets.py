@@ -15,14 +15,13 @@ from vimserve.loadtests.gpu_check.gates import Gate
 from vimserve.loadtests.gpu_check.models import DTYPE, GRAPH_TOKENS, uses
 from vimserve.loadtests.gpu_check.sections import Clock, Job, Row
 from vimserve.model.buckets import AnyBucket, EqualBucket, choose_bucket
-from vimserve.model.packed import PackedModel
 
 if TYPE_CHECKING:
     from vimserve.server.config import Config
     from vimserve.server.engine.request import Image
     from vimserve.server.engine.runner import Runner
 
-MODELS = ("vim-tiny", "deit-tiny")
+MODELS = ("vim-tiny", "deit-tiny", "vim-tiny-upernet")
 TOLERANCE = 1e-3  # of the largest score: both passes run the same kernels on the same numbers
 
 
@@ -34,13 +33,16 @@ def jobs() -> Iterator[Job]:
 
 def _rows(name: str) -> Callable[[Clock], Iterator[Row]]:
     def rows(clock: Clock) -> Iterator[Row]:
+        from vimserve.server.engine.device import backbone_of
+
         runner = _load(name)
         yield {"model": name, "when": "before recording", **memory()}
         begin = time.monotonic()
         runner.record_graphs(GRAPH_TOKENS, lambda lengths: True)  # noqa: ARG005
         torch.cuda.synchronize()
-        assert isinstance(runner.module, PackedModel)  # noqa: S101
-        buckets = runner.module.graph_buckets(GRAPH_TOKENS)
+        backbone = backbone_of(runner.module)
+        buckets = backbone.graph_buckets(GRAPH_TOKENS) if backbone else []
+        class_tokens = backbone.config.class_tokens if backbone else 0
         seconds = time.monotonic() - begin
         yield {
             "model": name, "when": "after recording", "buckets": len(buckets),
@@ -51,7 +53,7 @@ def _rows(name: str) -> Callable[[Clock], Iterator[Row]]:
             if clock.fair <= 0:
                 yield {"model": name, "no_time_from": str(bucket)}
                 break
-            side = patch * largest_side(bucket, runner.module)
+            side = patch * largest_side(bucket, class_tokens)
             yield {"model": name, **_in_flight(runner, bucket, side, buckets)}
         yield {"model": name, "when": "after all batches", **memory()}
 
@@ -69,10 +71,10 @@ def memory() -> Row:
     }
 
 
-def largest_side(bucket: AnyBucket, model: PackedModel) -> int:
+def largest_side(bucket: AnyBucket, class_tokens: int) -> int:
     """Patches along the side of the largest square image that the bucket holds."""
     longest = bucket.length if isinstance(bucket, EqualBucket) else bucket.longest
-    return math.isqrt(longest - model.config.class_tokens)
+    return math.isqrt(longest - class_tokens)
 
 
 def _load(name: str) -> "Runner":
@@ -130,5 +132,5 @@ def _difference(actual: Sequence[Tensor | None], expected: Sequence[Tensor | Non
     """The largest difference of all scores, of the largest magnitude; NaN if there are none."""
     if any(tensor is None for tensor in (*actual, *expected)):
         return float("nan")
-    found, right = (torch.stack(cast("list[Tensor]", list(t))) for t in (actual, expected))
+    found, right = (torch.stack(cast("list[Tensor]", list(t))).float() for t in (actual, expected))
     return ((found - right).abs().max() / right.abs().max()).item()

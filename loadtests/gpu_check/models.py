@@ -137,10 +137,10 @@ def _graphed(name: str, size: int, images: int, report: Report) -> Iterator[Row]
     recording = peak_bytes(lambda: made.append(graphed_for(model, batch)))
     if (graphed := made.pop()) is None:
         return
-    # A recording may know its own peak, without what recording it takes besides.
-    recording = getattr(graphed.answer(batch, [None] * images), "recorded_bytes", 0) or recording
+    recorded = graphed.answer(batch, [None] * images).recorded_bytes
     ms, replaying = _measure(model, graphed, size, images)
-    yield _row(name, size, images, "graphs", (ms, recording + replaying), report)
+    row = _row(name, size, images, "graphs", (ms, recorded + replaying), report)
+    yield {**row, "recording_bytes": recording}
 
 
 def _measure(

@@ -23,7 +23,7 @@ from vimserve.model.families.vim.config import VIM_TINY
 
 CONFIG = VIM_TINY
 DTYPE = torch.bfloat16
-CHUNKS = (0, 8, 16, 32, 48, 64, 70, 80, 128)
+CHUNKS = (0, 8, 16, 32, 48, 64, 70, 80, 128, 256)
 CASES = {
     f"{count} x {length}": [length] * count
     for length, counts_ in ((197, (1, 32, 128)), (6085, (1, 8, 32)))

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from tests.eager_graph import EagerGraph
+from tests.eager_graph import RECORDED_BYTES, EagerGraph
 from vimserve.kernels.selective_scan import triton as scan
 from vimserve.loadtests.gpu_check import (
     buckets,
@@ -26,12 +25,15 @@ from vimserve.loadtests.gpu_check import (
     machine,
     model_gates,
     models,
+    plan,
     sweep,
     timing,
     traces,
 )
 from vimserve.model import graphs
 from vimserve.model.families.deit.config import DeiTConfig
+from vimserve.model.families.upernet.graphs import GraphedSegmenter
+from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.server.engine import runner
 
@@ -106,11 +108,15 @@ def _nothing(*args: object, **options: object) -> Iterator[None]:
 
 def _record(run: Callable[[], Tensor], pool: Any) -> graphs.Recording:
     graph = EagerGraph(run)
-    known: dict[str, Any] = {"graph": graph, "scores": graph.output, "peak_bytes": 4096}
-    return graphs.Recording(**{field.name: known[field.name] for field in fields(graphs.Recording)})
+    return graphs.Recording(graph, graph.output, RECORDED_BYTES)  # type: ignore[arg-type]
 
 
-def _record_graphs(model: Any, max_tokens: int) -> graphs.GraphedModel:
+def _record_graphs(
+    model: Any, max_tokens: int, fits: object
+) -> graphs.GraphedModel | GraphedSegmenter:
+    """As the server's own, which looks at the device of the weights."""
+    if isinstance(model, UPerNetSegmenter):
+        return GraphedSegmenter(model, model.backbone.graph_buckets(max_tokens))
     return graphs.GraphedModel(model, model.graph_buckets(max_tokens))
 
 
@@ -144,7 +150,7 @@ SMALL: list[tuple[object, dict[str, Any]]] = [
         "MODELS": {"vim-tiny": VIM, "deit-tiny": DEIT}, "SIZES": (32,), "GRAPH_TOKENS": 256,
         "LONGEST_MS": 0.0,
     }),
-    (buckets, {"GRAPH_TOKENS": 256, "MODELS": ("deit-tiny",)}),
+    (buckets, {"GRAPH_TOKENS": 256, "MODELS": ("deit-tiny", "deit-tiny-upernet")}),
     (traces, {
         "CASES": (("vim-tiny", 32, 1), ("deit-tiny", 32, 2)),
         "ACTIVITIES": (torch.profiler.ProfilerActivity.CPU,),
@@ -153,6 +159,7 @@ SMALL: list[tuple[object, dict[str, Any]]] = [
     (graphs, {"record": _record}),
     (runner, {"record_graphs": _record_graphs}),
     (scan, dict.fromkeys(sweep.KERNELS, Kernel())),
+    (plan, {"FURTHER_GATES": ()}),  # they ask a real device
     (torch, {"compile": lambda function, **_: function}),
 ]  # fmt: skip
 

@@ -80,11 +80,13 @@ def test_classifiers(
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_the_segmenter() -> None:
+def test_the_segmenter(recorded: list[EagerGraph]) -> None:
     rows = rows_of("seg_nano_128")
     assert [row["gate"] for row in rows] == [
-        "seg_nano_128 float32 scores", "seg_nano_128 float32 classes"
-    ]  # fmt: skip
+        f"seg_nano_128 float32 graphs {graphs} {what}"
+        for graphs in ("off", "on")
+        for what in ("scores", "classes")
+    ]
     assert all(row["green"] for row in rows), rows
 
 
