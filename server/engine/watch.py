@@ -40,8 +40,12 @@ class Watch:
         self._passes.put(None)
 
     def _run(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)  # else the first GPU would get a context too
+        on_gpu = self._device.type == "cuda"
+        # Otherwise this thread would make a context on the first GPU too.
+        with torch.cuda.device(self._device) if on_gpu else contextlib.nullcontext():
+            self._watch()
+
+    def _watch(self) -> None:
         while (watched := self._passes.get()) is not None:
             result, ended = watched
             with contextlib.suppress(Exception):

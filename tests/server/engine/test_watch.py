@@ -1,5 +1,6 @@
 """The thread that waits for passes, whose ends are events here."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -61,15 +62,23 @@ def test_a_pass_that_fails_has_ended(watch: Watch, told: queue.SimpleQueue[str])
     assert watch.end_of(next_one).wait(PATIENCE_S)
 
 
-def test_it_uses_its_device_and_ends_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cuda:1", "cuda"])
+def test_it_uses_its_device_and_ends_when_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A device without a number is refused by ``torch.cuda.set_device``, but not here."""
     used: list[tuple[torch.device, threading.Thread]] = []
-    monkeypatch.setattr(
-        torch.cuda, "set_device", lambda device: used.append((device, threading.current_thread()))
-    )
-    Watch(torch.device("cuda:1"), lambda: None).close()
+
+    @contextlib.contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        used.append((device, threading.current_thread()))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    Watch(torch.device(name), lambda: None).close()
     wait_until(lambda: used)
     ((device, thread),) = used
-    assert device == torch.device("cuda:1")
+    assert device == torch.device(name)
     assert thread.daemon
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
