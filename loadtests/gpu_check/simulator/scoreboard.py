@@ -1,0 +1,166 @@
+"""An in-order scoreboard: how many cycles the warps of one scheduler need for a loop.
+
+A scheduler issues one instruction a cycle. A warp issues in order: after the stall count of its
+last instruction, when the barriers that the next one waits for are free, and when the unit that the
+next one needs can take it. Results of fixed latency need no model of their own, because the
+assembler wrote their latencies into the stall counts. What is modelled is what it cannot know: the
+other warps, the special-function unit, and memory.
+
+Not modelled: conflicts of register banks, fetching instructions, and queues and contention in the
+caches and in memory, whose latencies are constants here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vimserve.loadtests.gpu_check.simulator.sass import Instruction
+
+SCHEDULERS = 4  # of a multiprocessor, whose load and store unit they share
+LANES = 32
+SPECIAL_CYCLES = 8  # of a warp in a special-function unit, which has 4 lanes a scheduler
+# Abdelkhalik et al., "Demystifying the Nvidia Ampere Architecture through Microbenchmarking and
+# Instruction-level Analysis" (arXiv 2208.11174): ex2.approx.ftz.f32.
+SPECIAL_LATENCY = 18
+OPERANDS_LATENCY = 12  # until a load or store has read its registers
+QUEUED = 4  # instructions that wait for a busy special-function or load unit without blocking
+
+FLOAT = ("FADD", "FFMA", "FMUL", "HADD2", "HFMA2", "HMUL2")
+MULTIPLY = ("IMAD",)
+SPECIAL = ("MUFU", "I2F", "F2I", "F2F", "FRND", "POPC", "FLO")
+MEMORY = ("LDG", "STG", "LDL", "STL", "LDS", "STS", "LD", "ST", "SHFL", "RED", "ATOMG")
+CONTROL = ("BRA", "EXIT", "NOP", "BSSY", "BSYNC", "WARPSYNC", "BAR", "DEPBAR")
+
+
+@dataclass(frozen=True)
+class Units:
+    """Rates of a multiprocessor.
+
+    Attributes:
+        float_cycles: that a warp occupies a scheduler's floating-point units; 1 where a
+            multiprocessor has 128 lanes, 2 where it has 64.
+        load_bytes: that its first-level cache delivers to registers in a cycle.
+    """
+
+    float_cycles: int
+    load_bytes: int
+
+
+@dataclass
+class _Warp:
+    ready: int = 0
+    at: int = 0  # its next instruction
+    rounds: int = 0
+    barriers: tuple[int, ...] = (0,) * 6
+
+
+def cycles_per_round(
+    loop: Sequence[Instruction],
+    warps: int,
+    memory_latency: int,
+    units: Units,
+    rounds: int = 12,
+    warm_up: int = 4,
+) -> float:
+    """Cycles in which each of a scheduler's warps goes once through the loop.
+
+    Args:
+        loop: its instructions, executed in order.
+        warps: of one scheduler; the multiprocessor's other schedulers have as many.
+        memory_latency: cycles from a load to its result.
+        units: rates of the multiprocessor.
+        rounds: to take the mean of.
+        warm_up: rounds before these.
+    """
+    scheduler = _Scheduler(loop, warps, memory_latency, units)
+    scheduler.run(warm_up)
+    begin = scheduler.now
+    scheduler.run(warm_up + rounds)
+    return (scheduler.now - begin) / rounds
+
+
+def occupancy(loop: Sequence[Instruction], units: Units) -> dict[str, float]:
+    """Cycles that one warp's loop keeps each resource of a scheduler busy: the loop's floors."""
+    busy: dict[str, float] = {"issue": len(loop)}
+    for instruction in loop:
+        unit = _unit(instruction)
+        busy[unit] = busy.get(unit, 0) + _cycles(instruction, unit, units)
+    return busy
+
+
+class _Scheduler:
+    def __init__(
+        self, loop: Sequence[Instruction], warps: int, memory_latency: int, units: Units
+    ) -> None:
+        self.now = 0
+        self._loop = [(instruction, _unit(instruction)) for instruction in loop]
+        self._warps = [_Warp() for _ in range(warps)]
+        self._memory_latency = memory_latency
+        self._units = units
+        self._free = dict.fromkeys(("float", "multiply", "integer", "special", "memory"), 0)
+
+    def run(self, rounds: int) -> None:
+        """Until every warp has gone through the loop so often."""
+        while min(warp.rounds for warp in self._warps) < rounds:
+            # A stable sort: of those that can issue first, the one that has issued least lately.
+            warp = min(self._warps, key=lambda warp: max(self._earliest(warp), self.now))
+            self._warps.remove(warp)
+            self._warps.append(warp)
+            self.now = max(self._earliest(warp), self.now)
+            self._issue(warp)
+            self.now += 1
+
+    def _earliest(self, warp: _Warp) -> int:
+        instruction, unit = self._loop[warp.at]
+        barriers = max((warp.barriers[barrier] for barrier in instruction.waits), default=0)
+        free = self._free.get(unit, 0)
+        if unit in ("special", "memory"):
+            free -= int(QUEUED * _cycles(instruction, unit, self._units))
+        return max(warp.ready, barriers, free)
+
+    def _issue(self, warp: _Warp) -> None:
+        instruction, unit = self._loop[warp.at]
+        start = self.now
+        if unit in self._free:
+            start = max(self._free[unit], self.now)
+            self._free[unit] = start + _cycles(instruction, unit, self._units)
+        latency = self._memory_latency if unit == "memory" else SPECIAL_LATENCY
+        released = list(warp.barriers)
+        if instruction.result is not None:
+            released[instruction.result] = max(released[instruction.result], start + latency)
+        if instruction.operands is not None:
+            until = start + OPERANDS_LATENCY
+            released[instruction.operands] = max(released[instruction.operands], until)
+        warp.barriers = tuple(released)
+        warp.ready = self.now + max(1, instruction.stall)
+        warp.at += 1
+        if warp.at == len(self._loop):
+            warp.at, warp.rounds = 0, warp.rounds + 1
+
+
+def _unit(instruction: Instruction) -> str:
+    operation = instruction.operation
+    for names, unit in (
+        (FLOAT, "float"), (MULTIPLY, "multiply"), (SPECIAL, "special"), (MEMORY, "memory"),
+        (CONTROL, "control"),
+    ):  # fmt: skip
+        if operation in names:
+            return unit
+    return "integer"
+
+
+def _cycles(instruction: Instruction, unit: str, units: Units) -> int:
+    """How long a warp's instruction keeps its unit from the scheduler's next."""
+    if unit == "float":
+        return units.float_cycles
+    if unit == "special":
+        return SPECIAL_CYCLES
+    if unit == "memory":
+        # The registers of all lanes are written over one port, also if they all read one address.
+        return -(-SCHEDULERS * LANES * _bytes(instruction) // units.load_bytes)
+    return 1 if unit == "control" else 2
+
+
+def _bytes(instruction: Instruction) -> int:
+    """Bytes that a lane reads or writes, at least a register."""
+    modifiers = instruction.name.split(".")
+    return 16 if "128" in modifiers else 8 if "64" in modifiers else 4
