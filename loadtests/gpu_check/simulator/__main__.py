@@ -1,60 +1,83 @@
-"""Predict times on a GPU from machine code and shapes: ``python -m ...gpu_check.simulator``."""
+"""Predict times on GPUs: ``python -m vimserve.loadtests.gpu_check.simulator``.
+
+Needs no GPU, but Triton and its tools, which exist for Linux. What is predicted, and how well, is
+said in ``docs/gpu.md``.
+"""
 
 import argparse
-import sys
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-from vimserve.loadtests.gpu_check.simulator.cards import CARDS, Card
-from vimserve.loadtests.gpu_check.simulator.launches import Launch
-from vimserve.loadtests.gpu_check.simulator.sass import disassemble, exponentials, usage
-from vimserve.loadtests.gpu_check.simulator.scoreboard import cycles_per_round, occupancy
-from vimserve.loadtests.gpu_check.simulator.trace import forward
-from vimserve.model.config import VIM_SMALL, VIM_TINY
-
-MODELS = {"vim-tiny": VIM_TINY, "vim-small": VIM_SMALL}
+from vimserve.loadtests.gpu_check.simulator import page, tables
+from vimserve.loadtests.gpu_check.simulator.cards import CARDS
+from vimserve.loadtests.gpu_check.simulator.measured import comparison
+from vimserve.loadtests.gpu_check.simulator.predict import Range
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the cycles of the scan's loops.
+    """Print or write predictions.
 
     Returns:
         0.
     """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--arch", default="sm_90")
-    options = parser.parse_args(arguments)
-    architecture = int(options.arch.removeprefix("sm_"))
-    card = next(
-        (card for card in CARDS.values() if card.architecture == architecture), CARDS["H100"]
+    parser = argparse.ArgumentParser(
+        prog=page.COMMAND, description=(__doc__ or "").partition("\n")[0]
     )
-    for model, config in MODELS.items():
-        seen = {}
-        for step in forward(config, 1, 1248, card.dtype, card.multiprocessors):
-            if isinstance(step, Launch) and step.name.startswith("_walk"):
-                seen.setdefault(step.name, step)
-        for step in seen.values():
-            print_loop(model, step, card, architecture)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--arch", nargs="+", type=_architecture, metavar="sm_90",
+        help="registers and cycles of the scan's loops on these architectures, and nothing else",
+    )  # fmt: skip
+    what.add_argument(
+        "--card", nargs="+", choices=CARDS, metavar="NAME",
+        help=f"operations and passes on these cards [{', '.join(CARDS)}]",
+    )  # fmt: skip
+    what.add_argument(
+        "--report", type=Path, help="a report of gpu_check: predictions beside measurements"
+    )
+    what.add_argument("--page", type=Path, help="write all tables to this page's section")
+    options = parser.parse_args(arguments)
+    if options.page:
+        page.write(options.page)
+    elif options.report:
+        _print(beside(json.loads(options.report.read_text())))
+    elif options.arch:
+        _print(tables.loops(options.arch))
+    else:
+        cards = options.card or tuple(CARDS)
+        _print([*tables.kernels(cards), "", *tables.passes(cards)])
     return 0
 
 
-def print_loop(model: str, launch: Launch, card: Card, architecture: int) -> None:
-    cubin = launch.cubin(architecture)
-    used = usage(cubin)
-    loop = disassemble(cubin).hot_loop()
-    resident = card.resident_programs(launch.warps, used.registers, used.shared_bytes)
-    print(
-        f"{model} {launch.name} sm_{architecture}: {used.registers} registers, {used.stack_bytes} "
-        f"bytes spilled, {resident * launch.warps // 4} warps a scheduler, {len(loop)} "
-        f"instructions, {exponentials(loop)} exponentials"
-    )
-    busy = occupancy(loop, card.units)
-    print("  floors of one warp:", ", ".join(f"{unit} {n:.0f}" for unit, n in busy.items()))
-    print("  cycles a token, warps   1      2      3      4      5")
-    for name, latency in (("L1", 33), ("L2", card.l2_latency), ("memory", card.memory_latency),
-                          ("memory busy", 800)):  # fmt: skip
-        row = [cycles_per_round(loop, warps, latency, card.units) for warps in range(1, 6)]
-        print(f"    {name:<14} {latency:>4}" + "".join(f"{cycles:>7.0f}" for cycles in row))
+def beside(report: Any) -> list[str]:
+    """A report's measurements with their predictions, in milliseconds."""
+    rows = [
+        (label, f"{predicted:.3f}", f"{1e3 * seconds:.3f}", _verdict(predicted, seconds))
+        for label, predicted, seconds in comparison(report)
+    ]
+    within = sum(verdict == "within" for *_, verdict in rows)
+    lines = tables.table(("", "predicted ms", "measured ms", ""), rows)
+    return [*lines, "", f"{within} of {len(rows)} measurements are within the prediction"]
+
+
+def _verdict(predicted: Range, seconds: float) -> str:
+    if seconds in predicted:
+        return "within"
+    if seconds < predicted.low:
+        return f"{seconds / predicted.low:.2f} × the low end"
+    return f"{seconds / predicted.high:.2f} × the high end"
+
+
+def _architecture(text: str) -> int:
+    return int(text.removeprefix("sm_"))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

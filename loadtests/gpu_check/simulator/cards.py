@@ -19,7 +19,7 @@ Microbenchmarking" (arXiv 1903.07486). The others are taken from a card of the s
 memory from the A100.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -92,3 +92,9 @@ CARDS = {
     "H200": Card(90, 132, 1.98e9, 4800e9, 50 * 2**20, 989e12, 263, 479, 64, Units(1, 128)),
     "RTX 4090": Card(89, 128, 2.52e9, 1008e9, 72 * 2**20, 165e12, 273, 541, 48, Units(1, 128)),
 }
+
+
+def of_architecture(architecture: int) -> Card:
+    """A card of a compute capability; if none has it, an H100 that is said to."""
+    of_it = (card for card in CARDS.values() if card.architecture == architecture)
+    return next(of_it, replace(CARDS["H100"], architecture=architecture))

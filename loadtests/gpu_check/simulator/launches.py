@@ -17,7 +17,7 @@ from vimserve.kernels import triton_config
 from vimserve.kernels.dispatch import VARIABLE
 
 # Triton's names.
-DTYPES = {
+DTYPE_NAMES = {
     torch.float32: "fp32",
     torch.float16: "fp16",
     torch.bfloat16: "bf16",
@@ -61,7 +61,7 @@ class Launch:
             if parameters[name].is_constexpr:
                 signature[name], constants[i,] = "constexpr", value
             elif isinstance(value, torch.Tensor):
-                signature[name] = f"*{DTYPES[value.dtype]}"
+                signature[name] = f"*{DTYPE_NAMES[value.dtype]}"
                 if value.data_ptr() % 16 == 0:
                     attributes[i,] = [["tt.divisibility", 16]]
             elif isinstance(value, float):

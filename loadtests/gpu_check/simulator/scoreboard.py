@@ -49,7 +49,6 @@ class Units:
 class _Warp:
     ready: int = 0
     at: int = 0  # its next instruction
-    rounds: int = 0
     barriers: tuple[int, ...] = (0,) * 6
 
 
@@ -72,10 +71,8 @@ def cycles_per_round(
         warm_up: rounds before these.
     """
     scheduler = _Scheduler(loop, warps, memory_latency, units)
-    scheduler.run(warm_up)
-    begin = scheduler.now
-    scheduler.run(warm_up + rounds)
-    return (scheduler.now - begin) / rounds
+    begin, end = (scheduler.run(n * len(loop) * warps) for n in (warm_up, rounds))
+    return (end - begin) / rounds
 
 
 def occupancy(loop: Sequence[Instruction], units: Units) -> dict[str, float]:
@@ -91,23 +88,24 @@ class _Scheduler:
     def __init__(
         self, loop: Sequence[Instruction], warps: int, memory_latency: int, units: Units
     ) -> None:
-        self.now = 0
+        self._now = 0
         self._loop = [(instruction, _unit(instruction)) for instruction in loop]
         self._warps = [_Warp() for _ in range(warps)]
         self._memory_latency = memory_latency
         self._units = units
         self._free = dict.fromkeys(("float", "multiply", "integer", "special", "memory"), 0)
 
-    def run(self, rounds: int) -> None:
-        """Until every warp has gone through the loop so often."""
-        while min(warp.rounds for warp in self._warps) < rounds:
-            # A stable sort: of those that can issue first, the one that has issued least lately.
-            warp = min(self._warps, key=lambda warp: max(self._earliest(warp), self.now))
-            self._warps.remove(warp)
+    def run(self, instructions: int) -> int:
+        """Issue so many instructions, and return the cycle."""
+        for _ in range(instructions):
+            # Of the warps that can issue first, the one that has waited longest.
+            at, turn = min((self._earliest(warp), i) for i, warp in enumerate(self._warps))
+            warp = self._warps.pop(turn)
             self._warps.append(warp)
-            self.now = max(self._earliest(warp), self.now)
+            self._now = max(at, self._now)
             self._issue(warp)
-            self.now += 1
+            self._now += 1
+        return self._now
 
     def _earliest(self, warp: _Warp) -> int:
         instruction, unit = self._loop[warp.at]
@@ -115,13 +113,13 @@ class _Scheduler:
         free = self._free.get(unit, 0)
         if unit in ("special", "memory"):
             free -= int(QUEUED * _cycles(instruction, unit, self._units))
-        return max(warp.ready, barriers, free)
+        return max(warp.ready, barriers, free, self._now)
 
     def _issue(self, warp: _Warp) -> None:
         instruction, unit = self._loop[warp.at]
-        start = self.now
+        start = self._now
         if unit in self._free:
-            start = max(self._free[unit], self.now)
+            start = max(self._free[unit], self._now)
             self._free[unit] = start + _cycles(instruction, unit, self._units)
         latency = self._memory_latency if unit == "memory" else SPECIAL_LATENCY
         released = list(warp.barriers)
@@ -131,10 +129,10 @@ class _Scheduler:
             until = start + OPERANDS_LATENCY
             released[instruction.operands] = max(released[instruction.operands], until)
         warp.barriers = tuple(released)
-        warp.ready = self.now + max(1, instruction.stall)
+        warp.ready = self._now + max(1, instruction.stall)
         warp.at += 1
         if warp.at == len(self._loop):
-            warp.at, warp.rounds = 0, warp.rounds + 1
+            warp.at = 0
 
 
 def _unit(instruction: Instruction) -> str:

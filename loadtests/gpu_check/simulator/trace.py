@@ -5,9 +5,9 @@ every PyTorch operation is noted with its bytes and floating-point operations, a
 launch with its arguments.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ from vimserve.loadtests.gpu_check.simulator.launches import Launch, recorded
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import DeiTConfig, VimConfig
 from vimserve.model.families.deit.model import DeiT
-from vimserve.model.families.vim.model import Vim
+from vimserve.model.families.vim.model import Block, Vim
+from vimserve.model.layout import Layout
 from vimserve.model.packed import PackedModel
 
 aten = torch.ops.aten
@@ -66,6 +67,20 @@ def forward(
     return steps(lambda: model(batch), multiprocessors)
 
 
+def block(
+    config: VimConfig, lengths: Sequence[int], dtype: torch.dtype, multiprocessors: int
+) -> list[Step]:
+    """The steps of one of Vim's blocks over sequences of these lengths."""
+    tokens = sum(lengths)
+    with META:
+        layer = Block(config).to(dtype)
+        hidden = torch.empty(tokens, config.width, dtype=dtype)
+        boundaries = torch.empty(2 * len(lengths) + 1, dtype=torch.int32)
+        residual = torch.empty(tokens, config.width)
+    layout = Layout.view(boundaries, len(lengths), tuple(lengths))
+    return steps(lambda: layer(hidden, residual, layout), multiprocessors)
+
+
 def steps(run: Callable[[], object], multiprocessors: int) -> list[Step]:
     """What ``run`` does the second time, when what models keep has been prepared."""
     made: list[Step] = []
@@ -87,11 +102,11 @@ class _Operations(TorchDispatchMode):
     """Hands every operation that launches something to ``each``."""
 
     def __init__(self, each: Callable[[Operation], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._each = each
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None  # noqa: ARG002
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:  # fmt: skip
         if func is aten.bmm.dtype:  # has no implementation without a GPU
             a, b, dtype = args
@@ -109,6 +124,8 @@ class _Operations(TorchDispatchMode):
 def _operation(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Operation:
     moved = sum(tensor.numel() * tensor.itemsize for tensor in (*inputs, *outputs))
     shape = tuple(outputs[0].shape)
+    if name == "index_select":
+        moved = 2 * outputs[0].numel() * outputs[0].itemsize
     flops = special = 0
     if name in ("linear", "mm", "addmm", "bmm", "matmul"):
         flops = 2 * inputs[0].shape[-1] * outputs[0].numel()
@@ -120,4 +137,4 @@ def _operation(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Operat
 
 
 def _tensors(tree: object) -> list[Tensor]:
-    return [cast("Tensor", leaf) for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
