@@ -41,6 +41,7 @@ class Card:
         bytes_per_s: of its memory.
         l2_bytes: of its second-level cache.
         tensor_flops: of its matrix units in float16 or bfloat16, a second.
+        l1_latency: cycles to its first-level cache.
         l2_latency: cycles to its second-level cache.
         memory_latency: cycles to its memory.
         resident_warps: that a multiprocessor can hold.
@@ -53,6 +54,7 @@ class Card:
     bytes_per_s: float
     l2_bytes: float
     tensor_flops: float
+    l1_latency: int
     l2_latency: int
     memory_latency: int
     resident_warps: int
@@ -84,13 +86,13 @@ class Card:
 
 
 CARDS = {
-    "T4": Card(75, 40, 1.59e9, 320e9, 4 * 2**20, 65e12, 188, 466, 32, Units(2, 64)),
-    "A10": Card(86, 72, 1.695e9, 600e9, 6 * 2**20, 125e12, 262, 466, 48, Units(1, 128)),
-    "L4": Card(89, 58, 2.04e9, 300e9, 48 * 2**20, 121e12, 273, 541, 48, Units(1, 128)),
-    "A100": Card(80, 108, 1.41e9, 2039e9, 40 * 2**20, 312e12, 262, 466, 64, Units(2, 128)),
-    "H100": Card(90, 132, 1.98e9, 3350e9, 50 * 2**20, 989e12, 263, 479, 64, Units(1, 128)),
-    "H200": Card(90, 132, 1.98e9, 4800e9, 50 * 2**20, 989e12, 263, 479, 64, Units(1, 128)),
-    "RTX 4090": Card(89, 128, 2.52e9, 1008e9, 72 * 2**20, 165e12, 273, 541, 48, Units(1, 128)),
+    "T4": Card(75, 40, 1.59e9, 320e9, 4 * 2**20, 65e12, 32, 188, 466, 32, Units(2, 64)),
+    "A10": Card(86, 72, 1.695e9, 600e9, 6 * 2**20, 125e12, 38, 262, 466, 48, Units(1, 128)),
+    "L4": Card(89, 58, 2.04e9, 300e9, 48 * 2**20, 121e12, 43, 273, 541, 48, Units(1, 128)),
+    "A100": Card(80, 108, 1.41e9, 2039e9, 40 * 2**20, 312e12, 38, 262, 466, 64, Units(2, 128)),
+    "H100": Card(90, 132, 1.98e9, 3350e9, 50 * 2**20, 989e12, 41, 263, 479, 64, Units(1, 128)),
+    "H200": Card(90, 132, 1.98e9, 4800e9, 50 * 2**20, 989e12, 41, 263, 479, 64, Units(1, 128)),
+    "RTX 4090": Card(89, 128, 2.52e9, 1008e9, 72 * 2**20, 165e12, 43, 273, 541, 48, Units(1, 128)),
 }
 
 

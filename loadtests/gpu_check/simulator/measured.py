@@ -44,8 +44,10 @@ def comparison(report: Mapping[str, Any]) -> Iterator[tuple[str, Range, float]]:
             config = MODELS[row["model"]]
             steps = forward(config, images, row["size"], card.dtype, card.multiprocessors)
             yield label, _pass(steps, row["mode"], card), 1e-3 * row["ms"]
-        elif (job := KERNEL_JOB.match(row.get("job", _old_job(row)))) and job["kernel"] in KERNELS:
-            yield job[0], kernel(*job.groups(), card), 1e-3 * row["ms"]
+        elif job := KERNEL_JOB.match(row.get("job", _old_job(row))):
+            name, model, sequences = job["kernel"], job["model"], job["sequences"]
+            if name in KERNELS and model in MODELS:
+                yield job[0], kernel(name, model, sequences, card), 1e-3 * row["ms"]
 
 
 def kernel(name: str, model: str, sequences: str, card: Card) -> Range:

@@ -54,6 +54,11 @@ class Instruction:
         """The operation without modifiers, as ``LDG``."""
         return self.name.partition(".")[0]
 
+    @property
+    def prefetches(self) -> bool:
+        """Whether it brings a line into the first-level cache."""
+        return self.name.startswith("CCTL") and self.name.endswith("PF1")
+
     @classmethod
     def decode(cls, text: str, high: int) -> Self:
         """From its text and the second half of its 128 bits."""

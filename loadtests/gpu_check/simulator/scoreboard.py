@@ -27,7 +27,7 @@ QUEUED = 4  # instructions that wait for a busy special-function or load unit wi
 FLOAT = ("FADD", "FFMA", "FMUL", "HADD2", "HFMA2", "HMUL2")
 MULTIPLY = ("IMAD",)
 SPECIAL = ("MUFU", "I2F", "F2I", "F2F", "FRND", "POPC", "FLO")
-MEMORY = ("LDG", "STG", "LDL", "STL", "LDS", "STS", "LD", "ST", "SHFL", "RED", "ATOMG")
+MEMORY = ("CCTL", "LDG", "STG", "LDL", "STL", "LDS", "STS", "LD", "ST", "SHFL", "RED", "ATOMG")
 CONTROL = ("BRA", "EXIT", "NOP", "BSSY", "BSYNC", "WARPSYNC", "BAR", "DEPBAR")
 
 
@@ -45,11 +45,25 @@ class Units:
     load_bytes: int
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Step:
+    """An instruction with what the scheduler needs of it."""
+
+    stall: int
+    result: int | None
+    operands: int | None
+    waits: tuple[int, ...]
+    unit: str
+    cycles: int  # that it occupies its unit
+    queued: int  # cycles of the unit's work that may lie ahead of it
+    latency: int
+
+
 class _Warp:
-    ready: int = 0
-    at: int = 0  # its next instruction
-    barriers: tuple[int, ...] = (0,) * 6
+    def __init__(self) -> None:
+        self.ready = 0  # when its next instruction may issue, for all that the warp knows
+        self.at = 0  # its next instruction
+        self.barriers = [0] * 6
 
 
 def cycles_per_round(
@@ -57,7 +71,7 @@ def cycles_per_round(
     warps: int,
     memory_latency: int,
     units: Units,
-    rounds: int = 12,
+    rounds: int = 8,
     warm_up: int = 4,
 ) -> float:
     """Cycles in which each of a scheduler's warps goes once through the loop.
@@ -89,50 +103,57 @@ class _Scheduler:
         self, loop: Sequence[Instruction], warps: int, memory_latency: int, units: Units
     ) -> None:
         self._now = 0
-        self._loop = [(instruction, _unit(instruction)) for instruction in loop]
+        self._loop = [_step(instruction, memory_latency, units) for instruction in loop]
         self._warps = [_Warp() for _ in range(warps)]
-        self._memory_latency = memory_latency
-        self._units = units
-        self._free = dict.fromkeys(("float", "multiply", "integer", "special", "memory"), 0)
+        self._free = {step.unit: 0 for step in self._loop}
 
     def run(self, instructions: int) -> int:
         """Issue so many instructions, and return the cycle."""
         for _ in range(instructions):
             # Of the warps that can issue first, the one that has waited longest.
-            at, turn = min((self._earliest(warp), i) for i, warp in enumerate(self._warps))
-            warp = self._warps.pop(turn)
-            self._warps.append(warp)
-            self._now = max(at, self._now)
-            self._issue(warp)
+            first, turn = None, 0
+            for i, warp in enumerate(self._warps):
+                step = self._loop[warp.at]
+                at = max(warp.ready, self._free[step.unit] - step.queued, self._now)
+                if first is None or at < first:
+                    first, turn = at, i
+                if at == self._now:
+                    break
+            assert first is not None  # noqa: S101
+            self._now = first
+            self._warps.append(self._warps.pop(turn))
+            self._issue(self._warps[-1])
             self._now += 1
         return self._now
 
-    def _earliest(self, warp: _Warp) -> int:
-        instruction, unit = self._loop[warp.at]
-        barriers = max((warp.barriers[barrier] for barrier in instruction.waits), default=0)
-        free = self._free.get(unit, 0)
-        if unit in ("special", "memory"):
-            free -= int(QUEUED * _cycles(instruction, unit, self._units))
-        return max(warp.ready, barriers, free, self._now)
-
     def _issue(self, warp: _Warp) -> None:
-        instruction, unit = self._loop[warp.at]
-        start = self._now
-        if unit in self._free:
-            start = max(self._free[unit], self._now)
-            self._free[unit] = start + _cycles(instruction, unit, self._units)
-        latency = self._memory_latency if unit == "memory" else SPECIAL_LATENCY
-        released = list(warp.barriers)
-        if instruction.result is not None:
-            released[instruction.result] = max(released[instruction.result], start + latency)
-        if instruction.operands is not None:
-            until = start + OPERANDS_LATENCY
-            released[instruction.operands] = max(released[instruction.operands], until)
-        warp.barriers = tuple(released)
-        warp.ready = self._now + max(1, instruction.stall)
-        warp.at += 1
-        if warp.at == len(self._loop):
-            warp.at = 0
+        step = self._loop[warp.at]
+        start = max(self._free[step.unit], self._now)
+        self._free[step.unit] = start + step.cycles
+        barriers = warp.barriers
+        if step.result is not None:
+            barriers[step.result] = max(barriers[step.result], start + step.latency)
+        if step.operands is not None:
+            barriers[step.operands] = max(barriers[step.operands], start + OPERANDS_LATENCY)
+        warp.at = (warp.at + 1) % len(self._loop)
+        warp.ready = self._now + step.stall
+        for barrier in self._loop[warp.at].waits:
+            warp.ready = max(warp.ready, barriers[barrier])
+
+
+def _step(instruction: Instruction, memory_latency: int, units: Units) -> _Step:
+    unit = _unit(instruction)
+    cycles = _cycles(instruction, unit, units)
+    return _Step(
+        max(1, instruction.stall),
+        instruction.result,
+        instruction.operands,
+        instruction.waits,
+        unit,
+        cycles,
+        QUEUED * cycles if unit in ("special", "memory") else 0,
+        memory_latency if unit == "memory" else SPECIAL_LATENCY,
+    )
 
 
 def _unit(instruction: Instruction) -> str:

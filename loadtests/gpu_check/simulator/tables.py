@@ -28,8 +28,7 @@ def loops(architectures: Iterable[int] = ARCHITECTURES) -> list[str]:
     """The scan's loops on each architecture: what they use, and their cycles a token."""
     head = (
         "loop", "", "registers", "spilled bytes", "warps", "instructions", "exponentials",
-        "special units", "load port", "one warp, L2", "one warp, memory", "full, L2",
-        "full, memory",
+        "special units", "load port", "one warp, L1", "L2", "memory", "full, L1", "L2", "memory",
     )  # fmt: skip
     models = (("Vim-Ti", VIM_TINY), ("Vim-S", VIM_SMALL))
     return table(head, (
@@ -54,7 +53,7 @@ def loop(config: VimConfig, name: str, architecture: int) -> tuple[int, ...]:
     cycles = [
         round(cycles_per_round(body, count, latency, card.units))
         for count in (1, warps)
-        for latency in (card.l2_latency, card.memory_latency)
+        for latency in (card.l1_latency, card.l2_latency, card.memory_latency)
     ]
     return (
         used.registers, used.stack_bytes, warps, len(body), exponentials(body),

@@ -1,6 +1,6 @@
 """Machine code is read as nvdisasm prints it."""
 
-from vimserve.loadtests.gpu_check.simulator.sass import Instruction, Usage, parse
+from vimserve.loadtests.gpu_check.simulator.sass import Instruction, parse
 
 # Lines that nvdisasm 13.1 printed of the scan for sm_90, with shorter loops.
 LISTING = """
@@ -52,5 +52,6 @@ def test_of_two_loops_the_one_with_exponentials_is_hot() -> None:
     assert two.hot_loop() == (exponential, product)
 
 
-def test_usage_has_no_defaults() -> None:
-    assert Usage(128, 0, 0).registers == 128
+def test_prefetches_into_the_first_level() -> None:
+    assert Instruction("CCTL.E.PF1 [R32]").prefetches
+    assert not Instruction("CCTL.IVALL").prefetches
