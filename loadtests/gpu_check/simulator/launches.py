@@ -52,6 +52,17 @@ class Launch:
         """Of a program."""
         return self.arguments["num_warps"]
 
+    @property
+    def fixed(self) -> tuple[object, ...]:
+        """All that its machine code depends on, for one architecture."""
+        variable = {p.name for p in self.kernel.params if not p.is_constexpr}
+        return tuple(
+            (name, value.dtype, value.data_ptr() % 16 == 0) if isinstance(value, torch.Tensor)
+            else (name, value)
+            for name, value in self.arguments.items()
+            if isinstance(value, torch.Tensor) or name not in variable
+        )  # fmt: skip
+
     def cubin(self, architecture: int) -> bytes:
         """The machine code for an architecture, as 90; Triton caches it on disk."""
         parameters = {p.name: p for p in self.kernel.params}

@@ -39,9 +39,10 @@ against it, so each time is a range. It is not a confidence interval.
 
 How well it works: an H100 ran Vim-Ti's scan in eight cases, four with a loop that waited for its
 loads and four with one whose loads are ahead. The first four lay within the range that was
-predicted. The others took 1.3 to 1.5 of its high end as it was then, which says that something
-slows down full multiprocessors that is not simulated; since then the high end has a factor of 1.5
-where a scheduler has several warps. No other card and no other kernel has been compared.
+predicted. The others took 1.27 to 1.52 of its high end as it was then, which says that something
+slows down full multiprocessors that is not simulated. Since then the high end has a factor of 1.5
+where a scheduler has several warps, fitted to those four; one of them is still 3 % above it. No
+other card and no other kernel has been compared.
 
 What is not known, or not modelled:
 

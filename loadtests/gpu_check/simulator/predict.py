@@ -113,12 +113,7 @@ class Compiled:
 
 def compiled(launch: Launch, architecture: int) -> Compiled:
     """The machine code of a launch, kept for equal ones."""
-    fixed = tuple(
-        (name, str(value.dtype) if isinstance(value, Tensor) else value)
-        for name, value in launch.arguments.items()
-        if isinstance(value, Tensor | bool) or name.isupper() or name.endswith(("_row", "warps"))
-    )
-    key = (launch.name, architecture, fixed)
+    key = (launch.name, architecture, launch.fixed)
     if key not in _COMPILED:
         cubin = launch.cubin(architecture)
         _COMPILED[key] = Compiled(disassemble(cubin), usage(cubin))

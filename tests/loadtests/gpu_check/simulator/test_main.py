@@ -26,7 +26,7 @@ def test_a_card(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert command.main(["--card", "H100"]) == 0
     kernels, passes = capsys.readouterr().out.strip().split("\n\n")
 
-    assert len(kernels.splitlines()) == len(passes.splitlines()) - 0 == 3
+    assert len(kernels.splitlines()) == len(passes.splitlines()) == 3
     assert passes.splitlines()[2].startswith("| H100 | 224² | ")
 
 
