@@ -31,13 +31,12 @@ def test_a_block_in_both_schedules() -> None:
     assert launches([6085]) == [*before, "_walk_states", "_carry", "_walk_outputs"]
 
 
-def test_launches_have_their_grid() -> None:
+def test_launches_have_their_programs() -> None:
     steps = block(VIM_TINY, [50] * 512, torch.bfloat16, 132)
     walk = next(step for step in steps if step.name == "_walk_outputs")
 
     assert isinstance(walk, Launch)
-    assert walk.grid == (3, 512, 2)
-    assert (walk.programs, walk.warps) == (3072, 4)
+    assert (walk.programs, walk.warps) == (3 * 512 * 2, 4)  # channel blocks, images, directions
 
 
 def test_attention_is_counted_whole_or_by_its_products() -> None:
