@@ -1,4 +1,4 @@
-"""The scan's kernels for GPUs, which ``triton.py`` launches: see there for how they fit together."""
+"""The scan's kernels for GPUs; ``triton.py`` launches them and says how they fit together."""
 
 import triton
 import triton.language as tl
