@@ -30,6 +30,8 @@ def implementation(operation: str, device_type: str) -> Callable[..., Any]:
         raise ValueError(
             f"no kernels for {name!r}: choose one of {', '.join(IMPLEMENTATIONS)} with {VARIABLE}"
         )
+    if name == "triton":
+        importlib.import_module("vimserve.kernels.triton_cache").ensure_folder()
     module = importlib.import_module(f"vimserve.kernels.{operation}.{name}")
     return getattr(module, operation)
 

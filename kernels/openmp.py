@@ -9,6 +9,7 @@ a kernel at once, since OpenMP gives each its own team.
 
 import ctypes
 import functools
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +18,34 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-SIGNATURE = types.void(types.CPointer(types.int64))
+logger = logging.getLogger(__name__)
+
+_SIGNATURE = types.void(types.CPointer(types.int64))
+
+
+def task_loop(function: Callable[..., None]) -> Any:
+    """Compile the task loop of a ``Kernel``, or take it from Numba's cache.
+
+    Where no cache can be written, it is compiled for this process alone, and the log says so.
+    """
+    try:
+        return cfunc(_SIGNATURE, cache=True)(function)
+    except (RuntimeError, OSError):  # no folder can be written, or there is no room in it
+        compiled = cfunc(_SIGNATURE)(function)
+    _say_uncached()
+    return compiled
+
+
+@functools.cache  # one line, not one for every kernel
+def _say_uncached() -> None:
+    logger.warning(
+        "compiled kernels cannot be kept, so every start takes longer: "
+        "set NUMBA_CACHE_DIR to a folder that can be written"
+    )
 
 
 class Kernel:

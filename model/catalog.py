@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vimserve.model.architecture import ModelConfig
-from vimserve.model.checkpoint import CheckpointError, load_strictly, read_state_dict
+from vimserve.model.checkpoint import CheckpointError, listed, load_strictly, read_state_dict
 from vimserve.model.class_names import numbered, read_labels
 from vimserve.model.families import FAMILIES, build, family_of, recognise
+from vimserve.model.families.family import Family
 from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
@@ -20,6 +21,7 @@ from vimserve.model.palette import make_palette, read_palette
 from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
 from vimserve.model.spec import ModelSpec
+from vimserve.model.tensor_names import find_below
 from vimserve.model.transform import Fit
 
 HERE = Path(__file__).parent
@@ -80,7 +82,10 @@ def load(
         CheckpointError: if the weights cannot be had or do not fit the configuration.
     """
     path = spec.source if isinstance(spec.source, Path) else spec.source.fetch()
-    return _load(spec.config, read_state_dict(path), path, device, dtype)
+    with torch.device("meta"):
+        model = build(spec.config)
+    load_strictly(model, path, device, dtype)
+    return model.requires_grad_(False).eval()
 
 
 def load_model(
@@ -129,22 +134,6 @@ def load_segmenter(name: str, weights: str | Path | None = None) -> UPerNetSegme
     return model
 
 
-def _load(
-    config: ModelConfig,
-    state: dict[str, Tensor],
-    path: Path,
-    device: str | torch.device,
-    dtype: torch.dtype,
-) -> ServedModel:
-    with torch.device("meta"):
-        model = build(config)
-    try:
-        load_strictly(model, state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return model.to(device, dtype).requires_grad_(False).eval()
-
-
 @functools.cache
 def _demo(name: str) -> ModelSpec:
     path, preprocessing = _DEMOS[name]
@@ -156,7 +145,7 @@ def _demo(name: str) -> ModelSpec:
 def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
     try:
         state = read_state_dict(path)
-        family = recognise(state)
+        family = _recognise(state)
         files = ["labels", "palette"] if family.has_palette else ["labels"]
         known = [*family.options, *_PREPROCESSING, *files]
         for option in options:
@@ -171,6 +160,20 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
     )
     preprocessing = parse_options(options, _PREPROCESSING)
     return _spec(name, config, path, labels, palette, **preprocessing)
+
+
+def _recognise(state: dict[str, Tensor]) -> Family[ServedModel]:
+    try:
+        return recognise(state)
+    except CheckpointError:
+        found = find_below(state, [family.tensor for family in FAMILIES])
+        if found is None:
+            raise
+    before, others = found
+    raise CheckpointError(
+        f"it holds a model under {before!r} and other tensors beside it, which would have to be "
+        f"left out of the file: {listed(others)}"
+    )
 
 
 def _spec(

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from vimserve.model.text_files import read_text
+
 FOLDER = Path(__file__).parent / "labels"
 IMAGENET = FOLDER / "imagenet1k.json"
 ADE20K = FOLDER / "ade20k150.json"
@@ -15,8 +17,8 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
         ValueError: if the file cannot be read or has not one name for each class.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        text = read_text(path)
+        content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
         raise ValueError(f"labels {path}: {error}") from error
     labels = content.get("labels") if isinstance(content, dict) else content

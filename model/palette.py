@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from vimserve.model.text_files import read_text
+
 Color = tuple[int, int, int]
 Palette = tuple[Color, ...]
 
@@ -25,7 +27,7 @@ def read_palette(path: Path, num_classes: int) -> Palette:
         ValueError: if the file cannot be read or has not one colour for each class.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"palette {path}: {error}") from error
     colors = content.get("palette") if isinstance(content, dict) else content

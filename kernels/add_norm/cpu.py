@@ -1,17 +1,17 @@
 """Residual add + RMSNorm for CPUs. A task is a run of tokens."""
 
 import torch
-from numba import cfunc, float32
+from numba import float32
 from torch import Tensor
 
 from vimserve.kernels.dispatch import require_float32
-from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from vimserve.kernels.openmp import Kernel, floats, next_task, task_loop
 from vimserve.kernels.simd import LANES, fma, load, splat, store, total
 
 TOKENS = 64
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _add_norm(a):
     T, D, add = a[2], a[3], a[4] != 0
     hidden, residual, weight, eps, out = (

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from numba import cfunc, njit
+from numba import njit
 from torch import Tensor
 
 from vimserve.kernels.dispatch import require_float32
-from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
+from vimserve.kernels.openmp import Kernel, floats, ints, next_task, task_loop
 from vimserve.kernels.simd import LANES, fma, load, shifted, silu, store
 
 TAPS = 4
@@ -28,7 +28,7 @@ def _convolve(begin, end, low, high, E, x, x_row, taps, bias, reverse, out):
             store(out, t * E + e, silu(y))
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _conv(a):
     T, E, directions, sequences = a[2], a[3], a[4], a[5]
     cu_seqlens, x, x_row, taps, bias, reverse, out = (

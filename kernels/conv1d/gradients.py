@@ -13,10 +13,10 @@ writes its own share of the gradients of weight and bias, and PyTorch adds the s
 from typing import Any
 
 import torch
-from numba import cfunc, float32, njit
+from numba import float32, njit
 from torch import Tensor
 
-from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from vimserve.kernels.openmp import Kernel, floats, next_task, task_loop
 from vimserve.kernels.simd import LANES, fma, load, shifted, splat, store
 
 TAPS = 4
@@ -63,7 +63,7 @@ def _backward_block(T, E, reverse, x, weight, dy, dx, dweight, dbias):
     store(dweight, 3 * E, w3)
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _forward(a):
     T, E, reverse = a[2], a[3], a[4] != 0
     blocks = E // LANES
@@ -79,7 +79,7 @@ def _forward(a):
         )  # fmt: skip
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _backward(a):
     T, E, reverse = a[2], a[3], a[4] != 0
     blocks = E // LANES

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import cfunc, float32, njit
+from numba import float32, njit
 from torch import Tensor
 
 from vimserve.kernels.dispatch import require_float32
-from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task
+from vimserve.kernels.openmp import Kernel, floats, ints, next_task, task_loop
 from vimserve.kernels.simd import (
     LANES,
     LOG2_E,
@@ -136,7 +136,7 @@ def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
             store(out, t * out_row + e, value)
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _scan(a):
     E, S, R, directions, reverse = a[2], a[3], a[4], a[5], a[6]
     cu_seqlens, z, z_row = ints(a[7]), floats(a[8]), a[9]

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import cfunc, float32, njit
+from numba import float32, njit
 from torch import Tensor
 
-from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, next_task
+from vimserve.kernels.openmp import Kernel, floats, next_task, task_loop
 from vimserve.kernels.simd import (
     LANES,
     LOG2_E,
@@ -145,7 +145,7 @@ def _backward_block(T, E, S, reverse, x, dt, A, B, C, D, saved, dy, dx, ddt, dA,
             dA[j * S + s] = to_rate[s * BLOCK + j]
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _forward(a):
     T, E, S, reverse = a[2], a[3], a[4], a[5] != 0
     blocks, chunks = E // BLOCK, (T + CHUNK - 1) // CHUNK
@@ -163,7 +163,7 @@ def _forward(a):
         )  # fmt: skip
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _backward(a):
     T, E, S, reverse = a[2], a[3], a[4], a[5] != 0
     blocks, chunks = E // BLOCK, (T + CHUNK - 1) // CHUNK

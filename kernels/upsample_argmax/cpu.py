@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import cfunc, float32
+from numba import float32
 from torch import Tensor
 
-from vimserve.kernels.openmp import SIGNATURE, Kernel, floats, ints, next_task, octets
+from vimserve.kernels.openmp import Kernel, floats, ints, next_task, octets, task_loop
 from vimserve.kernels.simd import (
     LANES,
     LOG2_E,
@@ -26,7 +26,7 @@ TASKS_PER_THREAD = 4
 LOWEST = -1e38  # in lanes without a class; finite, because 0 · infinity is NaN
 
 
-@cfunc(SIGNATURE, cache=True)
+@task_loop
 def _upsample_argmax(a):
     tasks, K, lanes, w, H, W, soft = a[1], a[2], a[3], a[4], a[5], a[6], a[7] != 0
     scores, scratch, out, probabilities = floats(a[8]), floats(a[9]), octets(a[10]), floats(a[11])

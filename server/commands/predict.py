@@ -145,7 +145,7 @@ async def _answer_all(config: Config, request: Request, asked: Sequence[Asked]) 
             answered &= await _answer(pipeline, request, one)
         return answered
     finally:
-        await engine.stop(timeout_s=0)
+        await engine.stop(server.drain_timeout)
         pipeline.close()
 
 

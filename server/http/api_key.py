@@ -8,6 +8,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vimserve.model.text_files import read_text
 from vimserve.server.config import ServerConfig
 from vimserve.server.errors import Unauthorized
 from vimserve.server.http.problems import problem_response
@@ -38,8 +39,8 @@ def read_keys(config: ServerConfig) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(file).splitlines()]
+    except (OSError, ValueError) as error:
         raise ValueError(f"api-key-file: {error}") from error
     keys = [line for line in lines if line]
     if not keys:

@@ -85,6 +85,19 @@ def test_predict_names_what_it_cannot_read_and_answers_the_rest(
     assert missing == f"vimserve: {tmp_path / 'missing.png'}: No such file or directory"
 
 
+@pytest.mark.parametrize("command", ["predict", "serve"])
+def test_weights_that_cannot_be_served_are_one_line(command, picture, tmp_path):
+    file, image = tmp_path / "int8.pth", tmp_path / "a.png"
+    state = Vim(VimConfig(width=32, depth=1, num_classes=3, grid=(4, 4))).state_dict()
+    torch.save(state | {"head.weight": state["head.weight"].to(torch.int8)}, file)
+    picture(40, 40).save(image)
+    arguments = {"predict": [str(image)], "serve": ["--port", "0", "--log-level", "error"]}
+    with Command(command, "--model", f"mine={file}", *arguments[command]) as running:
+        status, log = running.ended()
+    assert status == 1
+    assert f"{file}: weights of int8 cannot be served" in one_line(log)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -32,6 +32,11 @@ def locked(serve_tiny, keys_file):
         yield client
 
 
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path):
+    (tmp_path / "keys").write_text(f"{KEY}\n{OTHER}\n", encoding="utf-8-sig")
+    assert read_keys(ServerConfig(api_key_file=tmp_path / "keys")) == [KEY, OTHER]
+
+
 CLOSED = [
     ("POST", "/v1/classify"),
     ("POST", "/v1/segment"),
