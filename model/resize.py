@@ -45,9 +45,7 @@ def resize(image: Image.Image, size: tuple[int, int], box: Box, to_rgb: ToRgb) -
     return _width_first(image, size, box, to_rgb)
 
 
-def _width_first(
-    image: Image.Image, size: tuple[int, int], box: Box, to_rgb: ToRgb
-) -> Image.Image:
+def _width_first(image: Image.Image, size: tuple[int, int], box: Box, to_rgb: ToRgb) -> Image.Image:
     between = Image.new("RGB", (size[0], image.height))
     top, bottom = _seen(box[1], box[3], size[1], image.height)
     step = max(STRIP_PIXELS // image.width, 1)

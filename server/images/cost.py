@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from vimserve.server.errors import ImageTooLarge
-
 # Pillow's bytes for a pixel; it has 4 for all other modes.
 BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 OTHERS = 4
@@ -30,20 +28,6 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.num_bytes + other.num_bytes, self.quick and other.quick)
-
-    def check(self, most: int) -> None:
-        """Refuse what would never be admitted.
-
-        Raises:
-            ImageTooLarge: it takes more than ``most`` bytes.
-        """
-        if self.num_bytes > most:
-            raise ImageTooLarge(
-                f"decoding the image would take {self.num_bytes} bytes of memory, more than the "
-                f"{most} that --max-decode-bytes leaves for one; save it smaller or as JPEG",
-                limit=most,
-                value=self.num_bytes,
-            )
 
 
 def picture_bytes(mode: str, height: int, width: int) -> int:

@@ -99,7 +99,10 @@ class Header:
 
     def picture_cost(self) -> Cost:
         """What ``picture`` costs."""
-        return self._cost(self.size) + Cost(picture_bytes("RGB", *self.size), quick=True)
+        decoding = self._cost(self.size)
+        if self._mode == "RGB":
+            return decoding
+        return decoding + Cost(picture_bytes("RGB", *self.size), quick=True)
 
     def decode(self, needed: tuple[int, int]) -> Picture:
         """Decode the first frame; another call decodes the file anew.

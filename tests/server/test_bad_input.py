@@ -6,7 +6,7 @@ import zlib
 import httpx2
 import pytest
 
-from vimserve.server.images.decode import FORMATS
+from vimserve.server.images.formats import FORMATS
 
 
 @pytest.fixture(scope="module")

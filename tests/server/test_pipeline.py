@@ -15,6 +15,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import CorruptImage, ImageTooLarge, ModelUnavailable, QueueFull
+from vimserve.server.images.cost import Cost
 from vimserve.server.images.source import EncodedImage
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.tasks import TASKS
@@ -42,6 +43,12 @@ class ArrayImage:
     def pixels(self, transform):
         assert transform.output_size(*self.size) == self.size
         return self.array
+
+    def pixels_cost(self, transform):
+        return Cost(self.array.nbytes, quick=True)
+
+    def picture_cost(self):
+        return self.pixels_cost(None)
 
     def picture(self):
         return PIL.Image.fromarray(self.array.permute(1, 2, 0).numpy())

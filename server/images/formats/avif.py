@@ -42,6 +42,9 @@ def essence(data: bytes) -> Essence:
             still = True
             end = min(position + length, len(data))
             hidden[position:end] = hidden[position:end].replace(b"Exif\0", b"exif\0")
+        elif kind == b"ftyp":
+            end = min(position + length, len(data))
+            hidden[position:end] = hidden[position:end].replace(b"avis", b"avif")
         elif kind == b"moov":
             tracks.append(position)
         position += length
@@ -53,6 +56,4 @@ def essence(data: bytes) -> Essence:
         )
     for track in tracks:
         hidden[track + 4 : track + 8] = b"free"
-    if hidden[8:12] == b"avis":
-        hidden[8:12] = b"avif"
     return Essence(bytes(hidden), overhead=OVERHEAD, trusted=False)

@@ -7,9 +7,9 @@ from vimserve.server.errors import ImageTooComplex
 
 Box = tuple[int, int, int, int]
 
-# Reading a piece (a chunk, segment or block) takes about half a microsecond, whatever it holds.
-# This bounds it to some 100 ms for a body of 32 MB, in one file or in many.
-FREE_PIECES, BYTES_PER_PIECE = 2_000, 256
+# Reading a piece (a chunk, segment or block) takes about a microsecond, whatever it holds. This
+# bounds it to some 100 ms for a body of 32 MB, in one file or in 32.
+FREE_PIECES, BYTES_PER_PIECE = 1_000, 512
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _at_most(data: bytes, start: int) -> int:
     count = 0
     for block in range(start, len(data), BLOCK):
         here = values[block : block + BLOCK + 1]
-        count += np.count_nonzero((here[:-1] == 0xFF) & (here[1:] == SCAN))
+        count += int(np.count_nonzero((here[:-1] == 0xFF) & (here[1:] == SCAN)))
     return count
 
 

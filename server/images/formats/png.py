@@ -30,19 +30,20 @@ def essence(data: bytes) -> Essence:
         ImageTooComplex: more chunks than the file's size justifies.
     """
     chunks: dict[bytes, bytes] = {}
-    pixels: list[memoryview] = []
-    view, position, pieces = memoryview(data), len(SIGNATURE), Pieces("chunks", len(data))
+    pixels: list[bytes] = []
+    position, pieces = len(SIGNATURE), Pieces("chunks", len(data))
     declared, ended = 0, False
     while position + 8 <= len(data) and not ended:
         pieces.count()
         length, kind = struct.unpack_from(">I4s", data, position)
         after = position + 12 + length
         if kind == b"IDAT":
-            pixels.append(view[position + 8 : after - 4])
+            pixels.append(data[position + 8 : after - 4])
             declared += length
         elif kind in (b"IHDR", b"PLTE", b"tRNS", b"eXIf"):
             _keep(chunks, kind, data[position:after], late=bool(pixels))
-        ended = kind == b"IEND"
+        # The data of an animation's other frames are the last of what matters.
+        ended = kind in (b"IEND", b"fdAT")
         position = after
     header = chunks.get(b"IHDR", b"")
     colour = header[17] if len(header) == 25 else None

@@ -32,8 +32,8 @@ def essence(data: bytes) -> Essence:
         if kind in (b"VP8X", b"ANIM", b"ALPH", b"EXIF", *PIXELS) and kind not in chunks:
             chunks[kind] = data[position:after]
             lengths[kind] = 8 + length + length % 2
-        if len(chunks) == 1 and kind in PIXELS:
-            break  # a file of one chunk
+        if kind == b"ANMF" or (kind in PIXELS and b"VP8X" not in chunks):
+            break  # only a still image in several chunks has anything after its pixels
         position = after
     exif = chunks.pop(b"EXIF", b"")[8:]
     if b"VP8X" in chunks:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, features
 
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
-from vimserve.server.images.decode import FORMATS, read_header
+from vimserve.server.images.decode import read_header
+from vimserve.server.images.formats import FORMATS
 
 ORANGE = (250, 130, 10)
 MANY = 10**7
