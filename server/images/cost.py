@@ -7,8 +7,8 @@ BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 OTHERS = 4
 # A row's own overhead.
 ROW_BYTES = 16
-# Strips of the conversion to RGB, rows and tables of the decoders.
-FIXED_BYTES = 16 * 2**20
+# A strip on its way to RGB takes up to 16 bytes for a pixel; decoders have rows and tables.
+STRIP_PIXELS, STRIP_BYTES, TABLE_BYTES = 2**20, 16, 2**18
 
 # What takes at most some 50 ms on a slow core.
 QUICK_PIXELS, QUICK_SCANNED_PIXELS = 4_000_000, 100_000_000
@@ -33,3 +33,8 @@ class Cost:
 def picture_bytes(mode: str, height: int, width: int) -> int:
     """Memory of a picture that Pillow holds."""
     return height * (width * BYTES.get(mode, OTHERS) + ROW_BYTES)
+
+
+def working_bytes(pixels: int) -> int:
+    """Memory that decoding and conversion take beside the picture, whatever the format."""
+    return TABLE_BYTES + STRIP_BYTES * min(pixels, STRIP_PIXELS)

@@ -13,11 +13,11 @@ from vimserve.model.resize import between_pixels
 from vimserve.model.transform import Transform
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 from vimserve.server.images.cost import (
-    FIXED_BYTES,
     QUICK_PIXELS,
     QUICK_SCANNED_PIXELS,
     Cost,
     picture_bytes,
+    working_bytes,
 )
 from vimserve.server.images.formats import FORMATS, bmp, essence, exif, gif, png, recognise
 from vimserve.server.images.formats.essence import Essence
@@ -159,9 +159,9 @@ class Header:
         if self._file.covered:
             own += picture_bytes("RGB", height, width)
         decoding = own + int(pixels * self._file.overhead)
-        num_bytes = FIXED_BYTES + len(self._file.data) + max(decoding, own * (1 + self._turned))
+        num_bytes = len(self._file.data) + max(decoding, own * (1 + self._turned))
         quick = pixels <= QUICK_PIXELS and pixels * self._file.passes <= QUICK_SCANNED_PIXELS
-        return Cost(num_bytes, quick and self._file.trusted)
+        return Cost(num_bytes + working_bytes(pixels), quick and self._file.trusted)
 
     def _as_stored(self, size: tuple[int, int]) -> tuple[int, int]:
         return (size[1], size[0]) if self._sideways else size

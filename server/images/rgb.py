@@ -4,8 +4,7 @@ import numpy as np
 from PIL import Image
 
 from vimserve.server.errors import UnsupportedImage
-
-STRIP_PIXELS = 2**20
+from vimserve.server.images.cost import STRIP_PIXELS
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -15,7 +14,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         UnsupportedImage: its pixels have no obvious RGB meaning.
     """
     if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        grey = np.asarray(image).clip(0, 65535).astype(np.uint32)
         return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("F", "LAB", "HSV"):
         raise UnsupportedImage(

@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from vimserve.server.images.cost import STRIP_PIXELS
 from vimserve.server.images.formats.essence import Essence, Pieces
 from vimserve.server.images.formats.exif import orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE = 0, 2, 3
 END = b"\0\0\0\0IEND\xaeB`\x82"
-STRIP_PIXELS = 2**20
 
 
 def essence(data: bytes) -> Essence:
