@@ -20,7 +20,7 @@ from vimserve.server.images.cost import (
     working_bytes,
 )
 from vimserve.server.images.formats import FORMATS, bmp, essence, exif, gif, png, recognise
-from vimserve.server.images.formats.essence import Essence
+from vimserve.server.images.formats.essence import Essence, refuse
 from vimserve.server.images.rgb import to_rgb, whole_to_rgb
 
 _UPRIGHT = {
@@ -34,6 +34,8 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _JPEG_SCALES = (8, 4, 2, 1)
+# Of an image's frames together: tiles, alpha, layers and thumbnails are far fewer.
+MOST_PASSES = 8
 
 # Pillow warns of damaged metadata and large pictures, which operators cannot change.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -158,6 +160,7 @@ class Header:
         own = picture_bytes(self._mode, -(-height // scale), -(-width // scale))
         if self._file.covered:
             own += picture_bytes("RGB", height, width)
+        pixels = max(pixels, self._file.frame_pixels)
         decoding = own + int(pixels * self._file.overhead)
         num_bytes = len(self._file.data) + max(decoding, own * (1 + self._turned))
         quick = pixels <= QUICK_PIXELS and pixels * self._file.passes <= QUICK_SCANNED_PIXELS
@@ -188,8 +191,12 @@ def read_header(data: bytes, max_pixels: int) -> Header:
         )
     file = essence(name, data)
     image = _open(name, file, len(data), max_pixels)
-    if image.height * image.width > max_pixels:
-        raise _too_large(image.height * image.width, max_pixels)
+    pixels = image.height * image.width
+    if max(pixels, file.frame_pixels) > max_pixels:
+        raise _too_large(max(pixels, file.frame_pixels), max_pixels)
+    most = MOST_PASSES * max(pixels, QUICK_PIXELS)
+    if file.frame_pixels * file.passes > most:
+        refuse(f"pixels in frames for {pixels}", most, int(file.frame_pixels * file.passes))
     return Header(image, name, file, len(data))
 
 

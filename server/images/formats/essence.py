@@ -21,6 +21,7 @@ class Essence:
         orientation: of EXIF, 1 to 8; 1 is upright.
         overhead: bytes per pixel of the original that a decoder takes beside the picture.
         passes: how often a decoder goes over the pixels.
+        frame_pixels: of the largest frame, if it need not be as large as the image.
         trusted: whether ``passes`` is known, and decoding leaves Python's lock to others.
         clear: the sample or samples that a PNG calls transparent, as stored.
         covered: (left, top, right, bottom) of what a frame covers; None if that is everything.
@@ -30,6 +31,7 @@ class Essence:
     orientation: int = 1
     overhead: float = 0
     passes: float = 1
+    frame_pixels: int = 0
     trusted: bool = True
     clear: tuple[int, ...] | None = None
     covered: Box | None = None
