@@ -80,25 +80,27 @@ class Decoders:
 
     async def _admit(self, num_bytes: int) -> None:
         turn = asyncio.get_running_loop().create_future()
-        entry = (num_bytes, turn)
-        self._waiting.append(entry)
+        self._waiting.append((num_bytes, turn))
         self._start_next()
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release(num_bytes)
-            else:
-                self._waiting.remove(entry)
+            if turn.cancelled():
                 self._start_next()
+            else:  # it was its turn in the same moment
+                self._release(num_bytes)
             raise
 
     def _start_next(self) -> None:
-        while self._waiting and self._free_threads and self._waiting[0][0] <= self._free_bytes:
-            num_bytes, turn = self._waiting.popleft()
-            self._free_threads -= 1
-            self._free_bytes -= num_bytes
-            turn.set_result(None)
+        while self._waiting:
+            num_bytes, turn = self._waiting[0]
+            if not turn.cancelled():
+                if not self._free_threads or num_bytes > self._free_bytes:
+                    return
+                self._free_threads -= 1
+                self._free_bytes -= num_bytes
+                turn.set_result(None)
+            self._waiting.popleft()
 
     def _release(self, num_bytes: int) -> None:
         self._free_threads += 1

@@ -147,6 +147,27 @@ def test_who_leaves_gives_the_room_back_when_the_thread_is_done():
     run(scenario)
 
 
+def test_who_leaves_in_the_moment_of_its_turn_gives_it_back():
+    async def scenario(decoders):
+        jobs, tasks = await started(decoders, 1)
+        waits = [asyncio.ensure_future(decoders.run(Job(), LARGE)) for _ in range(3)]
+        last = asyncio.ensure_future(decoders.run(lambda: "last", LARGE))
+        await asyncio.sleep(0)
+        waits[0].cancel()
+        decoders._release(0)  # the first that waits is the one that is going
+        waits[1].cancel()
+        decoders._free_threads -= 1
+        waits[2].cancel()
+        await finish(jobs, tasks)
+        assert await last == "last"
+        await asyncio.gather(*waits, return_exceptions=True)
+        while decoders._free_threads < 1:
+            await asyncio.sleep(0.001)
+        assert decoders._free_bytes == decoders._most_bytes
+
+    run(scenario, threads=1)
+
+
 def test_an_error_gives_the_room_back():
     async def scenario(decoders):
         def fail():
