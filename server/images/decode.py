@@ -59,21 +59,23 @@ class Header:
 
     Attributes:
         size: (height, width) of the image, upright.
+        orientation: of EXIF, by which the stored picture is turned.
+        file: what its decoder gets.
     """
 
     def __init__(self, image: ImageFile, name: str, file: Essence, num_bytes: int) -> None:
         self._opened: ImageFile | None = image
         self._name = name
-        self._file = file
+        self.file = file
         self._num_bytes = num_bytes
         self._mode = image.mode
         self._stored = image.height, image.width
-        self._orientation = file.orientation
+        self.orientation = file.orientation
         if name == "AVIF":
-            self._orientation = exif.orientation(image.info.get("exif", b""))
+            self.orientation = exif.orientation(image.info.get("exif", b""))
         # Of a TIFF it is 1, because Pillow turns that itself.
-        self._turned = self._orientation in _UPRIGHT
-        self._sideways = self._orientation in _SIDEWAYS
+        self._turned = self.orientation in _UPRIGHT
+        self._sideways = self.orientation in _SIDEWAYS
         self.size = self._as_stored(self._stored)
 
     def pixels(self, transform: Transform) -> Tensor:
@@ -128,7 +130,7 @@ class Header:
         height, width = self._as_stored(needed)
         # A waiting request holds the header; it must not keep the pixels in memory too.
         opened, self._opened = self._opened, None
-        with opened or Image.open(io.BytesIO(self._file.data), formats=(self._name,)) as image:
+        with opened or Image.open(io.BytesIO(self.file.data), formats=(self._name,)) as image:
             try:
                 image.draft(None, (width, height))
                 image.load()
@@ -143,12 +145,12 @@ class Header:
     def _finish(self, image: ImageFile) -> Image.Image:
         picture: Image.Image = image
         if self._name == "PNG":
-            png.whiten(picture, self._file)
+            png.whiten(picture, self.file)
         elif self._name == "BMP":
             bmp.unhide(picture)
         elif self._name == "GIF":
-            picture = gif.uncover(picture, self._file.covered)
-        return picture.transpose(_UPRIGHT[self._orientation]) if self._turned else picture
+            picture = gif.uncover(picture, self.file.covered)
+        return picture.transpose(_UPRIGHT[self.orientation]) if self._turned else picture
 
     def _cost(self, needed: tuple[int, int]) -> Cost:
         height, width = self._stored
@@ -158,13 +160,13 @@ class Header:
             ratio = min(height // least[0], width // least[1])
             scale = next(one for one in _JPEG_SCALES if ratio >= one or one == 1)
         own = picture_bytes(self._mode, -(-height // scale), -(-width // scale))
-        if self._file.covered:
+        if self.file.covered:
             own += picture_bytes("RGB", height, width)
-        pixels = max(pixels, self._file.frame_pixels)
-        decoding = own + int(pixels * self._file.overhead)
-        num_bytes = len(self._file.data) + max(decoding, own * (1 + self._turned))
-        quick = pixels <= QUICK_PIXELS and pixels * self._file.passes <= QUICK_SCANNED_PIXELS
-        return Cost(num_bytes + working_bytes(pixels), quick and self._file.trusted)
+        pixels = max(pixels, self.file.frame_pixels)
+        decoding = own + int(pixels * self.file.overhead)
+        num_bytes = len(self.file.data) + max(decoding, own * (1 + self._turned))
+        quick = pixels <= QUICK_PIXELS and pixels * self.file.passes <= QUICK_SCANNED_PIXELS
+        return Cost(num_bytes + working_bytes(pixels), quick and self.file.trusted)
 
     def _as_stored(self, size: tuple[int, int]) -> tuple[int, int]:
         return (size[1], size[0]) if self._sideways else size
