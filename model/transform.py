@@ -3,6 +3,7 @@
 The model normalises them itself (``model.embed.PatchProjection``).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -11,7 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vimserve.model.resize import resize
+
 Fit = Literal["crop", "contain"]
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -89,11 +96,19 @@ class Transform:
             return max(shorter, out_h), max(int(shorter * width / height), out_w)
         return max(int(shorter * height / width), out_h), max(shorter, out_w)
 
-    def __call__(self, image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
-        """Resize and crop an RGB picture to a uint8 tensor ``[3, H, W]``.
+    def __call__(
+        self,
+        image: Image.Image,
+        size: tuple[int, int] | None = None,
+        to_rgb: Callable[[Image.Image], Image.Image] = _rgb,
+    ) -> Tensor:
+        """Resize and crop a picture to a uint8 tensor ``[3, H, W]``.
 
-        ``size`` is the picture's (height, width) before a decoder reduced it; the result has the
-        size that belongs to it.
+        Args:
+            image: the picture, in any mode.
+            size: its (height, width) before a decoder reduced it; the result has the size that
+                belongs to it.
+            to_rgb: makes any part of it RGB; the whole is never RGB at once, to save memory.
         """
         height, width = size or (image.height, image.width)
         out_h, out_w = self.output_size(height, width)
@@ -103,7 +118,7 @@ class Transform:
         # 100,000 wide; the filter still sees the pixels around the box.
         across, down = image.width / whole_w, image.height / whole_h
         box = (left * across, top * down, (left + out_w) * across, (top + out_h) * down)
-        image = image.resize((out_w, out_h), Image.Resampling.BICUBIC, box=_within(box, image))
+        image = resize(image, (out_w, out_h), _within(box, image), to_rgb)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def _round(self, side: float) -> int:

@@ -186,7 +186,13 @@ class ServerConfig(Config):
         description="seconds that a batch may run before /healthz reports the server as stuck",
     )
     decode_threads: Positive = Field(
-        default=min(4, os.cpu_count() or 1), description="threads that decode images"
+        default=min(4, os.cpu_count() or 1),
+        description="threads that decode large images; there is one more for small ones",
+    )
+    max_decode_bytes: Positive = Field(
+        default=2**30,
+        description="memory that images may take together while they are decoded, in bytes; "
+        "others wait, and one that alone needs more gets 413",
     )
     postprocess_threads: Positive = Field(
         default=1, description="threads that turn the models' outputs into answers"

@@ -15,6 +15,7 @@ ServerError
 │   ├── CorruptImage          422  truncated or damaged
 │   ├── BodyTooLarge          413  too many bytes
 │   ├── ImageTooLarge         413  too many pixels in the upload, or the model's input is too large
+│   ├── ImageTooComplex       413  more scans, chunks or blocks than its size justifies
 │   ├── TooManyImages         413
 │   ├── TooManyParts          413  more fields in a form than anyone needs
 │   └── UploadTimeout         408  the body did not arrive in time
@@ -216,6 +217,13 @@ class ImageTooLarge(BadRequest):
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "image-too-large"
+
+
+class ImageTooComplex(BadRequest):
+    """The image's file has more parts than its size justifies; they would cost others time."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "image-too-complex"
 
 
 class TooManyImages(BadRequest):

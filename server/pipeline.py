@@ -1,13 +1,11 @@
 """Takes a request from images to results: decode, queue, inference, postprocess."""
 
 import asyncio
-import os
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
@@ -18,14 +16,13 @@ from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.request import Answer, Batch
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ServerError
+from vimserve.server.images.cost import Cost
+from vimserve.server.images.decoders import Decoders
 from vimserve.server.images.prepare import Limits, Measured, measure
 from vimserve.server.images.source import Source
 from vimserve.server.tasks.task import Plan
 from vimserve.server.telemetry.metrics import Metrics
 
-DECODE_NICENESS = 10
-
-A = TypeVar("A")
 B = TypeVar("B")
 R = TypeVar("R")
 W = TypeVar("W")
@@ -75,12 +72,13 @@ class Pipeline:
         self.engine = engine
         self.metrics = metrics
         self._readers = ThreadPoolExecutor(1, "header")
-        self._decoders = ThreadPoolExecutor(config.decode_threads, "decode", _yield_to_others)
+        self._decoders = Decoders(config.decode_threads, config.max_decode_bytes)
         self._postprocessors = ThreadPoolExecutor(config.postprocess_threads, "postprocess")
 
     def close(self) -> None:
         """Stop the threads."""
-        for pool in (self._readers, self._decoders, self._postprocessors):
+        self._decoders.close()
+        for pool in (self._readers, self._postprocessors):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def run(
@@ -90,6 +88,8 @@ class Pipeline:
         sources: Sequence[Source],
         urgency: Urgency,
         render: Callable[[Measured, R], W],
+        *,
+        drawing: bool = False,
     ) -> Completed[W]:
         """Answer a request.
 
@@ -99,6 +99,7 @@ class Pipeline:
             sources: the images.
             urgency: deadline and priority.
             render: turns an image's result into its wire format; runs in another thread.
+            drawing: whether ``render`` takes the whole picture.
 
         Raises:
             ServerError: the error of the first image that cannot be answered.
@@ -107,14 +108,17 @@ class Pipeline:
         began = time.monotonic()
         with self.engine.room(model) as room:
             measured = await self._measure(model, plan, sources, room)
-            images = await _each(self._decoders, Measured.prepare, measured, sources)
+            if drawing:
+                self._decoders.check(_drawing_cost(measured))
+            jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
+            images = await _each(jobs, sources)
             submitted = time.monotonic()
             waiting = self.engine.submit(room, list(chain(*images)), urgency)
         answers = iter(await _all(waiting))
         answered = time.monotonic()
         of_images = [list(islice(answers, len(views))) for views in images]
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._postprocessors, _conclude, plan, measured, of_images, render
+        results = await self._postprocess(
+            measured, partial(_conclude, plan, measured, of_images, render), drawing=drawing
         )
         done = time.monotonic()
 
@@ -146,38 +150,34 @@ class Pipeline:
 
         # The headers have a thread of their own, so that a refusal does not wait until the
         # images of earlier requests are decoded.
-        measured = await _each(self._readers, look, sources, sources)
+        loop = asyncio.get_running_loop()
+        jobs = (loop.run_in_executor(self._readers, look, source) for source in sources)
+        measured = await _each(jobs, sources)
         for one in measured:
             for view, tokens in zip(one.views, one.lengths, strict=True):
                 model.check_fits(view.height, view.width, tokens)
             room.take(one.tokens)
         return measured
 
+    async def _postprocess(
+        self, measured: Sequence[Measured], conclude: Callable[[], list[W]], *, drawing: bool
+    ) -> list[W]:
+        if drawing:  # which decodes once more
+            return await self._decoders.run(conclude, _drawing_cost(measured))
+        return await asyncio.get_running_loop().run_in_executor(self._postprocessors, conclude)
 
-async def _each(
-    pool: ThreadPoolExecutor,
-    function: Callable[[A], B],
-    arguments: Sequence[A],
-    sources: Sequence[Source],
-) -> list[B]:
-    """Run ``function`` on all arguments; raise the first error, with the name of its file."""
-    loop = asyncio.get_running_loop()
-    jobs = (loop.run_in_executor(pool, function, argument) for argument in arguments)
+
+def _drawing_cost(measured: Sequence[Measured]) -> Cost:
+    return sum((one.picture_cost for one in measured), start=Cost(0, quick=True))
+
+
+async def _each(jobs: Iterable[Awaitable[B]], sources: Sequence[Source]) -> list[B]:
+    """Wait for all jobs; raise the first error, with the name of its file."""
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     for outcome, source in zip(outcomes, sources, strict=True):
         if isinstance(outcome, ServerError):
             outcome.file = source.name
     return [_value(outcome) for outcome in outcomes]
-
-
-def _yield_to_others() -> None:
-    """Give this thread a lower priority than the threads that run a model on the CPU.
-
-    These wait for one another many times in a forward pass, so a delay of one delays all. A
-    decoder can be slower: it has the time of a forward pass to decode the next images.
-    """
-    with suppress(OSError, AttributeError):  # only Linux has a priority per thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), DECODE_NICENESS)
 
 
 async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ RATIOS = (1, 1, 3 / 4, 1 / 3)
 RESOLUTIONS = (128, 224, 512)
 SMALL = 384
 SLOWEST_S = 10.0
+PNG = b"\x89PNG"
 NATIVE = "resolution=native&fit=contain"
 
 OVERLOADED = frozenset({(429, "queue-full"), (504, "request-timeout")})
@@ -23,7 +24,7 @@ ANSWERED = OVERLOADED | {(200, None)}
 # Percent of the requests. Those of ``WORK`` are answered unless the server has too much to do.
 KINDS: Mapping[str, float] = MappingProxyType(
     {
-        "single": 56,
+        "single": 52,
         "multipart": 8,
         "slow": 5,
         "short deadline": 6,
@@ -33,12 +34,14 @@ KINDS: Mapping[str, float] = MappingProxyType(
         "truncated": 4,
         "no image": 4,
         "bomb": 2,
+        "flood": 2,
+        "laden": 2,
         "strip": 2,
         "too many bytes": 1,
     }
 )
 WORK = ("single", "multipart", "slow")
-BAD = ("too slow", "truncated", "no image", "bomb", "strip", "too many bytes")
+BAD = ("too slow", "truncated", "no image", "bomb", "flood", "strip", "too many bytes")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ class Mix:
             return self._good(kind, chosen, form=True)
         chosen = (choice.randrange(len(self.pool)),)
         match kind:
+            case "laden":
+                index = choice.choice([i for i in self.small if self.pool[i].data[:4] == PNG])
+                return replace(
+                    self._good(kind, (index,)), data=(images.laden(self.pool[index].data),)
+                )
             case "slow":
                 longest_s = min(self.timeout_ms / 1000, SLOWEST_S)
                 return self._good(kind, chosen, upload_s=choice.uniform(0.05, 0.2) * longest_s)
@@ -166,6 +174,12 @@ class Mix:
                 unsupported = frozenset({(415, "unsupported-image")})
                 data = images.no_image(5000 * (1 + seed), seed)
                 return Request(kind, (), (data,), NATIVE, wait, allowed=unsupported)
+            case "flood":
+                complex_ = frozenset({(413, "image-too-complex")})
+                data = self._random.choice(images.floods())
+                # Reduced, so that nothing but its parts speaks against it.
+                query = f"resolution={RESOLUTIONS[0]}"
+                return Request(kind, (), (data,), query, wait, allowed=complex_)
             case "too many bytes":
                 too_many = frozenset({(413, "body-too-large")})
                 data, length = picture, 2**40

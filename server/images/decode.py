@@ -5,19 +5,24 @@ import re
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
+from vimserve.model.resize import between_pixels
 from vimserve.model.transform import Transform
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
-    ("AVIF",) if features.check("avif") else ()
+from vimserve.server.images.cost import (
+    QUICK_PIXELS,
+    QUICK_SCANNED_PIXELS,
+    Cost,
+    picture_bytes,
+    working_bytes,
 )
+from vimserve.server.images.formats import FORMATS, bmp, essence, exif, gif, png, recognise
+from vimserve.server.images.formats.essence import Essence, refuse
+from vimserve.server.images.rgb import to_rgb, whole_to_rgb
 
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,6 +33,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_JPEG_SCALES = (8, 4, 2, 1)
+# Of an image's frames together: tiles, alpha, layers and thumbnails are far fewer.
+MOST_PASSES = 8
 
 # Pillow warns of damaged metadata and large pictures, which operators cannot change.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -51,17 +59,24 @@ class Header:
 
     Attributes:
         size: (height, width) of the image, upright.
+        orientation: of EXIF, by which the stored picture is turned.
+        file: what its decoder gets.
     """
 
-    def __init__(self, image: ImageFile, data: bytes) -> None:
+    def __init__(self, image: ImageFile, name: str, file: Essence, num_bytes: int) -> None:
         self._opened: ImageFile | None = image
-        self._data = data
-        self._orientation = _orientation(image)
-        # Pillow already reports (and turns) a TIFF upright.
-        self._turned = image.format != "TIFF" and self._orientation in _UPRIGHT
-        self._sideways = self._turned and self._orientation in _SIDEWAYS
-        size = image.height, image.width
-        self.size = (size[1], size[0]) if self._sideways else size
+        self._name = name
+        self.file = file
+        self._num_bytes = num_bytes
+        self._mode = image.mode
+        self._stored = image.height, image.width
+        self.orientation = file.orientation
+        if name == "AVIF":
+            self.orientation = exif.orientation(image.info.get("exif", b""))
+        # Of a TIFF it is 1, because Pillow turns that itself.
+        self._turned = self.orientation in _UPRIGHT
+        self._sideways = self.orientation in _SIDEWAYS
+        self.size = self._as_stored(self._stored)
 
     def pixels(self, transform: Transform) -> Tensor:
         """The transformed image, uint8 ``[3, H, W]``.
@@ -69,8 +84,14 @@ class Header:
         Raises:
             BadRequest: as ``decode``.
         """
-        decoded = self.decode(transform.decode_size(*self.size))
-        return transform(decoded.image, decoded.size)
+        image = self._decode(transform.decode_size(*self.size))
+        return transform(image, self.size, to_rgb)
+
+    def pixels_cost(self, transform: Transform) -> Cost:
+        """What ``pixels`` costs."""
+        decoding = self._cost(transform.decode_size(*self.size))
+        between = between_pixels(self.size, transform.output_size(*self.size))
+        return decoding + Cost(4 * between, quick=True)
 
     def picture(self) -> Image.Image:
         """The whole image in its own size, RGB and upright.
@@ -80,11 +101,19 @@ class Header:
         """
         return self.decode(self.size).image
 
+    def picture_cost(self) -> Cost:
+        """What ``picture`` costs."""
+        decoding = self._cost(self.size)
+        if self._mode == "RGB":
+            return decoding
+        return decoding + Cost(picture_bytes("RGB", *self.size), quick=True)
+
     def decode(self, needed: tuple[int, int]) -> Picture:
         """Decode the first frame; another call decodes the file anew.
 
-        EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits;
-        colour profiles are ignored, as the published evaluations do.
+        EXIF orientation is applied (that of XMP is not, as in browsers), transparency is laid on
+        white, 16-bit grey is scaled to 8 bits; colour profiles are ignored, as the published
+        evaluations do.
 
         Args:
             needed: the smallest useful (height, width), upright. A JPEG is decoded at the
@@ -94,19 +123,53 @@ class Header:
             UnsupportedImage: its pixels have no obvious RGB meaning.
             CorruptImage: truncated or damaged.
         """
-        needed_h, needed_w = needed[::-1] if self._sideways else needed
+        return Picture(whole_to_rgb(self._decode(needed)), self.size)
+
+    def _decode(self, needed: tuple[int, int]) -> Image.Image:
+        """The picture, upright, in the mode that the decoder gives it."""
+        height, width = self._as_stored(needed)
         # A waiting request holds the header; it must not keep the pixels in memory too.
         opened, self._opened = self._opened, None
-        with opened or Image.open(io.BytesIO(self._data), formats=FORMATS) as image:
+        with opened or Image.open(io.BytesIO(self.file.data), formats=(self._name,)) as image:
             try:
-                image.draft(None, (needed_w, needed_h))
+                image.draft(None, (width, height))
                 image.load()
-                upright = image.transpose(_UPRIGHT[self._orientation]) if self._turned else image
-                return Picture(_to_rgb(upright), self.size)
+                if self._name == "WEBP":
+                    del image._decoder  # type: ignore[attr-defined]  # it has two canvases
+                return self._finish(image)
             except UnsupportedImage:
                 raise
             except Exception as error:  # damaged bytes raise errors of any type
-                raise _corrupt(image.format, self._data, error) from error
+                raise _corrupt(self._name, self._num_bytes, str(error)) from error
+
+    def _finish(self, image: ImageFile) -> Image.Image:
+        picture: Image.Image = image
+        if self._name == "PNG":
+            png.whiten(picture, self.file)
+        elif self._name == "BMP":
+            bmp.unhide(picture)
+        elif self._name == "GIF":
+            picture = gif.uncover(picture, self.file.covered)
+        return picture.transpose(_UPRIGHT[self.orientation]) if self._turned else picture
+
+    def _cost(self, needed: tuple[int, int]) -> Cost:
+        height, width = self._stored
+        pixels, scale = height * width, 1
+        if self._name == "JPEG":
+            least = self._as_stored(needed)
+            ratio = min(height // least[0], width // least[1])
+            scale = next(one for one in _JPEG_SCALES if ratio >= one or one == 1)
+        own = picture_bytes(self._mode, -(-height // scale), -(-width // scale))
+        if self.file.covered:
+            own += picture_bytes("RGB", height, width)
+        pixels = max(pixels, self.file.frame_pixels)
+        decoding = own + int(pixels * self.file.overhead)
+        num_bytes = len(self.file.data) + max(decoding, own * (1 + self._turned))
+        quick = pixels <= QUICK_PIXELS and pixels * self.file.passes <= QUICK_SCANNED_PIXELS
+        return Cost(num_bytes + working_bytes(pixels), quick and self.file.trusted)
+
+    def _as_stored(self, size: tuple[int, int]) -> tuple[int, int]:
+        return (size[1], size[0]) if self._sideways else size
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
@@ -114,39 +177,44 @@ def read_header(data: bytes, max_pixels: int) -> Header:
 
     Raises:
         EmptyBody: no bytes.
-        UnsupportedImage: another format.
+        UnsupportedImage: another format, or a kind of file that is not read.
         ImageTooLarge: height × width is more than ``max_pixels``.
+        ImageTooComplex: more chunks, scans or blocks than its size justifies.
         CorruptImage: truncated or damaged.
     """
     if not data:
         raise EmptyBody("the image has no bytes", limit=1, value=0)
-    image = _open(data, max_pixels)
-    if image.height * image.width > max_pixels:
-        raise _too_large(image.height * image.width, max_pixels)
-    return Header(image, data)
-
-
-def _open(data: bytes, max_pixels: int) -> ImageFile:
-    # Pillow's limit is process-wide. Set it before opening, because the WebP reader allocates the
-    # canvas then.
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        pixels = re.search(r"\d+", str(error))
-        raise _too_large(int(pixels[0]) if pixels else None, max_pixels) from error
-    except UnidentifiedImageError as error:
-        for name in FORMATS:
-            accept = Image.OPEN[name][1]
-            if accept and accept(data[:16]) is True:
-                raise _corrupt(name, data, error) from error
+    name = recognise(data)
+    if name is None:
         raise UnsupportedImage(
             f"the bytes are not an image in one of the formats {', '.join(FORMATS)}",
             limit=FORMATS,
             value=repr(data[:16])[2:-1],
-        ) from error
+        )
+    file = essence(name, data)
+    image = _open(name, file, len(data), max_pixels)
+    pixels = image.height * image.width
+    if max(pixels, file.frame_pixels) > max_pixels:
+        raise _too_large(max(pixels, file.frame_pixels), max_pixels)
+    most = MOST_PASSES * max(pixels, QUICK_PIXELS)
+    if file.frame_pixels * file.passes > most:
+        refuse(f"pixels in frames for {pixels}", most, int(file.frame_pixels * file.passes))
+    return Header(image, name, file, len(data))
+
+
+def _open(name: str, file: Essence, num_bytes: int, max_pixels: int) -> ImageFile:
+    # Pillow's limit is process-wide. Set it before opening, because the WebP reader allocates the
+    # canvas then.
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        return Image.open(io.BytesIO(file.data), formats=(name,))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = re.search(r"\d+", str(error))
+        raise _too_large(int(pixels[0]) if pixels else None, max_pixels) from error
+    except UnidentifiedImageError as error:  # Pillow does not say more
+        raise _corrupt(name, num_bytes, "its header cannot be read") from error
     except Exception as error:
-        raise _corrupt(None, data, error) from error
+        raise _corrupt(name, num_bytes, str(error)) from error
 
 
 def _too_large(pixels: int | None, max_pixels: int) -> ImageTooLarge:
@@ -157,33 +225,9 @@ def _too_large(pixels: int | None, max_pixels: int) -> ImageTooLarge:
     )
 
 
-def _corrupt(name: str | None, data: bytes, error: Exception) -> CorruptImage:
-    kind = name or "image"
+def _corrupt(name: str, num_bytes: int, reason: str) -> CorruptImage:
     return CorruptImage(
-        f"the {kind} is truncated or damaged ({len(data)} bytes received): {error}",
-        limit=f"a complete {kind}",
-        value=f"{len(data)} bytes",
+        f"the {name} is truncated or damaged ({num_bytes} bytes received): {reason}",
+        limit=f"a complete {name}",
+        value=f"{num_bytes} bytes",
     )
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # the metadata is damaged; the pixels may still be intact
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("F", "LAB", "HSV"):
-        raise UnsupportedImage(
-            f"pixels of mode {image.mode} are not supported; save the image as 8-bit RGB",
-            limit="1, 8 or 16 bits of grey, palette, RGB, YCbCr or CMYK",
-            value=image.mode,
-        )
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")

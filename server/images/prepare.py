@@ -1,7 +1,7 @@
 """Prepares images for the engine: measures them, then cuts them into patches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import PIL.Image
 
@@ -10,10 +10,14 @@ from vimserve.model.transform import Transform
 from vimserve.server.engine.request import Image
 from vimserve.server.engine.runner import Runner
 from vimserve.server.errors import ImageTooLarge
+from vimserve.server.images.cost import Cost, picture_bytes
 from vimserve.server.images.source import OpenImage, Size, Source
 
 # From an input's (height, width) to the parts of it that the model sees one by one.
 Views = Callable[[Size], Sequence[Window]]
+
+# An overlay has the picture, the classes' colours, the tinted picture and the page with a legend.
+DRAWN_COPIES = 4
 
 
 def whole(size: Size) -> Sequence[Window]:
@@ -63,6 +67,18 @@ class Measured:
     def tokens(self) -> int:
         """Tokens of all views."""
         return sum(self.lengths)
+
+    @property
+    def prepare_cost(self) -> Cost:
+        """What ``prepare`` costs, on top of its result."""
+        return self._image.pixels_cost(self._transform)
+
+    @property
+    def picture_cost(self) -> Cost:
+        """What it costs to decode ``picture`` and to draw on it."""
+        decoding = self._image.picture_cost()
+        drawn = DRAWN_COPIES * picture_bytes("RGB", *self.image_size)
+        return replace(decoding, num_bytes=max(decoding.num_bytes, drawn))
 
     def picture(self) -> PIL.Image.Image:
         """The original image, RGB and upright.

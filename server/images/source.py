@@ -7,6 +7,7 @@ import PIL.Image
 from torch import Tensor
 
 from vimserve.model.transform import Transform
+from vimserve.server.images.cost import Cost
 from vimserve.server.images.decode import Header, read_header
 
 Size = tuple[int, int]
@@ -31,6 +32,14 @@ class OpenImage(Protocol):
         Raises:
             BadRequest: if it cannot be decoded.
         """
+        ...
+
+    def pixels_cost(self, transform: Transform) -> Cost:
+        """What ``pixels`` costs."""
+        ...
+
+    def picture_cost(self) -> Cost:
+        """What ``picture`` costs."""
         ...
 
     def picture(self) -> PIL.Image.Image:

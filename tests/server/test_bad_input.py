@@ -6,7 +6,7 @@ import zlib
 import httpx2
 import pytest
 
-from vimserve.server.images.decode import FORMATS
+from vimserve.server.images.formats import FORMATS
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,23 @@ def test_truncated_image(post, picture, encode):
 
 def test_decompression_bomb(post, bomb):
     check(post(content=bomb), 413, limit=50_000_000, value=3_600_000_000)
+
+
+def test_a_flood_of_chunks(post):
+    checked = b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+    start = b"\x89PNG\r\n\x1a\n"
+    answer = post(content=start + (bytes(4) + checked) * 100_000)
+    problem = answer.json()
+    check(answer, 413, limit=problem["limit"], value=problem["limit"] + 1)
+    assert problem["type"].endswith("image-too-complex")
+
+
+def test_memory_for_decoding(post, picture, encode):
+    answer = post(settings={"max_decode_bytes": 15_000_000}, content=encode(picture(1000, 1200)))
+    limit, value = (answer.json()[name] for name in ("limit", "value"))
+    check(answer, 413, limit=limit, value=value)
+    assert 7_500_000 < limit < 15_000_000 < value
+    assert "--max-decode-bytes" in answer.json()["detail"]
 
 
 def test_pixel_limit(post):

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import PIL.Image
 import pytest
@@ -15,6 +15,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import CorruptImage, ImageTooLarge, ModelUnavailable, QueueFull
+from vimserve.server.images.cost import Cost
 from vimserve.server.images.source import EncodedImage
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.tasks import TASKS
@@ -43,8 +44,28 @@ class ArrayImage:
         assert transform.output_size(*self.size) == self.size
         return self.array
 
+    def pixels_cost(self, transform):
+        return Cost(self.array.nbytes, quick=True)
+
+    def picture_cost(self):
+        return self.pixels_cost(None)
+
     def picture(self):
         return PIL.Image.fromarray(self.array.permute(1, 2, 0).numpy())
+
+
+@dataclass(frozen=True)
+class SlowImage(ArrayImage):
+    """An image whose decoding takes until ``gate`` opens."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def pixels(self, transform):
+        assert self.gate.wait(PATIENCE_S)
+        return self.array
+
+    def pixels_cost(self, transform):
+        return Cost(self.array.nbytes, quick=False)
 
 
 class Undecodable(ArrayImage):
@@ -64,12 +85,13 @@ async def pipeline_of(spec, **settings):
     pipeline.close()
 
 
-def run(pipeline, images, render=lambda measured, result: result, **query):
+def run(pipeline, images, render=lambda measured, result: result, drawing=False, **query):
     model = pipeline.engine.loaded("tiny")
     spec = model.runner.spec
     asked = CLASSIFY.ask({"resolution": "native", "fit": "contain"} | query)
     plan = CLASSIFY.plan(spec, asked, pipeline.config.max_resolution)
-    return pipeline.run(model, plan, images, Urgency(time.monotonic(), PATIENCE_S, 5), render)
+    urgency = Urgency(time.monotonic(), PATIENCE_S, 5)
+    return pipeline.run(model, plan, images, urgency, render, drawing=drawing)
 
 
 def pixels(seed, height=32, width=48):
@@ -140,6 +162,36 @@ def test_the_first_image_at_fault_is_named(tiny, spec):
             assert pipeline.engine._backlog._reserved["tiny"] == 0
 
     asyncio.run(answer())
+
+
+def test_a_small_image_does_not_wait_for_the_decoding_of_large_ones(tiny, spec):
+    async def answer():
+        async with pipeline_of(spec, decode_threads=2) as pipeline:
+            slow = [SlowImage(pixels(i)) for i in range(4)]
+            held = [asyncio.create_task(run(pipeline, [image])) for image in slow]
+            await run(pipeline, [ArrayImage(pixels(9))])
+            assert not any(task.done() for task in held)
+            for image in slow:
+                image.gate.set()
+            await asyncio.gather(*held)
+
+    asyncio.run(answer())
+
+
+def test_what_draws_on_the_picture_is_work_of_the_decoders(tiny, spec):
+    threads = set()
+
+    def draw(measured, result):
+        threads.add(threading.current_thread().name.partition("_")[0])
+
+    async def answer():
+        async with pipeline_of(spec, max_decode_bytes=2**20) as pipeline:
+            await run(pipeline, [ArrayImage(pixels(0))], draw, drawing=True)
+            with pytest.raises(ImageTooLarge):  # before the model sees it
+                await run(pipeline, [ArrayImage(pixels(0, 320, 320))], draw, drawing=True)
+
+    asyncio.run(answer())
+    assert threads == {"decode"}
 
 
 def test_a_full_queue_refuses_before_pixels_are_decoded(tiny, spec):

@@ -52,6 +52,8 @@ async def answer(
     query: Any,
     render: Callable[[ModelSpec, Q, Measured, R], W],
     admit: Callable[[Sequence[Source]], None] | None = None,
+    *,
+    drawing: bool = False,
 ) -> tuple[ModelSpec, Completed[W]]:
     """Ask the model that ``query.model`` names, or the first for the task.
 
@@ -65,6 +67,7 @@ async def answer(
         query: its query parameters.
         render: as ``Rendering.result``.
         admit: raises a ServerError if the images cannot be answered together.
+        drawing: whether ``render`` takes the whole pictures.
 
     Returns:
         The model, and the results for the images.
@@ -82,7 +85,8 @@ async def answer(
     async def work(images: Sequence[Source]) -> Completed[W]:
         if admit is not None:
             admit(images)
-        return await pipeline.run(model, plan, images, urgency, partial(render, spec, query))
+        rendering = partial(render, spec, query)
+        return await pipeline.run(model, plan, images, urgency, rendering, drawing=drawing)
 
     completed = await exchange(request, urgency, pipeline.config, work)
     size = max((one.size for one in completed.measured), key=math.prod)

@@ -141,7 +141,10 @@ async def segment(
     """Name what every pixel of one or more images belongs to."""
     if query.format != "json":
         admit = partial(_admit_one, query.format)
-        _, drawn = await answer(request, pipeline, urgency, TASK, query, draw, admit)
+        drawing = query.format == "overlay"
+        _, drawn = await answer(
+            request, pipeline, urgency, TASK, query, draw, admit, drawing=drawing
+        )
         return _response(drawn.results[0], MEDIA_TYPES[query.format], drawn.stages)
     spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
     body = SegmentResponse(

@@ -34,3 +34,18 @@ def test_bomb_and_strip(monkeypatch):
     with Image.open(io.BytesIO(images.strip())) as picture:
         picture.load()
         assert picture.size == (1_000_000, 1)
+
+
+def test_floods_are_images_all_the_same():
+    for data in images.floods():
+        assert len(data) < 3_000_000
+        with Image.open(io.BytesIO(data)) as picture:
+            assert picture.width in (64, images.SCANNED_SIDE)
+
+
+def test_a_laden_picture_has_the_same_pixels():
+    png = images.intact(32, 48, 3, "PNG")
+    with Image.open(io.BytesIO(images.laden(png))) as laden:
+        assert len(laden.info["icc_profile"]) == images.PROFILE_BYTES
+        with Image.open(io.BytesIO(png)) as plain:
+            assert laden.tobytes() == plain.tobytes()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from vimserve.loadtests.common.images import bomb, strip
+from vimserve.loadtests.common.images import bomb, floods, strip
 
 CLASSES = 3
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -55,6 +55,8 @@ class Stub:
             return problem(request, 415, "unsupported-image")
         if data in (bomb(), strip()):
             return problem(request, 413, "image-too-large")
+        if data in floods():
+            return problem(request, 413, "image-too-complex")
         if data.startswith(JPEG_START) and not data.endswith(JPEG_END):
             return problem(request, 422, "corrupt-image")
         return await self.good(request, data.count(b"Content-Disposition") or 1)

@@ -5,10 +5,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, PngImagePlugin, features
 
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
-from vimserve.server.images.decode import FORMATS, read_header
+from vimserve.server.images.decode import read_header
+from vimserve.server.images.formats import FORMATS
 
 ORANGE = (250, 130, 10)
 MANY = 10**7
@@ -89,7 +90,7 @@ def test_the_first_frame_of_an_animation(encode):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_exif_orientation(kind, orientation, encode):
     upright = Image.new("RGB", (48, 32), "black")
     upright.paste("red", (0, 0, 16, 16))
@@ -115,6 +116,15 @@ def test_exif_orientation(kind, orientation, encode):
     red, blue = pixels[6, 6], pixels[25, 40]
     assert red[0] > 200 > 60 > red[2]
     assert blue[2] > 200 > 60 > blue[0]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_an_orientation_in_xmp_alone_is_none_as_in_browsers(kind, encode):
+    xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    assert read_header(encode(plain(), kind, xmp=xmp), MANY).size == (24, 40)
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    assert read_header(encode(plain(), "PNG", pnginfo=text), MANY).size == (24, 40)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -195,7 +205,8 @@ def test_truncated(kind, part, encode):
     cut = data[: max(int(len(data) * part), 16)]
     with pytest.raises(CorruptImage) as caught:
         decode(cut)
-    assert caught.value.limit.startswith("a complete")
+    assert caught.value.limit == f"a complete {kind}"
+    assert "object at" not in caught.value.detail
     assert caught.value.value == f"{len(cut)} bytes"
 
 
