@@ -20,6 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from tests.kernels.cases import TURNS, make_turn
 from tests.paths import ROOT
 from tests.processes import CONTEXT
 from vimserve.kernels import triton_config
@@ -31,7 +32,7 @@ from vimserve.kernels.upsample_argmax.triton import upsample_argmax
 TABLE = ROOT / "kernels" / "registers.md"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 ARCHITECTURES = (80, 90, 100)
-WIDTHS = (192, 384, 768)  # Vim-Ti, Vim-S, Vim-B
+WIDTHS = (192, 384, 576, 768)  # Vim-Ti, Vim-S, VideoMamba-M, Vim-B
 CLASSES = 150  # ADE20K
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SHORT = {
@@ -52,15 +53,24 @@ class Case:
     D: int
     S: int = 16
     probability: bool = False
+    turns: str = "nothing"
 
     def __str__(self) -> str:
         ending = " probability" if self.probability else ""
+        if self.turns != "nothing":
+            ending = f" turning {self.turns}"
         return f"{self.kernel} {SHORT[self.dtype]} D={self.D}{ending}"
 
 
 CASES = [
     Case(kernel, dtype, D)
     for kernel in ("_walk_outputs", "_walk_states", "_convolve", "_add_norm")
+    for dtype in DTYPES
+    for D in WIDTHS
+]
+CASES += [
+    Case("_add_norm", dtype, D, turns=turns)
+    for turns in TURNS[1:]
     for dtype in DTYPES
     for D in WIDTHS
 ]
@@ -93,7 +103,7 @@ def compile_case(case: Case, architecture: int) -> bytes:
     signature, constants, attributes = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
         value = arguments[name]
-        if parameters[name].is_constexpr:
+        if parameters[name].is_constexpr or value is None:
             signature[name], constants[i,] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[name] = f"*{SHORT[value.dtype]}"
@@ -203,7 +213,8 @@ def _launches(case: Case) -> Iterator[tuple[Any, dict[str, Any]]]:
     ):
         if case.kernel == "_add_norm":
             hidden = torch.empty(T, D, dtype=case.dtype)
-            add_norm(hidden, torch.empty(T, D), torch.empty(D, dtype=case.dtype))
+            weight, turn = torch.empty(D, dtype=case.dtype), make_turn(T, D, case.turns)
+            add_norm(hidden, torch.empty(T, D), weight, turn=turn)
         elif case.kernel == "_upsample_argmax":
             scores = torch.empty(312, 312, CLASSES, dtype=case.dtype).permute(2, 0, 1)
             upsample_argmax(scores, (1248, 1248), probability=case.probability)
