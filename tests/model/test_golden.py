@@ -11,16 +11,21 @@ from tests.closeness import assert_close
 from tests.paths import GOLDEN
 from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
-from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.families.vim.config import Rope, VimConfig
 from vimserve.model.families.vim.model import Vim
 
-CASES = json.loads((GOLDEN / "cases.json").read_text())
+CASES = [
+    case
+    for file in ("cases.json", "family_cases.json")
+    for case in json.loads((GOLDEN / file).read_text())
+]
 LOGITS_BOUND = 2e-4
 
 
 def our_config(case: dict[str, Any]) -> VimConfig:
     """The published constructor's arguments as a VimConfig."""
     given = case["config"]
+    published = case.get("published", "vim")
     bidirectional = {"none": "none", "v1": "ssm", "v2": "ssm+conv"}[given.get("bimamba_type", "v2")]
     if given.get("if_bidirectional"):
         bidirectional = "layer"
@@ -30,6 +35,13 @@ def our_config(case: dict[str, Any]) -> VimConfig:
         pooling = {"mean": "mean", "max": "max", "none": "last"}[given["final_pool_type"]]
     else:
         pooling = "middle" if given.get("use_middle_cls_token", True) else "head"
+    if published == "videomamba":
+        pooling = "head"
+    rope, registers = None, 0
+    if published == "mamba-reg":
+        pooling, registers = "registers", given["num_cls_tokens"]
+    if given.get("if_rope"):
+        rope = Rope(given["pt_hw_seq_len"], given["if_rope_residual"])
     stride = given.get("stride", 16)
     rows, cols = ((side - 16) // stride + 1 for side in case["image_hw"])
     return VimConfig(
@@ -40,6 +52,10 @@ def our_config(case: dict[str, Any]) -> VimConfig:
         grid=(rows, cols),
         bidirectional=bidirectional,  # type: ignore[arg-type]
         pooling=pooling,  # type: ignore[arg-type]
+        divide=given.get("if_divide_out", published != "videomamba"),
+        rope=rope,
+        registers=registers,
+        reduce=given.get("cls_reduce", 1),
     )
 
 
