@@ -14,7 +14,7 @@ SCHEDULERS = 4  # of a multiprocessor, each of which issues one warp's instructi
 
 # Costs by which the two schedules of the scan are compared, fitted to an H100
 # (loadtests/results/, gpu_check). The unit is the time that a scheduler needs for one token of a
-# warp's channels while enough warps keep it busy; there it was 0.16 us.
+# warp's channels while enough warps keep it busy; there it was 0.15 us.
 LONE_WARP = 2.5  # a token of one or two warps, which wait for their own loads and results
 TWO_WALKS = 1.6  # a token of the chunked schedule, which needs more exponentials
 LAUNCHES = 32.0  # two more kernels

@@ -19,7 +19,7 @@ UNIT = 198
 STEPS = (64, 74, 83, 96, 110, 123)
 # Bounds of the longest image: squares of 224, 256, 320, 400, 512, 640, 768, 896, 1024, 1248, 1536
 # and 2048 pixels at patches of 16, with a little room.
-LONGEST = (208, 264, 408, 640, 1088, 1664, 2320, 3168, 4160, 6144, 9280, 16_448)
+LONGEST = (200, 264, 408, 640, 1088, 1664, 2320, 3168, 4160, 6144, 9280, 16_448)
 
 
 @dataclass(frozen=True, order=True)

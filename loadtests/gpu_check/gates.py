@@ -183,7 +183,7 @@ def scan_inputs(
         "x": draw(K, T, E).to(dtype),
         "dt": dt,
         "dt_weight": (draw(K, E, R) * R**-0.5).to(dtype),
-        "dt_bias": (draw(K, E) - 3).to(dtype),
+        "dt_bias": draw(K, E) - 3,
         "A": -torch.exp(draw(K, E, S)),
         "B": B,
         "C": C,
