@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -10,10 +11,16 @@ import torch
 from torch import Tensor
 
 from vimserve.model.architecture import ModelConfig
-from vimserve.model.checkpoint import CheckpointError, load_strictly, read_state_dict
+from vimserve.model.checkpoint import (
+    CheckpointError,
+    load_strictly,
+    read_architecture,
+    read_state_dict,
+)
 from vimserve.model.class_names import numbered, read_labels
 from vimserve.model.families import FAMILIES, build, family_of, recognise
 from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.hints import Hints, in_words
 from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
 from vimserve.model.palette import make_palette, read_palette
@@ -21,6 +28,8 @@ from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
 from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit
+
+logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 
@@ -45,10 +54,11 @@ def names() -> tuple[str, ...]:
 def resolve(argument: str) -> ModelSpec:
     """What ``NAME``, ``NAME=FILE`` or ``NAME=FILE?option=value&…`` stands for.
 
-    A file's architecture is read off its tensors. Options: ``stride``, ``bidirectional`` and
-    ``pooling`` of a Vim, ``attention`` and ``heads`` of a DeiT, ``out_indices`` of a UPerNet say
-    what they leave open; ``labels`` is a JSON or text file of class names, ``palette`` a JSON file
-    of their colours; ``resolution``, ``fit`` and ``crop_ratio`` are the preprocessing.
+    A file's architecture is read off its tensors and its training arguments. Options: ``stride``,
+    ``bidirectional``, ``pooling``, ``divide``, ``rope`` and ``family`` of a Vim, ``attention`` and
+    ``heads`` of a DeiT, ``out_indices`` of a UPerNet say what they leave open; ``labels`` is a JSON
+    or text file of class names, ``palette`` a JSON file of their colours; ``resolution``, ``fit``
+    and ``crop_ratio`` are the preprocessing.
 
     Raises:
         ValueError: for an unknown name or option.
@@ -78,6 +88,8 @@ def load(
         CheckpointError: if the weights cannot be had or do not fit the configuration.
     """
     path = spec.source if isinstance(spec.source, Path) else spec.source.fetch()
+    if spec.assumed:
+        logger.info("%s (%s): %s", spec.name, path, spec.assumed)
     return _load(spec.config, read_state_dict(path), path, device, dtype)
 
 
@@ -137,7 +149,8 @@ def _load(
     with torch.device("meta"):
         model = build(config)
     try:
-        load_strictly(model, state)
+        unused = family_of(config).unused(config)
+        load_strictly(model, {n: t for n, t in state.items() if not n.startswith(unused)})
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return model.to(device, dtype).requires_grad_(False).eval()
@@ -160,7 +173,9 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
         for option in options:
             if option not in known:
                 raise ValueError(f"unknown option {option!r} of model {name!r}: {', '.join(known)}")
-        config = family.infer(state, **parse_options(options, family.options))
+        given = parse_options(options, family.options)
+        assumed = family.assume(state, Hints(read_architecture(path), path.name), given)
+        config = family.infer(state, **given, **{a.option: a.value for a in assumed})
     except CheckpointError as error:
         prefix = "" if str(error).startswith(str(path)) else f"{path}: "
         raise CheckpointError(f"{prefix}{error}") from error
@@ -168,7 +183,8 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
         Path(options[option]) if option in options else None for option in ("labels", "palette")
     )
     preprocessing = parse_options(options, _PREPROCESSING)
-    return _spec(name, config, path, labels, palette, **preprocessing)
+    spec = _spec(name, config, path, labels, palette, **preprocessing)
+    return dataclasses.replace(spec, assumed=in_words(assumed))
 
 
 def _spec(

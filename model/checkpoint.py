@@ -27,6 +27,30 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is missing, damaged, holds foreign classes or no tensors.
     """
+    content = _read(path)
+    if isinstance(content, dict):
+        for key in ("model", "state_dict"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+    if not isinstance(content, dict) or not content or not _all_tensors(content):
+        raise CheckpointError(f"{path}: holds no state dict, nor one under 'model' or 'state_dict'")
+    return {name: content[name] for name in content if not name.startswith("auxiliary_head.")}
+
+
+def read_architecture(path: Path) -> str:
+    """The name of the architecture among a file's training arguments, or nothing.
+
+    Raises:
+        CheckpointError: as ``read_state_dict``.
+    """
+    content = _read(path)
+    arguments = content.get("args") if isinstance(content, dict) else None
+    name = getattr(arguments, "model", "")
+    return name if isinstance(name, str) else ""
+
+
+def _read(path: Path) -> Any:
     # Here, so that whoever reads no file (a check on a GPU machine, say) does without the package.
     import safetensors.torch
 
@@ -34,10 +58,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return _served(safetensors.torch.load_file(path))
+            return safetensors.torch.load_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
-            content = torch.load(
+            return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except pickle.UnpicklingError as error:
@@ -51,14 +75,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: not a checkpoint, or a damaged one ({_first_sentence(error)})"
         ) from error
-    if isinstance(content, dict):
-        for key in ("model", "state_dict"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-    if not isinstance(content, dict) or not content or not _all_tensors(content):
-        raise CheckpointError(f"{path}: holds no state dict, nor one under 'model' or 'state_dict'")
-    return _served(content)
 
 
 def count_blocks(state: dict[str, Tensor], name: str) -> int:
@@ -96,10 +112,6 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor]) -> None:
     if problems:
         raise CheckpointError("another architecture: " + "; ".join(problems))
     module.load_state_dict(state, strict=True, assign=True)
-
-
-def _served(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: state[name] for name in state if not name.startswith("auxiliary_head.")}
 
 
 def _all_tensors(content: dict[Any, Any]) -> bool:

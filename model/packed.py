@@ -107,7 +107,7 @@ class PackedModel(ServedModel):
         return None
 
     def split_positions(self) -> tuple[Tensor, Tensor]:
-        """``pos_embed`` as ``[rows * columns, D]`` of the patches and ``[c, D]`` of class tokens."""
+        """Position embeddings ``[rows * columns, D]`` of patches and ``[c, D]`` of class tokens."""
         table = self.pos_embed.detach()[0]
         rows, cols = self.config.grid
         taken = self.config.class_positions(rows * cols)

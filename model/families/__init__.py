@@ -26,6 +26,8 @@ def recognise(state: dict[str, Tensor]) -> Family[ServedModel]:
     for family in FAMILIES:
         if family.tensor in state:
             return family
+    if any(name.startswith("backbone.net.") for name in state):
+        raise CheckpointError("a detector (detectron2's names, backbone.net.…) is not served")
     needed = ", ".join(f"{family.tensor} ({family.name})" for family in FAMILIES)
     raise CheckpointError(f"no checkpoint of a known family: it has none of the tensors {needed}")
 

@@ -59,7 +59,7 @@ def boundaries(*values: int) -> Callable[[Tensor], Tensor]:
     return lambda _: torch.tensor(values, dtype=torch.int32)
 
 
-def turned(**changes: Tensor) -> Callable[[Turn], Turn]:
+def turned(**changes: Any) -> Callable[[Turn], Turn]:
     return lambda turn: dataclasses.replace(turn, **changes)
 
 

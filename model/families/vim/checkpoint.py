@@ -1,12 +1,28 @@
-"""The architecture that a Vim checkpoint belongs to."""
+"""The architecture that a checkpoint of Vim, or of one of its relatives, belongs to."""
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from vimserve.model.architecture import Pooling, class_positions
 from vimserve.model.checkpoint import CheckpointError, count_blocks
-from vimserve.model.families.vim.config import Bidirectional, VimConfig
+from vimserve.model.families.vim.choices import (
+    REGISTERS,
+    ROPE,
+    Relative,
+    Turned,
+    assume,
+    square,
+    told,
+)
+from vimserve.model.families.vim.config import Bidirectional, Rope, VimConfig
+from vimserve.model.families.vim.rope import rates
+from vimserve.model.hints import Hints
+
+# Far above the rounding of float32, and below what any other base or direction of turning makes.
+_TABLE_BOUND = 0.02
 
 
 def infer_vim_config(
@@ -15,60 +31,113 @@ def infer_vim_config(
     stride: int | None = None,
     bidirectional: Bidirectional | None = None,
     pooling: Pooling | None = None,
+    divide: bool | None = None,
+    rope: Turned | None = None,
+    family: Relative | None = None,
 ) -> VimConfig:
-    """The architecture that a Vim state dict belongs to.
+    """The architecture that a state dict of Vim, VideoMamba or Mamba-Reg belongs to.
 
-    Shapes alone do not tell the stride, the pooling and, for layers that read in one direction,
-    whether they take turns. Whichever of them is not given is guessed.
+    Shapes alone do not tell all of it. Whatever is not given is assumed (``choices.assume``).
 
     Args:
-        state: the tensors; the grid of the position embedding must be square.
-        stride: guessed from the rows of the grid. An odd number means overlapping patches, half a
-            patch apart (27 rows are 224 pixels at stride 8), an even number patches side by side.
-        bidirectional: for layers that read in one direction, ``none`` rather than ``layer``.
-        pooling: with one class token ``middle`` rather than ``head``, with none ``mean``.
+        state: the tensors, of which the rotary embedding's need values; the grid of the position
+            embedding must be square.
+        stride: from one patch to the next, in pixels.
+        bidirectional: for layers that read in one direction, whether they take turns.
+        pooling: where the class token stands, or what is made of the patches without one.
+        divide: whether the sum of two directions is halved.
+        rope: what a rotary embedding turns, the hidden state alone or the residual as well.
+        family: decides what is usual for the others.
 
     Raises:
-        CheckpointError: if the tensors are not a Vim's.
+        CheckpointError: if the tensors are not such a model's.
     """
-    if any("rope" in name for name in state):
-        raise CheckpointError("rotary position embeddings (RoPE) are not supported")
+    given = {
+        "stride": stride, "bidirectional": bidirectional, "pooling": pooling, "divide": divide,
+        "rope": rope, "family": family,
+    }  # fmt: skip
+    given = {option: value for option, value in given.items() if value is not None}
+    known = told(state) | {a.option: a.value for a in assume(state, Hints(), given)} | given
     try:
         embed, pos = state["patch_embed.proj.weight"], state["pos_embed"]
-        rates, classes = state["layers.0.mixer.A_log"], len(state["head.weight"])
+        rate, classes = state["layers.0.mixer.A_log"], len(state["head.weight"])
     except KeyError as error:
         raise CheckpointError(f"not a Vim checkpoint: it has no tensor {error}") from error
-    if embed.ndim != 4 or pos.ndim != 3 or rates.ndim != 2:
+    if embed.ndim != 4 or pos.ndim != 3 or rate.ndim != 2:
         raise CheckpointError("not a Vim checkpoint: its embeddings have other dimensions")
-    patch_size = embed.shape[2]
-    if pooling is None:
-        pooling = "middle" if "cls_token" in state else "mean"
-        if "cls_token_head" in state:
-            pooling = "double"
-    if bidirectional is None:
-        bidirectional = "none"
-        if "layers.0.mixer.A_b_log" in state:
-            bidirectional = "ssm+conv" if "layers.0.mixer.conv1d_b.weight" in state else "ssm"
-    class_tokens = len(class_positions(pooling, 0))
-    side = math.isqrt(pos.shape[1] - class_tokens)
-    if side < 1 or side * side + class_tokens != pos.shape[1]:
+    class_tokens = len(class_positions(known["pooling"], 0))
+    side = square(pos.shape[1], class_tokens)
+    if side < 1:
         raise CheckpointError(
             f"pos_embed has {pos.shape[1]} tokens, which is no square grid and "
-            f"{class_tokens} class token(s): pooling={pooling} does not fit"
+            f"{class_tokens} class token(s): pooling={known['pooling']} does not fit"
         )
-    if stride is None:
-        stride = patch_size // 2 if side % 2 and side > 1 else patch_size
     try:
         return VimConfig(
             width=embed.shape[0],
             depth=count_blocks(state, "layers"),
-            patch_size=patch_size,
-            stride=stride,
-            states=rates.shape[1],
+            patch_size=embed.shape[2],
+            stride=known["stride"],
+            states=rate.shape[1],
             num_classes=classes,
             grid=(side, side),
-            bidirectional=bidirectional,
-            pooling=pooling,
+            bidirectional=known["bidirectional"],
+            pooling=known["pooling"],
+            divide=known.get("divide", True),
+            rope=_rope(state, known["rope"]) if ROPE in state else None,
+            **_registers(state),
         )
     except ValueError as error:
         raise CheckpointError(f"not a Vim that can be served: {error}") from error
+
+
+def unused(config: VimConfig) -> tuple[str, ...]:
+    """How the names begin of tensors in a published file that the model does without."""
+    # The head of a self-distilled VideoMamba is for training. RoPE's tables are computed.
+    return ("distill_head.", "rope.") if config.rope else ("distill_head.",)
+
+
+def _registers(state: dict[str, Tensor]) -> dict[str, Any]:
+    if REGISTERS not in state:
+        return {}
+    table, neck = state[REGISTERS], state.get("neck.weight")
+    if table.ndim != 3 or (neck is not None and (neck.ndim != 2 or not len(neck))):
+        raise CheckpointError("not a Mamba-Reg checkpoint: its registers have other dimensions")
+    return {
+        "registers": table.shape[1],
+        "reduce": 1 if neck is None else table.shape[2] // len(neck),
+    }
+
+
+def _rope(state: dict[str, Tensor], turned: Turned) -> Rope:
+    """The rotary embedding whose table of cosines and sines a checkpoint has."""
+    cos, sin = (state.get(f"rope.freqs_{name}") for name in ("cos", "sin"))
+    if cos is None or sin is None or cos.ndim != 2 or cos.shape != sin.shape or cos.shape[1] % 4:
+        raise CheckpointError("RoPE's tables, rope.freqs_cos and rope.freqs_sin, do not fit")
+    side, width = square(len(cos), 0), cos.shape[1]
+    if side < 2:
+        raise CheckpointError(f"RoPE's tables have {len(cos)} rows, which is no square grid")
+    angles = torch.atan2(sin.double(), cos.double())[:, ::2]
+    span = round(side * _speed(angles[1, width // 4 :], rates(width)[1, width // 4 :]))
+    rows, cols = (
+        place.flatten() for place in torch.meshgrid(*[torch.arange(side)] * 2, indexing="ij")
+    )
+    expected = torch.stack((rows, cols), 1).double() * (span / side) @ rates(width)
+    for table, function in ((cos, torch.cos), (sin, torch.sin)):
+        pairs = function(expected).repeat_interleave(2, 1)
+        if not (table.double() - pairs).abs().max() <= _TABLE_BOUND:
+            raise CheckpointError("RoPE's tables are not those of the published code")
+    return Rope(float(span), residual=turned == "both")
+
+
+def _speed(angles: Tensor, of_axis: Tensor) -> float:
+    """The position, of which ``angles`` are the products with rates, the fastest rate first.
+
+    An angle is known but for whole turns. The slowest rate makes less than one, and each estimate
+    tells the turns of the next faster rate.
+    """
+    position = 0.0
+    for angle, rate in zip(reversed(angles.tolist()), reversed(of_axis.tolist()), strict=True):
+        turns = round((position * rate - angle) / math.tau)
+        position = (angle + math.tau * turns) / rate
+    return position
