@@ -1,9 +1,7 @@
 """The architecture that a checkpoint of Vim, or of one of its relatives, belongs to."""
 
-import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vimserve.model.architecture import Pooling, class_positions
@@ -17,12 +15,9 @@ from vimserve.model.families.vim.choices import (
     square,
     told,
 )
-from vimserve.model.families.vim.config import Bidirectional, Rope, VimConfig
-from vimserve.model.families.vim.rope import rates
+from vimserve.model.families.vim.config import Bidirectional, VimConfig
+from vimserve.model.families.vim.rope_tables import read_rope
 from vimserve.model.hints import Hints
-
-# Far above the rounding of float32, and below what any other base or direction of turning makes.
-_TABLE_BOUND = 0.02
 
 
 def infer_vim_config(
@@ -84,7 +79,7 @@ def infer_vim_config(
             bidirectional=known["bidirectional"],
             pooling=known["pooling"],
             divide=known.get("divide", True),
-            rope=_rope(state, known["rope"]) if ROPE in state else None,
+            rope=read_rope(state, embed.shape[0], known["rope"]) if ROPE in state else None,
             **_registers(state),
         )
     except ValueError as error:
@@ -107,37 +102,3 @@ def _registers(state: dict[str, Tensor]) -> dict[str, Any]:
         "registers": table.shape[1],
         "reduce": 1 if neck is None else table.shape[2] // len(neck),
     }
-
-
-def _rope(state: dict[str, Tensor], turned: Turned) -> Rope:
-    """The rotary embedding whose table of cosines and sines a checkpoint has."""
-    cos, sin = (state.get(f"rope.freqs_{name}") for name in ("cos", "sin"))
-    if cos is None or sin is None or cos.ndim != 2 or cos.shape != sin.shape or cos.shape[1] % 4:
-        raise CheckpointError("RoPE's tables, rope.freqs_cos and rope.freqs_sin, do not fit")
-    side, width = square(len(cos), 0), cos.shape[1]
-    if side < 2:
-        raise CheckpointError(f"RoPE's tables have {len(cos)} rows, which is no square grid")
-    angles = torch.atan2(sin.double(), cos.double())[:, ::2]
-    span = round(side * _speed(angles[1, width // 4 :], rates(width)[1, width // 4 :]))
-    rows, cols = (
-        place.flatten() for place in torch.meshgrid(*[torch.arange(side)] * 2, indexing="ij")
-    )
-    expected = torch.stack((rows, cols), 1).double() * (span / side) @ rates(width)
-    for table, function in ((cos, torch.cos), (sin, torch.sin)):
-        pairs = function(expected).repeat_interleave(2, 1)
-        if not (table.double() - pairs).abs().max() <= _TABLE_BOUND:
-            raise CheckpointError("RoPE's tables are not those of the published code")
-    return Rope(float(span), residual=turned == "both")
-
-
-def _speed(angles: Tensor, of_axis: Tensor) -> float:
-    """The position, of which ``angles`` are the products with rates, the fastest rate first.
-
-    An angle is known but for whole turns. The slowest rate makes less than one, and each estimate
-    tells the turns of the next faster rate.
-    """
-    position = 0.0
-    for angle, rate in zip(reversed(angles.tolist()), reversed(of_axis.tolist()), strict=True):
-        turns = round((position * rate - angle) / math.tau)
-        position = (angle + math.tau * turns) / rate
-    return position
