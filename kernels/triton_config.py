@@ -37,7 +37,7 @@ def scan_registers(R: int) -> dict[str, int]:
 
     Without it the assembler uses at most 128 for sm_80, and spills the float32 weights of rank 48.
     """
-    return {"maxnreg": 200} if R > 32 else {}
+    return {"maxnreg": 192} if R > 32 else {}
 
 
 def chunk_tokens(
@@ -78,7 +78,7 @@ def _chunk_tokens(T: int, K: int, E: int, R: int, max_seqlen: int, multiprocesso
 
 def resident_warps(R: int) -> int:
     """Warps of the scan that a multiprocessor holds at a time, by a thread's registers."""
-    registers = 128 if R <= 12 else 160 if R <= 24 else 200
+    registers = 128 if R <= 12 else 160 if R <= 24 else 192
     return REGISTERS // (registers * LANES)
 
 

@@ -80,7 +80,7 @@ def test_simulated_cycles_of_a_token() -> None:
     }
     print(cycles)
 
-    assert cycles[1, card.l2_latency] <= 1160
-    assert cycles[1, card.memory_latency] <= 1870
-    assert cycles[4, card.l2_latency] <= 1330
-    assert cycles[4, card.memory_latency] <= 1960
+    assert cycles[1, card.l2_latency] <= 690
+    assert cycles[1, card.memory_latency] <= 930
+    assert cycles[4, card.l2_latency] <= 920
+    assert cycles[4, card.memory_latency] <= 1030

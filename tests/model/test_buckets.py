@@ -46,10 +46,12 @@ def test_a_bucket_is_chosen_by_tokens_longest_image_and_count() -> None:
     assert choose_bucket(buckets, [2] * 1000) is None
 
 
-def test_padding_is_spread_over_the_free_sequences() -> None:
+def test_padding_is_short_runs_and_empty_sequences_at_the_end() -> None:
     bucket = Bucket(640, 640)
-    assert bucket.pad([300, 100]) == [300, 100, 30, 30, 30, 30, 30, 30, 30, 30]
-    assert bucket.pad([639]) == [639, *[0] * 8, 1]
+    assert bucket.pad([300, 100]) == [300, 100, 60, 60, 60, 60, *[0] * 4]
+    assert bucket.pad([639]) == [639, 1, *[0] * 8]
+    assert bucket.pad([640]) == [640, *[0] * 9]
+    assert bucket.pad([10] * 9) == [*[10] * 9, 550]
     assert sum(bucket.pad([])) == 640
 
 
