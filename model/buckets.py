@@ -19,7 +19,7 @@ UNIT = 198
 STEPS = (64, 74, 83, 96, 110, 123)
 # Bounds of the longest image: squares of 224, 256, 320, 400, 512, 640, 768, 896, 1024, 1248, 1536
 # and 2048 pixels at patches of 16, with a little room.
-LONGEST = (208, 264, 408, 640, 1088, 1664, 2320, 3168, 4160, 6144, 9280, 16_448)
+LONGEST = (200, 264, 408, 640, 1088, 1664, 2320, 3168, 4160, 6144, 9280, 16_448)
 
 
 @dataclass(frozen=True, order=True)
@@ -52,12 +52,15 @@ class Bucket:
         return max(lengths) <= self.longest and slots > 0 and 0 <= left <= slots * self.longest
 
     def pad(self, lengths: Sequence[int]) -> list[int]:
-        """The lengths of all the sequences: the images, then the padding.
+        """The lengths of all the sequences: the images, runs of padding, and empty ones at the end.
 
-        The padding is spread evenly, so that no run of it takes longer than the images do.
+        The runs are short, so that none takes longer than the images do. No empty sequence lies
+        between others: a kernel that walks a chunk would step through it.
         """
         left, slots = self.tokens - sum(lengths), self.sequences - len(lengths)
-        return [*lengths, *(left * (i + 1) // slots - left * i // slots for i in range(slots))]
+        runs = min(slots, -(-left // self.per_image))
+        padding = [left * (i + 1) // runs - left * i // runs for i in range(runs)]
+        return [*lengths, *padding, *[0] * (slots - runs)]
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def measuring_stages(report: Report, golden: Path) -> list[Stage]:
     rest = [name for name in cases if name not in model_gates.FIRST]
     sections: list[tuple[float, str, Callable[[], Iterable[Job]]]] = [
         (20, "sweep", sweep.jobs),
-        (1, "fit", partial(fit.jobs, report)),
+        (3, "fit", partial(fit.jobs, report)),
         (5, "kernels", partial(kernels.jobs, report)),
         (45, "models", partial(models.jobs, report)),
         (12, "buckets", buckets.jobs),

@@ -30,8 +30,8 @@ CASES = {
     for count in counts_
 }
 CHOICE = "chunk_tokens"  # of the scan's module, which calls it once
-OUTPUTS = "_walk_outputs"  # the kernel that every schedule launches
-KERNELS = ("_walk_states", "_carry", OUTPUTS)
+OUTPUTS = "walk_outputs"  # the kernel that every schedule launches
+KERNELS = ("walk_states", "carry", OUTPUTS)
 SECONDS = 0.03  # for each time
 
 
@@ -131,8 +131,7 @@ def _times(call: Callable[[], Tensor], expected: Tensor) -> Row:
         "ms": kernel_ms([call], SECONDS),
         "difference": _relative(out, expected),
     }
-    for kernel, launch in launches.items():
-        name = kernel.lstrip("_")
+    for name, launch in launches.items():
         compiled = launch.again()
         row[f"{name}_ms"] = kernel_ms([launch.again], SECONDS)
         row[f"{name}_regs"] = getattr(compiled, "n_regs", None)

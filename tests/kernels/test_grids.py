@@ -15,6 +15,7 @@ from triton.runtime.jit import JITFunction
 from vimserve.kernels import triton_config
 from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
+from vimserve.kernels.selective_scan import triton
 from vimserve.kernels.selective_scan.triton import selective_scan
 from vimserve.kernels.upsample_argmax.triton import upsample_argmax
 from vimserve.server.config import ServerConfig
@@ -77,18 +78,26 @@ def scan(T: int, N: int, D: int) -> None:
 
 @pytest.mark.parametrize("D", WIDTHS)
 @pytest.mark.parametrize(("T", "N"), BATCHES.values(), ids=BATCHES)
-def test_scan(T: int, N: int, D: int) -> None:
+def test_scan_of_whole_sequences(monkeypatch: pytest.MonkeyPatch, T: int, N: int, D: int) -> None:
+    monkeypatch.setattr(triton, "chunk_tokens", lambda *_: 0)
     grids = launched(lambda: scan(T, N, D))
-    assert "_walk_outputs" in grids
-    assert prod(grids["_walk_outputs"]) >= K * N
+    assert prod(grids["walk_outputs"]) >= K * N
+    assert_within_limits(grids)
+
+
+@pytest.mark.parametrize(("T", "N"), BATCHES.values(), ids=BATCHES)
+def test_scan_of_the_shortest_chunks(monkeypatch: pytest.MonkeyPatch, T: int, N: int) -> None:
+    monkeypatch.setattr(triton, "chunk_tokens", lambda *_: triton_config.MIN_CHUNK)
+    grids = launched(lambda: scan(T, N, 192))
+    assert prod(grids["walk_outputs"]) >= K * T // triton_config.MIN_CHUNK
     assert_within_limits(grids)
 
 
 def test_scan_of_chunks_launches_all_of_its_kernels() -> None:
     assert set(launched(lambda: scan(2**16, 1, 192))) == {
-        "_walk_states",
-        "_carry",
-        "_walk_outputs",
+        "walk_states",
+        "carry",
+        "walk_outputs",
     }
 
 

@@ -14,6 +14,9 @@ from tests.kernels.resources import (
     table,
     usages,
 )
+from vimserve.loadtests.gpu_check.simulator.cards import CARDS
+from vimserve.loadtests.gpu_check.simulator.sass import disassemble
+from vimserve.loadtests.gpu_check.simulator.scoreboard import cycles_per_round
 
 
 def test_no_kernel_spills() -> None:
@@ -31,7 +34,7 @@ def test_no_kernel_spills() -> None:
 def loops() -> dict[tuple[int, int], list[str]]:
     """The scan's hot loop on sm_90 by width and states: one token of a thread's one channel."""
     return {
-        (D, S): hot_loop(compile_case(Case("_walk_outputs", torch.bfloat16, D, S), 90))
+        (D, S): hot_loop(compile_case(Case("walk_outputs", torch.bfloat16, D, S), 90))
         for D, S in [(192, 16), (192, 8), (384, 16)]
     }
 
@@ -64,3 +67,20 @@ def test_states_stay_in_registers(loops: dict[tuple[int, int], list[str]]) -> No
     assert not [name for name in code if name.startswith(("LDL", "STL", "LDS", "STS", "SHFL"))]
     assert sum(name.startswith("STG") for name in code) == 1
     assert sum(name.startswith("LDG") for name in code) == 2 + (12 + 16 + 16) // 4
+
+
+def test_simulated_cycles_of_a_token() -> None:
+    """Bounds with a tenth of air; ``docs/gpu.md`` has the figures of every architecture."""
+    loop = disassemble(compile_case(Case("walk_outputs", torch.bfloat16, 192), 90)).hot_loop()
+    card = CARDS["H100"]
+    cycles = {
+        (warps, latency): cycles_per_round(loop, warps, latency, card.units)
+        for warps in (1, 4)
+        for latency in (card.l2_latency, card.memory_latency)
+    }
+    print(cycles)
+
+    assert cycles[1, card.l2_latency] <= 690
+    assert cycles[1, card.memory_latency] <= 930
+    assert cycles[4, card.l2_latency] <= 920
+    assert cycles[4, card.memory_latency] <= 1030

@@ -38,7 +38,7 @@ def test_a_bucket_is_chosen_by_tokens_longest_image_and_count() -> None:
     buckets = make_buckets(8192)
     assert choose_bucket(buckets, [197]) == Bucket(198, 198)
     assert choose_bucket(buckets, [6085]) == Bucket(6089, 6089)
-    assert choose_bucket(buckets, [197] * 32) == Bucket(6336, 208)
+    assert choose_bucket(buckets, [197] * 32) == Bucket(6336, 200)
     assert choose_bucket(buckets, [1025] * 6) == Bucket(6336, 1088)
     assert choose_bucket(buckets, [2] * 20) == Bucket(1362, 1362)
     assert choose_bucket(buckets, [8192]) == Bucket(8192, 8192)
@@ -46,10 +46,12 @@ def test_a_bucket_is_chosen_by_tokens_longest_image_and_count() -> None:
     assert choose_bucket(buckets, [2] * 1000) is None
 
 
-def test_padding_is_spread_over_the_free_sequences() -> None:
+def test_padding_is_short_runs_and_empty_sequences_at_the_end() -> None:
     bucket = Bucket(640, 640)
-    assert bucket.pad([300, 100]) == [300, 100, 30, 30, 30, 30, 30, 30, 30, 30]
-    assert bucket.pad([639]) == [639, *[0] * 8, 1]
+    assert bucket.pad([300, 100]) == [300, 100, 60, 60, 60, 60, *[0] * 4]
+    assert bucket.pad([639]) == [639, 1, *[0] * 8]
+    assert bucket.pad([640]) == [640, *[0] * 9]
+    assert bucket.pad([10] * 9) == [*[10] * 9, 550]
     assert sum(bucket.pad([])) == 640
 
 

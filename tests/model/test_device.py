@@ -15,13 +15,19 @@ from tests.model.offdevice import (
 )
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.families.deit.config import DeiTConfig
-from vimserve.model.families.vim.config import VIM_TINY, VimConfig
+from vimserve.model.families.vim.config import VIM_TINY, Rope, VimConfig
 from vimserve.model.families.vim.model import Vim
 
 NANO = VimConfig(width=64, depth=2, num_classes=10, grid=(4, 4))
 KINDS = [
     *(dataclasses.replace(NANO, bidirectional=b) for b in ("none", "layer", "ssm", "ssm+conv")),
     *(dataclasses.replace(NANO, pooling=p) for p in ("head", "double", "mean", "max", "last")),
+    dataclasses.replace(NANO, pooling="head", divide=False),
+    dataclasses.replace(NANO, pooling="registers", registers=4, reduce=2),
+    dataclasses.replace(NANO, pooling="registers", registers=5),
+    *(dataclasses.replace(NANO, pooling=p, rope=Rope()) for p in ("middle", "head", "mean")),
+    dataclasses.replace(NANO, pooling="double", rope=Rope(8, residual=False)),
+    dataclasses.replace(NANO, bidirectional="layer", rope=Rope()),
     *(
         DeiTConfig(width=64, depth=2, heads=2, num_classes=10, attention=attention)
         for attention in ("fused", "eager")
@@ -60,7 +66,7 @@ def test_the_scan_is_given_float32_rows_and_weights_of_the_right_precision() -> 
     model = meta_model(NANO, torch.bfloat16)
     mixer = model.layers[0].mixer  # type: ignore[index, union-attr]
     weights = mixer.prepare()
-    assert weights.A.dtype == weights.D.dtype == torch.float32
+    assert weights.A.dtype == weights.D.dtype == weights.dt_bias.dtype == torch.float32
     assert mixer.A_log.dtype == mixer.D_b.dtype == torch.float32
     assert weights.dt_weight.dtype == weights.conv_weight.dtype == torch.bfloat16
     x = torch.empty(2, 9, 128, dtype=torch.bfloat16, device=META)
@@ -75,11 +81,12 @@ def test_the_kernels_are_given_contiguous_weights(bidirectional: str) -> None:
         assert getattr(weights, name).is_contiguous(), name
 
 
-def test_casts_leave_the_rates_exact() -> None:
+@pytest.mark.parametrize("name", ["A_log", "A_b_log", "D", "D_b", "dt_proj.bias", "dt_proj_b.bias"])
+def test_casts_leave_the_rates_and_the_biases_of_the_steps_exact(name: str) -> None:
     model = Vim(NANO)
-    rates = model.layers[0].mixer.A_log.detach().clone()  # type: ignore[operator, union-attr]
+    exact = model.layers[0].mixer.get_parameter(name).detach().clone()  # type: ignore[union-attr]
     cast = model.to(torch.bfloat16)
-    assert torch.equal(cast.layers[0].mixer.A_log, rates)  # type: ignore[arg-type, union-attr]
+    assert torch.equal(cast.layers[0].mixer.get_parameter(name), exact)  # type: ignore[union-attr]
     assert cast.layers[0].mixer.in_proj.weight.dtype == torch.bfloat16  # type: ignore[union-attr]
 
 

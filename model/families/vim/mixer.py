@@ -1,6 +1,6 @@
 """The Vim block's mixer: a Mamba that reads its sequence in one or both directions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ class _Prepared:
     conv_reverse: tuple[bool, ...]
     x_proj: PreparedLinears  # one per convolution
     dt_weight: Tensor  # [K, E, R]
-    dt_bias: Tensor  # [K, E]
+    dt_bias: Tensor  # [K, E] float32
     A: Tensor  # [K, E, S]
     D: Tensor  # [K, E]
     reverse: tuple[bool, ...]
@@ -92,7 +92,7 @@ class Mixer(PreparedModule):
         skips = [self.D, self.D_b] if both else [self.D] * K
         # The published code halves the sum of the directions only where each has its own
         # convolution; halving the weights instead is exact.
-        scale = 0.5 if both else 1.0
+        scale = 0.5 if both and self.config.divide else 1.0
         on_cpu = self.D.device.type == "cpu"
         copies = 1 if on_cpu else K  # of out_proj: its product adds the directions up on a GPU
         with torch.no_grad():
@@ -103,7 +103,7 @@ class Mixer(PreparedModule):
                 conv_reverse=(False, True) if both else (self.reverse,),
                 x_proj=PreparedLinears([projection.weight for projection in projections]),
                 dt_weight=torch.stack([step.weight for step in steps]),
-                dt_bias=torch.stack([_bias(step) for step in steps]),
+                dt_bias=torch.stack([_bias(step).float() for step in steps]),
                 A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
                 D=torch.stack([skip.float() for skip in skips]),
                 reverse=(False, True) if K == 2 else (self.reverse,),
@@ -117,19 +117,26 @@ class Mixer(PreparedModule):
         self._prepared = None
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """Casts leave the rates and skips in float32: A is the exponential of its parameter, and a
-        logarithm rounded to bfloat16 would make it wrong by a percent.
+        """Casts leave the rates, the skips and the biases of the step sizes in float32.
+
+        A and, where it is small, the step size are exponentials of these parameters: rounded to
+        bfloat16, they would be wrong by up to two percent.
         """
-        exact = {
+        before = {
             name: parameter.detach()
-            for name, parameter in self.named_parameters(recurse=False)
+            for name, parameter in self._exact_parameters()
             if parameter.dtype == torch.float32
         }
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, parameter in self.named_parameters(recurse=False):
-            if name in exact and parameter.dtype != torch.float32:
-                parameter.data = exact[name].to(parameter.device)
+        for name, parameter in self._exact_parameters():
+            if name in before and parameter.dtype != torch.float32:
+                parameter.data = before[name].to(parameter.device)
         return self
+
+    def _exact_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, parameter in self.named_parameters():
+            if "." not in name or (name.startswith("dt_proj") and name.endswith("bias")):
+                yield name, parameter
 
 
 def _bias(module: nn.Conv1d | nn.Linear) -> Tensor:

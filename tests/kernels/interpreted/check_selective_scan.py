@@ -16,7 +16,7 @@ def operands(E: int, S: int, K: int, dtype: torch.dtype) -> dict[str, Any]:
         "x": torch.randn(K, T, E).to(dtype),
         "dt": dt,
         "dt_weight": (torch.randn(K, E, R) * 0.2).to(dtype),
-        "dt_bias": torch.linspace(-6, 3, K * E).view(K, E).to(dtype),
+        "dt_bias": torch.linspace(-6, 3, K * E).view(K, E),
         "A": -torch.rand(K, E, S) * S,
         "B": B,
         "C": C,

@@ -42,14 +42,14 @@ def call() -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("chunk", "launched"), [(0, ["_walk_outputs"]), (8, [*KERNELS]), (70, [*KERNELS])]
+    ("chunk", "launched"), [(0, ["walk_outputs"]), (8, [*KERNELS]), (70, [*KERNELS])]
 )
 def test_a_chunk_is_forced(chunk: int, launched: list[str], kernels: dict[str, Kernel]) -> None:
     chosen = getattr(scan, sweep.CHOICE)
     with forced_chunk(chunk):
         call()
     assert [name for name, kernel in kernels.items() if kernel.launches] == launched
-    (launch,) = kernels["_walk_outputs"].launches
+    (launch,) = kernels["walk_outputs"].launches
     assert launch[2]["chunk"] == chunk
     assert getattr(scan, sweep.CHOICE) is chosen
 
@@ -58,17 +58,17 @@ def test_each_launch_can_be_repeated_alone(kernels: dict[str, Kernel]) -> None:
     with forced_chunk(8), noted_launches() as launches:
         call()
     assert list(launches) == [*KERNELS]
-    assert math.prod(launches["_walk_outputs"].grid) == 3 * 2  # chunks and directions
-    assert launches["_walk_outputs"].options["num_warps"] == 1
+    assert math.prod(launches["walk_outputs"].grid) == 3 * 2  # chunks and directions
+    assert launches["walk_outputs"].options["num_warps"] == 1
 
-    assert launches["_carry"].again() == "compiled"
+    assert launches["carry"].again() == "compiled"
 
     counts = {name: len(kernel.launches) for name, kernel in kernels.items()}
-    assert counts == {"_walk_states": 1, "_carry": 2, "_walk_outputs": 1}
-    first, again = kernels["_carry"].launches
+    assert counts == {"walk_states": 1, "carry": 2, "walk_outputs": 1}
+    first, again = kernels["carry"].launches
     assert first[0] == again[0]
     assert all(a is b for a, b in zip(first[1], again[1], strict=True))
-    assert getattr(scan, "_carry") is kernels["_carry"]  # noqa: B009
+    assert getattr(scan, "carry") is kernels["carry"]  # noqa: B009
 
 
 def test_the_choice_comes_back_after_an_error(kernels: dict[str, Kernel]) -> None:
@@ -76,4 +76,4 @@ def test_the_choice_comes_back_after_an_error(kernels: dict[str, Kernel]) -> Non
     with pytest.raises(ZeroDivisionError), forced_chunk(8), noted_launches():
         raise ZeroDivisionError
     assert getattr(scan, sweep.CHOICE) is chosen
-    assert getattr(scan, "_carry") is kernels["_carry"]  # noqa: B009
+    assert getattr(scan, "carry") is kernels["carry"]  # noqa: B009

@@ -18,9 +18,9 @@ from tests.model.offdevice import LiveBytes, meta_batch, meta_model, stubbed_ker
 from vimserve.model.catalog import resolve
 from vimserve.model.device_memory import Usage
 from vimserve.model.graphs import workspace_bytes
-from vimserve.model.packed import PackedModel
 from vimserve.model.served import ServedModel
 from vimserve.server.config import ServerConfig
+from vimserve.server.engine.device import backbone_of
 from vimserve.server.engine.loading import ENOUGH_TOKENS, LEAST_SAMPLES, MEASURED_SIDES, make_budget
 from vimserve.server.engine.memory import MemoryModel, fit
 from vimserve.server.engine.plan import Demand, largest_batch, room
@@ -61,7 +61,7 @@ def counted(name: str) -> Counted:
         sides = MEASURED_SIDES[:LEAST_SAMPLES]
         samples = [([tokens(model, side)], peak(model, side)) for side in sides]
     memory = fit(samples, quadratic=model.config.attention == "eager")
-    return Counted(live.now, memory, isinstance(model, PackedModel), tokens(model, SIDE))
+    return Counted(live.now, memory, backbone_of(model) is not None, tokens(model, SIDE))
 
 
 def tokens(model: ServedModel, side: int) -> int:
@@ -91,7 +91,7 @@ def stubbed_operations() -> Iterator[None]:
     families = "vimserve.model.families"
     with (
         stubbed_kernels(),
-        mock.patch(f"{families}.deit.model.fused_attention", fused_attention),
+        mock.patch(f"{families}.deit.attention.fused_attention", fused_attention),
         mock.patch(f"{families}.upernet.model.upsample_argmax", upsample_argmax),
     ):
         yield
