@@ -4,7 +4,7 @@ import abc
 from collections.abc import Sequence
 from typing import Literal, Protocol, Self
 
-Pooling = Literal["middle", "head", "double", "mean", "max", "last"]
+Pooling = Literal["middle", "head", "double", "registers", "mean", "max", "last"]
 RGB = tuple[float, float, float]
 
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
@@ -86,13 +86,27 @@ class BackboneConfig(abc.ABC):
 
     @property
     def class_tokens(self) -> int:
-        """How many tokens of a sequence are no patches: 0, 1 or 2."""
-        return len(class_positions(self.pooling, 0))
+        """How many tokens of a sequence are no patches."""
+        return len(self.class_positions(0))
+
+    @property
+    def rotary(self) -> bool:
+        """Whether the channels of every token turn by its place in the grid."""
+        return False
+
+    @property
+    def positions(self) -> int:
+        """Rows of ``pos_embed``: one for each patch of ``grid``, and one for each class token."""
+        return self.grid[0] * self.grid[1] + self.class_tokens
 
     @property
     def trained_size(self) -> tuple[int, int]:
         """Height and width in pixels of the images that ``grid`` belongs to."""
         return self.image_size(self.grid)
+
+    def class_positions(self, patches: int) -> tuple[int, ...]:
+        """Where the class tokens stand in the sequence of an image of ``patches`` patches."""
+        return class_positions(self.pooling, patches)
 
     def image_size(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Height and width in pixels of an image with this grid of patches."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -10,19 +11,20 @@ import torch
 from torch import Tensor
 
 from vimserve.model.architecture import ModelConfig
-from vimserve.model.checkpoint import CheckpointError, listed, load_strictly, read_state_dict
+from vimserve.model.checkpoint import Checkpoint, CheckpointError, load_strictly
 from vimserve.model.class_names import numbered, read_labels
 from vimserve.model.families import FAMILIES, build, family_of, recognise
-from vimserve.model.families.family import Family
 from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.hints import Hints, in_words
 from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
 from vimserve.model.palette import make_palette, read_palette
 from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
 from vimserve.model.spec import ModelSpec
-from vimserve.model.tensor_names import find_below
 from vimserve.model.transform import Fit
+
+logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 
@@ -32,6 +34,8 @@ _DEMOS: dict[str, tuple[Path, dict[str, Any]]] = {
     "demo-seg": (HERE / "demo" / "segmentation" / "demo-seg.safetensors", {}),
 }
 _VARIANTS = {name: variant for family in FAMILIES for name, variant in family.variants.items()}
+# Tensors whose values tell something of the architecture: the tables of a rotary embedding.
+_TABLES = "rope."
 _PREPROCESSING: dict[str, Parser] = {
     "resolution": number(int),
     "fit": one_of(get_args(Fit)),
@@ -47,10 +51,11 @@ def names() -> tuple[str, ...]:
 def resolve(argument: str) -> ModelSpec:
     """What ``NAME``, ``NAME=FILE`` or ``NAME=FILE?option=value&…`` stands for.
 
-    A file's architecture is read off its tensors. Options: ``stride``, ``bidirectional`` and
-    ``pooling`` of a Vim, ``attention`` and ``heads`` of a DeiT, ``out_indices`` of a UPerNet say
-    what they leave open; ``labels`` is a JSON or text file of class names, ``palette`` a JSON file
-    of their colours; ``resolution``, ``fit`` and ``crop_ratio`` are the preprocessing.
+    A file's architecture is read off its tensors and its training arguments. Options: ``stride``,
+    ``bidirectional``, ``pooling``, ``divide``, ``rope`` and ``family`` of a Vim, ``attention`` and
+    ``heads`` of a DeiT, ``out_indices`` of a UPerNet say what they leave open; ``labels`` is a JSON
+    or text file of class names, ``palette`` a JSON file of their colours; ``resolution``, ``fit``
+    and ``crop_ratio`` are the preprocessing.
 
     Raises:
         ValueError: for an unknown name or option.
@@ -82,9 +87,11 @@ def load(
         CheckpointError: if the weights cannot be had or do not fit the configuration.
     """
     path = spec.source if isinstance(spec.source, Path) else spec.source.fetch()
+    if spec.assumed:
+        logger.info("%s (%s): %s", spec.name, path, spec.assumed)
     with torch.device("meta"):
         model = build(spec.config)
-    load_strictly(model, path, device, dtype)
+    load_strictly(model, path, device, dtype, family_of(spec.config).unused(spec.config))
     return model.requires_grad_(False).eval()
 
 
@@ -137,21 +144,23 @@ def load_segmenter(name: str, weights: str | Path | None = None) -> UPerNetSegme
 @functools.cache
 def _demo(name: str) -> ModelSpec:
     path, preprocessing = _DEMOS[name]
-    state = read_state_dict(path)
+    state, _ = _describe(path)
     config = recognise(state).infer(state)
     return _spec(name, config, path, path.with_name("labels.json"), **preprocessing)
 
 
 def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
     try:
-        state = read_state_dict(path)
-        family = _recognise(state)
+        state, trained_as = _describe(path)
+        family = recognise(state)
         files = ["labels", "palette"] if family.has_palette else ["labels"]
         known = [*family.options, *_PREPROCESSING, *files]
         for option in options:
             if option not in known:
                 raise ValueError(f"unknown option {option!r} of model {name!r}: {', '.join(known)}")
-        config = family.infer(state, **parse_options(options, family.options))
+        given = parse_options(options, family.options)
+        assumed = family.assume(state, Hints(trained_as, path.name), given)
+        config = family.infer(state, **given, **{a.option: a.value for a in assumed})
     except CheckpointError as error:
         prefix = "" if str(error).startswith(str(path)) else f"{path}: "
         raise CheckpointError(f"{prefix}{error}") from error
@@ -159,21 +168,22 @@ def _resolve_file(name: str, path: Path, options: dict[str, str]) -> ModelSpec:
         Path(options[option]) if option in options else None for option in ("labels", "palette")
     )
     preprocessing = parse_options(options, _PREPROCESSING)
-    return _spec(name, config, path, labels, palette, **preprocessing)
+    spec = _spec(name, config, path, labels, palette, **preprocessing)
+    return dataclasses.replace(spec, assumed=in_words(assumed))
 
 
-def _recognise(state: dict[str, Tensor]) -> Family[ServedModel]:
-    try:
-        return recognise(state)
-    except CheckpointError:
-        found = find_below(state, [family.tensor for family in FAMILIES])
-        if found is None:
-            raise
-    before, others = found
-    raise CheckpointError(
-        f"it holds a model under {before!r} and other tensors beside it, which would have to be "
-        f"left out of the file: {listed(others)}"
-    )
+def _describe(path: Path) -> tuple[dict[str, Tensor], str]:
+    """A file's tensors, those with values that tell the architecture, and what it was trained as.
+
+    Raises:
+        CheckpointError: as ``Checkpoint``.
+    """
+    with Checkpoint(path) as checkpoint:
+        tables = [name for name in checkpoint.tensors if _TABLES in name]
+        values = {
+            name: checkpoint.take(name, torch.float32, torch.device("cpu")) for name in tables
+        }
+        return checkpoint.tensors | values, checkpoint.trained_as
 
 
 def _spec(

@@ -38,6 +38,7 @@ class Checkpoint:
 
     Attributes:
         tensors: the state dict without values, on the meta device.
+        trained_as: name of the architecture among the training arguments, empty without one.
         remarks: what is read otherwise than it was written, for the log.
 
     Raises:
@@ -54,6 +55,7 @@ class Checkpoint:
                 self._file = open_tensors(path)
                 opened.callback(self._file.close)
                 key, state = _find_state(self._file.content)
+                self.trained_as = _architecture(self._file.content)
             except Exception as error:  # a damaged pickle can raise anything
                 raise CheckpointError(f"{path}: {_reason(error)}") from error
             # What was read whole is let go: the rest of it now, each tensor once it is taken.
@@ -103,16 +105,6 @@ class Checkpoint:
             raise CheckpointError("it was changed while it was read: try again")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint without their values, on the meta device.
-
-    Raises:
-        CheckpointError: as ``Checkpoint``.
-    """
-    with Checkpoint(path) as checkpoint:
-        return checkpoint.tensors
-
-
 def count_blocks(state: dict[str, Tensor], name: str) -> int:
     """How many blocks the list ``name`` of a state dict has, of which there is at least one.
 
@@ -124,7 +116,11 @@ def count_blocks(state: dict[str, Tensor], name: str) -> int:
 
 
 def load_strictly(
-    module: nn.Module, path: Path, device: str | torch.device, dtype: torch.dtype
+    module: nn.Module,
+    path: Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    unused: tuple[str, ...] = (),
 ) -> None:
     """Give a module on the meta device the weights of a checkpoint file.
 
@@ -136,6 +132,7 @@ def load_strictly(
         path: the file.
         device: where the tensors go.
         dtype: what weights are cast to.
+        unused: how the names begin of tensors that may be there and are left out.
 
     Raises:
         CheckpointError: as ``Checkpoint``, or naming tensors that are unknown, missing, of another
@@ -144,7 +141,8 @@ def load_strictly(
     expected = module.state_dict()
     with Checkpoint(path) as checkpoint:
         try:
-            _check(expected, checkpoint.tensors)
+            given = checkpoint.tensors.items()
+            _check(expected, {name: t for name, t in given if not name.startswith(unused)})
             state = {}
             for name, tensor in expected.items():
                 wanted = dtype if tensor.is_floating_point() else tensor.dtype
@@ -207,6 +205,12 @@ def _find_state(content: Any) -> tuple[str | None, dict[str, Tensor]]:
     if not (named and state):
         raise TensorFileError("holds no state dict, nor one under 'model' or 'state_dict'")
     return key, state
+
+
+def _architecture(content: Any) -> str:
+    arguments = content.get("args") if isinstance(content, dict) else None
+    name = getattr(arguments, "model", "")
+    return name if isinstance(name, str) else ""
 
 
 def _remarks(key: str | None, names: dict[str, str], stored: dict[str, Tensor]) -> list[str]:

@@ -23,12 +23,17 @@ from vimserve.model.families.upernet.config import (
     UPerNetConfig,
 )
 from vimserve.model.families.vim.config import (
+    VIDEOMAMBA_BASE,
+    VIDEOMAMBA_MIDDLE,
+    VIDEOMAMBA_SMALL,
+    VIDEOMAMBA_TINY,
     VIM_BASE,
     VIM_SMALL,
     VIM_SMALL_PLUS,
     VIM_TINY,
     VIM_TINY_PLUS,
     Bidirectional,
+    Rope,
     VimConfig,
 )
 
@@ -41,6 +46,10 @@ __all__ = [
     "DEIT_TINY_UPERNET",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "VIDEOMAMBA_BASE",
+    "VIDEOMAMBA_MIDDLE",
+    "VIDEOMAMBA_SMALL",
+    "VIDEOMAMBA_TINY",
     "VIM_BASE",
     "VIM_SMALL",
     "VIM_SMALL_PLUS",
@@ -54,6 +63,7 @@ __all__ = [
     "DeiTConfig",
     "ModelConfig",
     "Pooling",
+    "Rope",
     "UPerNetConfig",
     "VimConfig",
 ]

@@ -2,13 +2,12 @@
 
 import functools
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vimserve.model.architecture import Pooling, class_positions
+from vimserve.model.architecture import BackboneConfig
 from vimserve.model.layout import Grid, Layout
 from vimserve.model.linear import PreparedLinear
 
@@ -63,26 +62,23 @@ class Embedding:
     They depend on the grid alone, and those of the last grids are kept.
 
     Args:
-        pos_embed: ``[1, tokens, D]`` for the grid that the model was trained for.
-        class_tokens: ``[1, 1, D]`` each, as many as ``pooling`` has.
-        grid: the (rows, columns) that ``pos_embed`` belongs to.
-        pooling: says where the class tokens stand.
+        positions: ``[rows * columns, D]`` of the patches of the grid that ``config`` names.
+        class_tokens: ``[c, D]``, their own position embeddings added.
+        config: says where the class tokens stand.
         antialias: widen the filter when the grid shrinks, as timm does and Vim does not.
     """
 
     def __init__(
         self,
-        pos_embed: Tensor,
-        class_tokens: Sequence[Tensor],
-        grid: Grid,
-        pooling: Pooling,
+        positions: Tensor,
+        class_tokens: Tensor,
+        config: BackboneConfig,
         *,
         antialias: bool = False,
     ) -> None:
-        self._pos_embed = pos_embed.detach()[0]
-        self._class_tokens = [token.detach()[0] for token in class_tokens]
-        self._grid = grid
-        self._pooling = pooling
+        self._positions = positions
+        self._class_tokens = class_tokens
+        self._config = config
         self._antialias = antialias
         self._constants = functools.lru_cache(maxsize=CACHED_GRIDS)(self._make_constants)
 
@@ -92,22 +88,18 @@ class Embedding:
         return tokens.index_add_(0, layout.patch_rows(len(projected)), projected)
 
     def _make_constants(self, grid: Grid) -> Tensor:
-        trained, wanted = self._grid[0] * self._grid[1], grid[0] * grid[1]
-        taken = class_positions(self._pooling, trained)
-        between = [-1, *taken, len(self._pos_embed)]
-        patches = torch.cat([self._pos_embed[a + 1 : b] for a, b in pairwise(between)])
-        pieces = self._resize(patches, grid).tensor_split(
-            [row - i for i, row in enumerate(class_positions(self._pooling, wanted))]
-        )
+        places = self._config.class_positions(grid[0] * grid[1])
+        pieces = self._resize(grid).tensor_split([row - i for i, row in enumerate(places)])
         constants = [pieces[0]]
-        for row, token, piece in zip(taken, self._class_tokens, pieces[1:], strict=True):
-            constants += [self._pos_embed[row] + token, piece]
+        for token, piece in zip(self._class_tokens, pieces[1:], strict=True):
+            constants += [token[None], piece]
         return torch.cat(constants)
 
-    def _resize(self, patches: Tensor, grid: Grid) -> Tensor:
-        if grid == self._grid:
+    def _resize(self, grid: Grid) -> Tensor:
+        patches, trained = self._positions, self._config.grid
+        if grid == trained:
             return patches
-        square = patches.float().T.reshape(1, -1, *self._grid)
+        square = patches.float().T.reshape(1, -1, *trained)
         if grid[1] == 1:
             # PyTorch 2.13 with antialiasing resizes wrongly into one column on the CPU, but not
             # into one row.

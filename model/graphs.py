@@ -244,12 +244,18 @@ class StaticInputs:
         self._config = model.config
         self._tokens = weight.new_zeros(max(b.tokens for b in buckets), model.config.width)
         self._flat = weight.new_zeros(max(map(self._ints, buckets)), dtype=torch.int32)
+        # They depend on the images' grids, so a replay reads them as it reads the tokens. What an
+        # earlier batch leaves behind turns padding alone.
+        self._turns = None
+        if model.config.rotary:
+            self._turns = self._tokens.new_zeros(len(self._tokens), 2, dtype=torch.float32)
 
     def view(self, bucket: AnyBucket) -> tuple[Tensor, Layout]:
         """The bucket's tokens and layout, whose ``lengths`` are the bucket's ``host_lengths``."""
         flat = self._flat[: self._ints(bucket)]
+        turns = None if self._turns is None else self._turns[: bucket.tokens]
         return self._tokens[: bucket.tokens], Layout.view(
-            flat, bucket.sequences, bucket.host_lengths
+            flat, bucket.sequences, bucket.host_lengths, turns
         )
 
     def fill(self, bucket: AnyBucket, tokens: Tensor, batch: PackedBatch, layout: Layout) -> None:
@@ -257,7 +263,9 @@ class StaticInputs:
         padded, _ = self.view(bucket)
         padded[: len(tokens)].copy_(tokens)
         padded[len(tokens) :].zero_()
-        self._write_layout(bucket, layout.lengths, class_rows(self._config.pooling, batch.grids))
+        if self._turns is not None and layout.turns is not None:
+            self._turns[: len(tokens)].copy_(layout.turns)
+        self._write_layout(bucket, layout.lengths, class_rows(self._config, batch.grids))
 
     def clear(self, bucket: AnyBucket) -> None:
         """Fill the bucket with padding alone."""

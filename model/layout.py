@@ -8,23 +8,22 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from vimserve.model.architecture import Pooling, class_positions
+from vimserve.model.architecture import BackboneConfig
 from vimserve.model.batch import to_device
 
 Grid = tuple[int, int]
 
 
-def sequence_lengths(pooling: Pooling, grids: Sequence[Grid]) -> list[int]:
+def sequence_lengths(config: BackboneConfig, grids: Sequence[Grid]) -> list[int]:
     """Tokens of every image, class tokens included."""
-    patches = [rows * cols for rows, cols in grids]
-    return [count + len(class_positions(pooling, count)) for count in patches]
+    return [rows * cols + config.class_tokens for rows, cols in grids]
 
 
-def class_rows(pooling: Pooling, grids: Sequence[Grid]) -> list[tuple[int, ...]]:
+def class_rows(config: BackboneConfig, grids: Sequence[Grid]) -> list[tuple[int, ...]]:
     """For every image the rows of its class tokens among the packed tokens."""
-    begins = accumulate(sequence_lengths(pooling, grids), initial=0)
+    begins = accumulate(sequence_lengths(config, grids), initial=0)
     return [
-        tuple(begin + position for position in class_positions(pooling, rows * cols))
+        tuple(begin + position for position in config.class_positions(rows * cols))
         for begin, (rows, cols) in zip(begins, grids, strict=False)
     ]
 
@@ -39,11 +38,14 @@ class Layout:
         class_rows: ``[N, c]`` int32, the rows of the c class tokens of every sequence.
         lengths: of every sequence, where the host can read them without waiting for the device; in
             a graph that holds any images only a bound on the longest.
+        turns: ``[T, 2]`` float32, by which the channels of every token turn (see
+            ``kernels.add_norm.Turn``), in a model with rotary position embedding.
     """
 
     cu_seqlens: Tensor
     class_rows: Tensor
     lengths: tuple[int, ...]
+    turns: Tensor | None = None
 
     @functools.cached_property
     def longest(self) -> int:
@@ -66,19 +68,27 @@ class Layout:
         return list(groups.values())
 
     @classmethod
-    def of(cls, pooling: Pooling, grids: Sequence[Grid], device: torch.device) -> "Layout":
+    def of(
+        cls,
+        config: BackboneConfig,
+        grids: Sequence[Grid],
+        device: torch.device,
+        turns: Tensor | None = None,
+    ) -> "Layout":
         """The layout of images with these grids of patches."""
-        lengths = sequence_lengths(pooling, grids)
-        rows = class_rows(pooling, grids)
+        lengths = sequence_lengths(config, grids)
+        rows = class_rows(config, grids)
         boundaries = accumulate(lengths, initial=0)
         flat = to_device([*boundaries, *(row for image in rows for row in image)], device)
-        return cls.view(flat, len(grids), tuple(lengths))
+        return cls.view(flat, len(grids), tuple(lengths), turns)
 
     @classmethod
-    def view(cls, flat: Tensor, sequences: int, lengths: tuple[int, ...]) -> "Layout":
+    def view(
+        cls, flat: Tensor, sequences: int, lengths: tuple[int, ...], turns: Tensor | None = None
+    ) -> "Layout":
         """The layout whose two tensors lie end to end in ``flat``, so that one copy brings both."""
         cu_seqlens, rows = flat[: sequences + 1], flat[sequences + 1 :]
-        return cls(cu_seqlens, rows.view(sequences, -1), lengths)
+        return cls(cu_seqlens, rows.view(sequences, -1), lengths, turns)
 
     def patch_rows(self, patches: int) -> Tensor:
         """``[patches]`` int32: the row of every patch among the tokens.

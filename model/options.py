@@ -17,6 +17,13 @@ def one_of(choices: tuple[str, ...]) -> Parser:
     return parse
 
 
+def yes_or_no(value: str) -> bool:
+    """A parser of what is so or is not."""
+    if value not in ("yes", "no"):
+        raise ValueError("yes or no")
+    return value == "yes"
+
+
 def number(kind: Callable[[str], float]) -> Parser:
     """A parser of numbers of a kind."""
 

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from vimserve.model.architecture import BackboneConfig
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import AnyBucket
 from vimserve.model.embed import Embedding, PatchProjection
-from vimserve.model.layout import Layout
+from vimserve.model.layout import Grid, Layout
 from vimserve.model.served import Answers, MapSize, ServedModel
 
 
@@ -36,9 +37,8 @@ class PackedModel(ServedModel):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
-        rows, cols = config.grid
         self.patch_embed = PatchEmbedding(config)
-        self.pos_embed = nn.Parameter(normal(1, rows * cols + config.class_tokens, config.width))
+        self.pos_embed = nn.Parameter(normal(1, config.positions, config.width))
         self._embedding: tuple[PatchProjection, Embedding] | None = None
 
     @abc.abstractmethod
@@ -98,8 +98,22 @@ class PackedModel(ServedModel):
                 f"stride={self.config.stride}"
             )
         project, place = self._embedding or self._prepare_embedding()
-        layout = Layout.of(self.config.pooling, batch.grids, weight.device)
+        turns = self.turns(batch.grids)
+        layout = Layout.of(self.config, batch.grids, weight.device, turns)
         return place(project(batch.patches.to(weight.device)), batch.grids, layout), layout
+
+    def turns(self, grids: Sequence[Grid]) -> Tensor | None:  # noqa: ARG002
+        """``Layout.turns`` of images with these grids, in a model whose channels turn."""
+        return None
+
+    def split_positions(self) -> tuple[Tensor, Tensor]:
+        """Position embeddings ``[rows * columns, D]`` of patches and ``[c, D]`` of class tokens."""
+        table = self.pos_embed.detach()[0]
+        rows, cols = self.config.grid
+        taken = self.config.class_positions(rows * cols)
+        between = pairwise([-1, *taken, len(table)])
+        patches = torch.cat([table[a + 1 : b] for a, b in between])
+        return patches, torch.cat([table[:0], *(table[row : row + 1] for row in taken)])
 
     def forget_prepared(self) -> None:
         """Drop everything derived from the parameters."""
@@ -108,11 +122,15 @@ class PackedModel(ServedModel):
 
     def _prepare_embedding(self) -> tuple[PatchProjection, Embedding]:
         config = self.config
-        class_tokens = [p for name, p in self.named_parameters() if name.startswith("cls_token")]
+        patches, class_tokens = self.split_positions()
+        own = [p.detach()[0] for name, p in self.named_parameters() if name.startswith("cls_token")]
         self._embedding = (
             PatchProjection(self.patch_embed.proj, config.pixel_mean, config.pixel_std),
             Embedding(
-                self.pos_embed, class_tokens, config.grid, config.pooling, antialias=self.antialias
+                patches,
+                class_tokens + torch.cat(own) if own else class_tokens,
+                config,
+                antialias=self.antialias,
             ),
         )
         return self._embedding

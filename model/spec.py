@@ -16,7 +16,8 @@ from vimserve.model.transform import Transform
 class ModelSpec:
     """A model as the catalog or a file describes it.
 
-    ``palette`` has a colour for each class of a model that segments.
+    ``palette`` has a colour for each class of a model that segments. ``assumed`` says what its file
+    leaves open, and how to say otherwise.
     """
 
     name: str
@@ -25,6 +26,7 @@ class ModelSpec:
     transform: Transform
     source: Source
     palette: Palette | None = None
+    assumed: str = ""
 
     @property
     def family(self) -> str:

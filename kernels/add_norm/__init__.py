@@ -1,14 +1,21 @@
-"""Residual add + RMSNorm (arXiv 1910.07467, equation 4)."""
+"""Residual add + RMSNorm (arXiv 1910.07467, equation 4), with rotary position embedding."""
 
 import torch
 from torch import Tensor
 
+from vimserve.kernels.add_norm.turn import Turn
 from vimserve.kernels.checks import check_tensor
 from vimserve.kernels.dispatch import implementation
 
+__all__ = ["Turn", "add_norm"]
+
 
 def add_norm(
-    hidden: Tensor, residual: Tensor | None, weight: Tensor, eps: float = 1e-5
+    hidden: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    eps: float = 1e-5,
+    turn: Turn | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Add ``hidden`` to the residual stream and normalise the sum.
 
@@ -17,6 +24,7 @@ def add_norm(
         residual: ``[T, D]`` float32, contiguous, overwritten by the sum; None at the first layer.
         weight: ``[D]``.
         eps: added to the mean square.
+        turn: turns the hidden state first, and the residual if it says so.
 
     Returns:
         ``(sum / rms(sum) * weight)`` in the dtype of hidden, and the sum in float32.
@@ -34,4 +42,6 @@ def add_norm(
     for name, tensor in (("hidden", hidden), ("residual", residual)):
         if tensor is not None and not tensor.is_contiguous():
             raise ValueError(f"{name} must be contiguous: call .contiguous()")
-    return implementation("add_norm", hidden.device.type)(hidden, residual, weight, eps)
+    if turn:
+        turn.check(T, D, hidden.device)
+    return implementation("add_norm", hidden.device.type)(hidden, residual, weight, eps, turn)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.add_norm import Turn, add_norm
 from vimserve.kernels.add_norm.naive import add_norm as plain_add_norm
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.conv1d.naive import conv1d as plain_conv1d
@@ -150,18 +150,28 @@ def _operations(
         (of("conv1d", dtype),),
     )
 
-    hidden, gain = inputs["z"].contiguous(), torch.rand(E, device=DEVICE).to(dtype)
-    residual = torch.randn(hidden.shape, device=DEVICE)
-    exact, exact_sum = plain_add_norm(hidden.float(), residual.clone(), gain.float())
-    actual, actual_sum = add_norm(hidden, residual, gain)
+    hidden = inputs["z"].contiguous()
+    # As far as Vim's rotary embedding turns: the places of a row of patches span 14 radians.
+    positions = 14 * torch.rand(len(hidden), 2, device=DEVICE)
+    rates = torch.rand(2, E // 2, device=DEVICE)
+    yield from _norms("add_norm", name, hidden, None)
+    yield from _norms("add_norm turning hidden", name, hidden, Turn(positions, rates, False))
+    yield from _norms("add_norm turning both", name, hidden, Turn(positions, rates, True))
+
+
+def _norms(kernel: str, name: str, hidden: Tensor, turn: Turn | None) -> Iterator[Gate]:
+    dtype, E = hidden.dtype, hidden.shape[1]
+    gain, residual = torch.rand(E, device=DEVICE).to(dtype), torch.randn_like(hidden.float())
+    exact, exact_sum = plain_add_norm(hidden.float(), residual.clone(), gain.float(), turn=turn)
+    actual, actual_sum = add_norm(hidden, residual, gain, turn=turn)
     yield Gate(
-        f"add_norm {name}",
+        f"{kernel} {name}",
         worst_error(actual, exact),
         rounding_bound(exact, dtype),
         (of("add_norm", dtype),),
     )
     yield Gate(
-        f"add_norm residual {name}",
+        f"{kernel} residual {name}",
         worst_error(actual_sum, exact_sum),
         rounding_bound(exact_sum, torch.float32),
         (of("add_norm", dtype),),

@@ -33,12 +33,12 @@ def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if leaf in ("A_log", "A_b_log"):
         return np.log(np.arange(1, shape[-1] + 1)) + 0.1 * noise
     if leaf in ("D", "D_b") or (
-        leaf == "weight" and parent in ("norm", "norm_f", "norm1", "norm2")
+        leaf == "weight" and parent in ("norm", "norm_f", "norm_neck", "norm1", "norm2")
     ):
         return 1 + 0.1 * noise
     if leaf == "bias":
         return -3 + 0.7 * noise if parent in ("dt_proj", "dt_proj_b") else 0.02 * noise
-    if leaf in ("pos_embed", "cls_token", "cls_token_head", "cls_token_tail"):
+    if leaf in ("pos_embed", "pos_embed_cls", "cls_token", "cls_token_head", "cls_token_tail"):
         return 0.2 * noise
     if parent.startswith("conv1d"):
         return 0.4 * noise

@@ -3,11 +3,12 @@
 from torch import Tensor
 
 from vimserve.model.architecture import ModelConfig
-from vimserve.model.checkpoint import CheckpointError
+from vimserve.model.checkpoint import CheckpointError, listed
 from vimserve.model.families import upernet
 from vimserve.model.families.backbones import BACKBONES
 from vimserve.model.families.family import Family
 from vimserve.model.served import ServedModel
+from vimserve.model.tensor_names import find_below
 
 FAMILIES: tuple[Family[ServedModel], ...] = (*BACKBONES, *map(upernet.on, BACKBONES))
 
@@ -26,6 +27,14 @@ def recognise(state: dict[str, Tensor]) -> Family[ServedModel]:
     for family in FAMILIES:
         if family.tensor in state:
             return family
+    if any(name.startswith("backbone.net.") for name in state):
+        raise CheckpointError("a detector (detectron2's names, backbone.net.…) is not served")
+    if found := find_below(state, [family.tensor for family in FAMILIES]):
+        before, others = found
+        raise CheckpointError(
+            f"it holds a model under {before!r} and other tensors beside it, which would have to "
+            f"be left out of the file: {listed(others)}"
+        )
     needed = ", ".join(f"{family.tensor} ({family.name})" for family in FAMILIES)
     raise CheckpointError(f"no checkpoint of a known family: it has none of the tensors {needed}")
 

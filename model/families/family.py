@@ -1,11 +1,12 @@
 """What a family of models says of itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vimserve.model.architecture import ModelConfig
+from vimserve.model.hints import Assumption
 from vimserve.model.options import Parser
 from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
@@ -34,6 +35,10 @@ class Family(Generic[M]):
         build: a configuration to a model with random weights.
         infer: a state dict and options to a configuration.
         options: what a user may say about a file because its tensors leave it open.
+        assume: a state dict, what else the file says and the options that are given to what is
+            assumed for others.
+        unused: a configuration to the beginnings of the names of tensors that its published files
+            have and its model does without.
         variants: those in the catalog, by their names.
         transform: a configuration and what a user wants otherwise to the preprocessing; raises
             ValueError for what the family cannot do.
@@ -52,6 +57,8 @@ class Family(Generic[M]):
     transform: Callable[..., Transform]
     labels: Mapping[int, Path]
     has_palette: bool = False
+    assume: Callable[..., Sequence[Assumption]] = lambda *_: ()
+    unused: Callable[[Any], tuple[str, ...]] = lambda _: ()
 
 
 def transform_at_trained_size(config: ModelConfig, **changes: Any) -> Transform:

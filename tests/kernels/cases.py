@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vimserve.kernels.add_norm import Turn
+
 # No powers of two alone, sequences shorter than the convolution, one sequence, many.
 RAGGED = {
     "one": [1],
@@ -13,6 +15,20 @@ RAGGED = {
     "single": [131],
     "many": [5] * 40,
 }
+
+
+TURNS = ("nothing", "hidden", "both")
+
+
+def make_turn(T: int, D: int, turns: str) -> Turn | None:
+    """Random angles, each pair's from one axis as in Vim; ``turns`` is one of ``TURNS``."""
+    if turns == "nothing":
+        return None
+    random = torch.Generator().manual_seed(T)
+    positions = 28 * torch.rand(T, 2, generator=random) - 14
+    rates = torch.rand(2, D // 2, generator=random)
+    rates[0, D // 4 :] = rates[1, : D // 4] = 0
+    return Turn(positions, rates, turns == "both")
 
 
 def boundaries(lengths: list[int]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import triton
 
+from tests.kernels.cases import TURNS, make_turn
 from tests.paths import ROOT
 from tests.processes import CONTEXT
 from vimserve.kernels.add_norm.triton import add_norm
@@ -22,7 +23,7 @@ from vimserve.loadtests.gpu_check.simulator.sass import Usage, disassemble, usag
 
 TABLE = ROOT / "kernels" / "registers.md"
 ARCHITECTURES = (80, 90, 100)
-WIDTHS = (192, 384, 768)  # Vim-Ti, Vim-S, Vim-B
+WIDTHS = (192, 384, 576, 768)  # Vim-Ti, Vim-S, VideoMamba-M, Vim-B
 CLASSES = 150  # ADE20K
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -36,15 +37,24 @@ class Case:
     D: int
     S: int = 16
     probability: bool = False
+    turns: str = "nothing"
 
     def __str__(self) -> str:
         ending = " probability" if self.probability else ""
+        if self.turns != "nothing":
+            ending = f" turning {self.turns}"
         return f"{self.kernel} {DTYPE_NAMES[self.dtype]} D={self.D}{ending}"
 
 
 CASES = [
     Case(kernel, dtype, D)
     for kernel in ("walk_outputs", "walk_states", "_convolve", "_add_norm")
+    for dtype in DTYPES
+    for D in WIDTHS
+]
+CASES += [
+    Case("_add_norm", dtype, D, turns=turns)
+    for turns in TURNS[1:]
     for dtype in DTYPES
     for D in WIDTHS
 ]
@@ -125,7 +135,8 @@ def _launches(case: Case) -> list[Launch]:
     with recorded(made.append, multiprocessors=132):
         if case.kernel == "_add_norm":
             hidden = torch.empty(T, D, dtype=case.dtype)
-            add_norm(hidden, torch.empty(T, D), torch.empty(D, dtype=case.dtype))
+            weight, turn = torch.empty(D, dtype=case.dtype), make_turn(T, D, case.turns)
+            add_norm(hidden, torch.empty(T, D), weight, turn=turn)
         elif case.kernel == "_upsample_argmax":
             scores = torch.empty(312, 312, CLASSES, dtype=case.dtype).permute(2, 0, 1)
             upsample_argmax(scores, (1248, 1248), probability=case.probability)

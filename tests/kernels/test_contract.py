@@ -1,5 +1,6 @@
 """Bad operands are refused with the name of the culprit; the side-by-side form adds up."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from tests.closeness import assert_close
 from vimserve.kernels import triton_config
-from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.add_norm import Turn, add_norm
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.selective_scan import cpu, naive, selective_scan
 
@@ -50,11 +51,16 @@ def norm_operands() -> dict[str, Any]:
         "hidden": torch.randn(T, E),
         "residual": torch.randn(T, E),
         "weight": torch.randn(E),
+        "turn": Turn(torch.randn(T, 2), torch.randn(2, E // 2), residual=True),
     }
 
 
 def boundaries(*values: int) -> Callable[[Tensor], Tensor]:
     return lambda _: torch.tensor(values, dtype=torch.int32)
+
+
+def turned(**changes: Any) -> Callable[[Turn], Turn]:
+    return lambda turn: dataclasses.replace(turn, **changes)
 
 
 SCAN = [
@@ -85,6 +91,11 @@ NORM = [
     ("hidden", lambda h: torch.randn(T, 2 * E)[:, :E], "hidden must be contiguous"),
     ("residual", lambda r: r.half(), "residual must be float32, not torch.float16"),
     ("weight", lambda w: w[1:], "weight must be [D] = [48], not [47]"),
+    ("turn", turned(positions=torch.zeros(T, 3)), "positions must be [T, 2] = [20, 2]"),
+    ("turn", turned(positions=torch.zeros(T, 2).half()), "positions must be float32"),
+    ("turn", turned(positions=torch.zeros(T, 4)[:, :2]), "positions must be contiguous"),
+    ("turn", turned(rates=torch.zeros(2, E)), "rates must be [2, D / 2] = [2, 24], not [2, 48]"),
+    ("turn", turned(rates=torch.zeros(2, E // 2).to("meta")), "rates is on meta"),
 ]
 
 

@@ -19,7 +19,13 @@ RUNS = {
         f"{HERE}/check_upsample_argmax.py",
         *(
             f"tests/model/test_golden.py::test_matches_published_outputs[{name}]"
-            for name in ("nano_v1", "nano_v2", "nano_bidirectional_layer")
+            for name in (
+                "nano_v1",
+                "nano_v2",
+                "nano_bidirectional_layer",
+                "rope_nano_96_head_cls",
+                "mambareg_nano_96",
+            )
         ),
     ],
 }

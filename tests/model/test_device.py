@@ -15,13 +15,19 @@ from tests.model.offdevice import (
 )
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.families.deit.config import DeiTConfig
-from vimserve.model.families.vim.config import VIM_TINY, VimConfig
+from vimserve.model.families.vim.config import VIM_TINY, Rope, VimConfig
 from vimserve.model.families.vim.model import Vim
 
 NANO = VimConfig(width=64, depth=2, num_classes=10, grid=(4, 4))
 KINDS = [
     *(dataclasses.replace(NANO, bidirectional=b) for b in ("none", "layer", "ssm", "ssm+conv")),
     *(dataclasses.replace(NANO, pooling=p) for p in ("head", "double", "mean", "max", "last")),
+    dataclasses.replace(NANO, pooling="head", divide=False),
+    dataclasses.replace(NANO, pooling="registers", registers=4, reduce=2),
+    dataclasses.replace(NANO, pooling="registers", registers=5),
+    *(dataclasses.replace(NANO, pooling=p, rope=Rope()) for p in ("middle", "head", "mean")),
+    dataclasses.replace(NANO, pooling="double", rope=Rope(8, residual=False)),
+    dataclasses.replace(NANO, bidirectional="layer", rope=Rope()),
     *(
         DeiTConfig(width=64, depth=2, heads=2, num_classes=10, attention=attention)
         for attention in ("fused", "eager")

@@ -18,7 +18,7 @@ from vimserve.model.device_errors import ran_out_of_memory
 from vimserve.model.device_memory import Usage, usage
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.deit.model import DeiT
-from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.families.vim.config import Rope, VimConfig
 from vimserve.model.families.vim.model import RECORDABLE_POOLINGS, Vim
 from vimserve.model.graphs import GraphedModel, StaticInputs, record
 from vimserve.model.layout import Layout
@@ -42,10 +42,34 @@ def pack(sizes: list[tuple[int, int]]) -> PackedBatch:
 def test_padding_changes_no_answer(
     pooling: str, bidirectional: str, recorded: list[EagerGraph]
 ) -> None:
-    model = make(pooling=pooling, bidirectional=bidirectional)
+    registers = 4 if pooling == "registers" else 0
+    model = make(pooling=pooling, bidirectional=bidirectional, registers=registers)
     graphed = GraphedModel(model, make_buckets(320))
     torch.manual_seed(0)
     for sizes in BATCHES * 2:  # what one batch leaves behind must not reach the next
+        batch = pack(sizes)
+        assert_close(f"{sizes}", graphed(batch), model(batch), atol=1e-5)
+    assert sum(graph.replays for graph in recorded) == 2 * len(BATCHES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": "middle", "rope": Rope()},
+        {"pooling": "head", "rope": Rope(residual=False), "bidirectional": "layer"},
+        {"pooling": "registers", "registers": 4, "reduce": 2},
+        {"pooling": "head", "divide": False},
+    ],
+    ids=str,
+)
+def test_the_relatives_of_vim_are_replayed(
+    changes: dict[str, Any], recorded: list[EagerGraph]
+) -> None:
+    """With RoPE a replay must read the places of its own batch's patches."""
+    model = make(**changes)
+    graphed = GraphedModel(model, make_buckets(320))
+    torch.manual_seed(0)
+    for sizes in BATCHES * 2:
         batch = pack(sizes)
         assert_close(f"{sizes}", graphed(batch), model(batch), atol=1e-5)
     assert sum(graph.replays for graph in recorded) == 2 * len(BATCHES)
@@ -74,6 +98,17 @@ def test_inputs_of_a_replay_never_move() -> None:
     views = [inputs.view(Bucket(tokens, 512)) for tokens in (512, 256)]
     assert len({tokens.data_ptr() for tokens, _ in views}) == 1
     assert len({layout.cu_seqlens.data_ptr() for _, layout in views}) == 1
+    assert not any(layout.turns is not None for _, layout in views)
+
+
+def test_places_of_a_replay_never_move() -> None:
+    inputs = StaticInputs(make(rope=Rope()), [Bucket(256, 512), Bucket(512, 512)])
+    turns = [inputs.view(Bucket(tokens, 512))[1].turns for tokens in (512, 256)]
+    assert [None if t is None else (t.shape, t.dtype) for t in turns] == [
+        ((512, 2), torch.float32),
+        ((256, 2), torch.float32),
+    ]
+    assert len({t.data_ptr() for t in turns if t is not None}) == 1
 
 
 def test_an_answer_tells_the_memory_of_its_graph(recorded: list[EagerGraph]) -> None:

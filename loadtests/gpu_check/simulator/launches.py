@@ -69,7 +69,7 @@ class Launch:
         signature, constants, attributes = {}, {}, {}
         for i, name in enumerate(self.kernel.arg_names):
             value = self.arguments[name]
-            if parameters[name].is_constexpr:
+            if parameters[name].is_constexpr or value is None:
                 signature[name], constants[i,] = "constexpr", value
             elif isinstance(value, torch.Tensor):
                 signature[name] = f"*{DTYPE_NAMES[value.dtype]}"

@@ -1,11 +1,14 @@
 """UPerNet (arXiv 1807.10221): a family of segmenters on each family of backbones."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from vimserve.model.class_names import ADE20K
 from vimserve.model.families.family import Family, Variant, transform_at_trained_size
-from vimserve.model.families.upernet.checkpoint import infer_upernet_config
+from vimserve.model.families.upernet.checkpoint import PREFIX, below, infer_upernet_config
 from vimserve.model.families.upernet.config import (
     DEIT_SMALL_UPERNET,
     DEIT_SMALL_UPERNET_EAGER,
@@ -16,6 +19,7 @@ from vimserve.model.families.upernet.config import (
     UPerNetConfig,
 )
 from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.hints import Assumption, Hints
 from vimserve.model.options import numbers
 from vimserve.model.packed import PackedModel
 from vimserve.model.sources import Unpublished
@@ -39,6 +43,12 @@ def on(backbone: Family[PackedModel]) -> Family[UPerNetSegmenter]:
     def describes(config: object) -> bool:
         return isinstance(config, UPerNetConfig) and backbone.describes(config.backbone)
 
+    def assume(
+        state: Mapping[str, Tensor], hints: Hints, given: Mapping[str, Any]
+    ) -> list[Assumption]:
+        own = below(state)
+        return [a for a in backbone.assume(own, hints, given) if a.option in options]
+
     options = {name: parse for name, parse in backbone.options.items() if name != "pooling"}
     return Family(
         name=f"{backbone.name}-upernet",
@@ -56,6 +66,8 @@ def on(backbone: Family[PackedModel]) -> Family[UPerNetSegmenter]:
         transform=_transform,
         labels={150: ADE20K},
         has_palette=True,
+        assume=assume,
+        unused=lambda config: tuple(PREFIX + name for name in backbone.unused(config.backbone)),
     )
 
 

@@ -1,6 +1,6 @@
 """The architecture that a UPerNet checkpoint belongs to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -37,7 +37,7 @@ def infer_upernet_config(
         )
     except KeyError as error:
         raise CheckpointError(f"not a UPerNet checkpoint: it has no tensor {error}") from error
-    own = {name.removeprefix(PREFIX): state[name] for name in state if name.startswith(PREFIX)}
+    own = below(state)
     # The backbone has no classifier, which is read as a classifier of no classes.
     own["head.weight"] = classifier.new_empty(0, 0)
     backbone = infer_backbone(own, **options)
@@ -52,3 +52,8 @@ def infer_upernet_config(
         )
     except ValueError as error:
         raise CheckpointError(f"not a UPerNet that can be served: {error}") from error
+
+
+def below(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors under its own names."""
+    return {name.removeprefix(PREFIX): state[name] for name in state if name.startswith(PREFIX)}

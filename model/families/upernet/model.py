@@ -120,7 +120,7 @@ class UPerNetSegmenter(ServedModel):
         config = self.config.backbone
         if not config.class_tokens:
             return features
-        layout = Layout.of(config.pooling, batch.grids, features[0].device)
+        layout = Layout.of(config, batch.grids, features[0].device)
         rows = layout.patch_rows(len(batch.patches))
         return [of_block.index_select(0, rows) for of_block in features]
 

@@ -92,7 +92,7 @@ class Mixer(PreparedModule):
         skips = [self.D, self.D_b] if both else [self.D] * K
         # The published code halves the sum of the directions only where each has its own
         # convolution; halving the weights instead is exact.
-        scale = 0.5 if both else 1.0
+        scale = 0.5 if both and self.config.divide else 1.0
         on_cpu = self.D.device.type == "cpu"
         copies = 1 if on_cpu else K  # of out_proj: its product adds the directions up on a GPU
         with torch.no_grad():

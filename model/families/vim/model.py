@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from vimserve.kernels.add_norm import add_norm
+from vimserve.kernels.add_norm import Turn, add_norm
 from vimserve.kernels.triton_config import chunk_tokens
 from vimserve.model.buckets import Bucket, make_buckets
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.mixer import Mixer
-from vimserve.model.layout import Layout
+from vimserve.model.families.vim.rope import Rotary
+from vimserve.model.layout import Grid, Layout
 from vimserve.model.packed import PackedModel, normal
 
 NORM_EPS = 1e-5
 # They read the same number of tokens of every image, which fixes the shapes in a graph.
-RECORDABLE_POOLINGS = ("middle", "head", "double", "last")
+RECORDABLE_POOLINGS = ("middle", "head", "double", "registers", "last")
 
 
 class Norm(nn.Module):
@@ -36,11 +37,11 @@ class Block(nn.Module):
         self.mixer = Mixer(config, reverse=reverse)
 
     def forward(
-        self, hidden: Tensor, residual: Tensor | None, layout: Layout
+        self, hidden: Tensor, residual: Tensor | None, layout: Layout, turn: Turn | None = None
     ) -> tuple[Tensor, Tensor]:
         """``[T, D]`` hidden and float32 residual to the same; the residual is overwritten."""
         weight = self.norm.weight
-        normed, residual = add_norm(hidden, residual, weight, NORM_EPS)
+        normed, residual = add_norm(hidden, residual, weight, NORM_EPS, turn)
         return self.mixer(normed.to(weight.dtype), layout), residual
 
 
@@ -62,13 +63,20 @@ class Vim(PackedModel):
             self.cls_token_head = nn.Parameter(normal(1, 1, D))
             self.cls_token_tail = nn.Parameter(normal(1, 1, D))
         elif config.class_tokens:
-            self.cls_token = nn.Parameter(normal(1, 1, D))
+            self.cls_token = nn.Parameter(normal(1, config.class_tokens, D))
+        if config.registers:
+            self.pos_embed_cls = nn.Parameter(normal(1, config.registers, D))
+        if config.reduce > 1:
+            self.neck = nn.Linear(D, D // config.reduce, bias=False)
+            self.norm_neck = nn.RMSNorm(config.features, NORM_EPS)
         in_turns = config.bidirectional == "layer"
         self.layers = nn.ModuleList(
             Block(config, reverse=in_turns and i % 2 == 1) for i in range(config.depth)
         )
         self.norm_f = Norm(D)
-        self.head = nn.Linear(D, config.num_classes) if config.num_classes else nn.Identity()
+        classes = config.num_classes
+        self.head = nn.Linear(config.features, classes) if classes else nn.Identity()
+        self._rotary: Rotary | None = None
 
     def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
         """The hidden states ``[T, D]`` (residual not added) after the blocks ``out_indices``."""
@@ -84,13 +92,22 @@ class Vim(PackedModel):
             hidden = hidden.index_select(0, rows.flatten())
             residual = residual.index_select(0, rows.flatten())
             features, _ = add_norm(hidden, residual, norm, NORM_EPS)
-            return self.head(features.unflatten(0, rows.shape).mean(1))
+            return self.head(self._read(features.unflatten(0, rows.shape)))
         features, _ = add_norm(hidden, residual, norm, NORM_EPS)
         if pooling == "mean":
             images = features.split(layout.lengths)
             return self.head(torch.stack([image.mean(0) for image in images]))
         scores = self.head(features).split(layout.lengths)
         return torch.stack([image.amax(0) for image in scores])
+
+    def _read(self, class_tokens: Tensor) -> Tensor:
+        """What the classifier reads of normalised class tokens ``[N, c, D]``."""
+        if not self.config.registers:
+            return class_tokens.mean(1)
+        if self.config.reduce == 1:
+            return class_tokens.flatten(1)
+        reduced: Tensor = self.norm_neck(self.neck(class_tokens).flatten(1))
+        return reduced
 
     def run_blocks(self, tokens: Tensor, layout: Layout) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield hidden state and residual ``[T, D]`` after each block, or each pair of blocks.
@@ -99,17 +116,44 @@ class Vim(PackedModel):
         """
         hidden: Tensor = tokens
         residual: Tensor | None = None
+        turn = self._turn(layout)
         if self.config.bidirectional == "layer":
             # Two blocks read the same input in opposite directions; outputs and residuals add up.
             for ahead, back in zip(self.layers[::2], self.layers[1::2], strict=True):
-                forward, residual = ahead(hidden, residual, layout)
+                forward, residual = ahead(hidden, residual, layout, turn)
                 backward, residual = back(residual, None, layout)
                 hidden, residual = forward.add_(backward), residual.mul_(2)
                 yield hidden, residual
         else:
             for layer in self.layers:
-                hidden, residual = layer(hidden, residual, layout)
+                hidden, residual = layer(hidden, residual, layout, turn)
                 yield hidden, residual
+
+    def turns(self, grids: Sequence[Grid]) -> Tensor | None:
+        """``Layout.turns`` of images with these grids, if there is a rotary embedding."""
+        return self._prepare_rotary().positions(grids) if self.config.rope else None
+
+    def split_positions(self) -> tuple[Tensor, Tensor]:
+        """The position embeddings of patches and of class tokens, ``[_, D]`` each."""
+        if self.config.registers:
+            return self.pos_embed.detach()[0], self.pos_embed_cls.detach()[0]
+        return super().split_positions()
+
+    def forget_prepared(self) -> None:
+        """Drop everything derived from the parameters."""
+        super().forget_prepared()
+        self._rotary = None
+
+    def _turn(self, layout: Layout) -> Turn | None:
+        rope = self.config.rope
+        if rope is None:
+            return None
+        assert layout.turns is not None
+        return Turn(layout.turns, self._prepare_rotary().rates, rope.residual)
+
+    def _prepare_rotary(self) -> Rotary:
+        self._rotary = self._rotary or Rotary(self.config, self.pos_embed.device)
+        return self._rotary
 
     def graph_buckets(self, max_tokens: int) -> list[Bucket]:
         """As ``PackedModel.graph_buckets``; the buckets hold any images.

@@ -38,7 +38,9 @@ def test_every_kernel_is_compared_where_it_can_run(monkeypatch: pytest.MonkeyPat
     (job,) = gates.kernel_jobs(torch.float32)
     rows = list(job.rows(Clock(math.inf)))
 
-    names = ("selective_scan", "conv1d", "add_norm", "add_norm residual")
+    norms = ("add_norm", "add_norm turning hidden", "add_norm turning both")
+    names = ["selective_scan", "conv1d"]
+    names += [f"{norm}{stream}" for norm in norms for stream in ("", " residual")]
     assert [row["gate"] for row in rows] == [f"{name} {job.name}" for name in names]
     assert all(row["green"] for row in rows), rows
     assert {subject for row in rows for subject in row["of"]} == set(job.uses)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from tests.closeness import assert_close
-from tests.model.checkpoints import assert_refused
+from tests.model.checkpoints import assert_refused, rope_tables
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
 from vimserve.model.checkpoint import CheckpointError
 from vimserve.model.families import build
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.upernet.config import UPerNetConfig
-from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.families.vim.config import Rope, VimConfig
 
 VIM = UPerNetConfig(
     VimConfig(width=32, depth=8, states=8, grid=(4, 4)), (1, 3, 5, 7), channels=16, num_classes=5
@@ -92,6 +92,38 @@ def test_other_classes_are_numbered_and_can_be_given_names_and_colours(tmp_path:
     assert spec.palette == tuple(map(tuple, colors))
 
 
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ("", {}),
+        ("?divide=no&rope=hidden", {"divide": False, "rope": Rope(14, residual=False)}),
+        ("?family=videomamba", {"divide": False}),
+    ],
+)
+def test_the_rotary_embedding_of_a_backbone_is_read(
+    tmp_path: Path, options: str, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the published configuration for segmentation has it."""
+    caplog.set_level("INFO")
+    of_backbone = VIM.backbone
+    assert isinstance(of_backbone, VimConfig)
+    backbone = dataclasses.replace(of_backbone, **{"rope": Rope(14)} | changes)
+    config = dataclasses.replace(VIM, backbone=backbone)
+    model = build(config).eval()
+    model.load_state_dict(state_of(config))
+    tables = {f"backbone.{name}": table for name, table in rope_tables(4, 32).items()}
+    path = published(tmp_path / "seg.pth", state_of(config) | tables)
+    batch = PackedBatch.from_images([torch.randn(3, 64, 96)])
+
+    spec = catalog.resolve(f"mine={path}{options}")
+
+    assert spec.config == config
+    assert_close("scores", catalog.load(spec)(batch)[0], model(batch)[0], atol=1e-6)
+    (line,) = caplog.messages
+    assert "pooling" not in line
+    assert ("divide=yes (as usual)" in line) == (not options)
+
+
 def test_the_blocks_of_the_features_can_be_said(tmp_path: Path) -> None:
     file = published(tmp_path / "seg.pth", state_of(VIM))
     spec = catalog.resolve(f"mine={file}?out_indices=0,2,4,6")
@@ -120,6 +152,10 @@ def without(name: str) -> Any:
         (
             lambda state: state | {"decode_head.conv_seg.bias": torch.zeros(4)},
             r"other shapes: decode_head.conv_seg.bias \[4\] instead of \[5\]",
+        ),
+        (
+            lambda state: state | {"backbone.pos_embed_cls": torch.zeros(1, 3, 32)},
+            r"a backbone with registers \(Mamba-Reg\) is not served",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """A segmenter's replays give what the model gives, with an eager stand-in for the graphs."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -19,11 +20,12 @@ from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.upernet.config import VIM_TINY_UPERNET, UPerNetConfig
 from vimserve.model.families.upernet.graphs import GraphedSegmenter, head_shapes
 from vimserve.model.families.upernet.model import UPerNetSegmenter
-from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.families.vim.config import Rope, VimConfig
 from vimserve.model.layout import Layout
 from vimserve.model.served import Answers
 
 VIM = VimConfig(width=16, depth=4, states=8, grid=(4, 4))
+ROPE = dataclasses.replace(VIM, rope=Rope())
 DEIT = DeiTConfig(width=16, depth=4, heads=2, grid=(4, 4))
 MAX_TOKENS = 700
 BATCHES = [
@@ -58,7 +60,7 @@ def compare(actual: Answers, expected: Answers) -> None:
     assert torch.equal(actual.finite, expected.finite)
 
 
-@pytest.mark.parametrize("backbone", [VIM, DEIT], ids=["vim", "deit"])
+@pytest.mark.parametrize("backbone", [VIM, ROPE, DEIT], ids=["vim", "vim with rope", "deit"])
 def test_replays_of_mixed_sizes_answer_as_the_model_does(
     backbone: BackboneConfig, recorded: list[EagerGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:

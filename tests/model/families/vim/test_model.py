@@ -14,6 +14,7 @@ from vimserve.model.families.vim.config import (
     VIM_SMALL_PLUS,
     VIM_TINY,
     VIM_TINY_PLUS,
+    Rope,
     VimConfig,
 )
 from vimserve.model.families.vim.model import Vim
@@ -28,6 +29,12 @@ EVERY_KIND = [
     *(dataclasses.replace(NANO, pooling=p) for p in ("head", "double", "mean", "max", "last")),
     dataclasses.replace(NANO, stride=8, grid=(7, 7)),
     dataclasses.replace(NANO, states=8, grid=(3, 5)),
+    dataclasses.replace(NANO, pooling="head", divide=False),
+    dataclasses.replace(NANO, pooling="registers", registers=4, reduce=2),
+    dataclasses.replace(NANO, pooling="registers", registers=5),
+    *(dataclasses.replace(NANO, pooling=p, rope=Rope()) for p in ("middle", "head", "mean")),
+    dataclasses.replace(NANO, pooling="double", rope=Rope(8, residual=False)),
+    dataclasses.replace(NANO, bidirectional="layer", rope=Rope()),
 ]
 
 
