@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# ``safe_globals`` changes a list of the whole process, and models load side by side.
+_unpickling = threading.Lock()
 _NAMED_TENSORS = 4  # how many missing or unknown tensors an error lists
 
 
@@ -59,7 +62,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with _unpickling, torch.serialization.safe_globals([argparse.Namespace]):
             # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
