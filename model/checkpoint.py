@@ -49,7 +49,9 @@ def read_architecture(path: Path) -> str:
     """
     content = _read(path)
     arguments = content.get("args") if isinstance(content, dict) else None
-    name = getattr(arguments, "model", "")
+    name = (
+        arguments.get("model") if isinstance(arguments, dict) else getattr(arguments, "model", "")
+    )
     return name if isinstance(name, str) else ""
 
 

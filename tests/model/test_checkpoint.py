@@ -11,7 +11,7 @@ from tests.model.checkpoints import assert_refused, published, state_of
 from vimserve.model import catalog
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.batch import PackedBatch
-from vimserve.model.checkpoint import CheckpointError, read_state_dict
+from vimserve.model.checkpoint import CheckpointError, read_architecture, read_state_dict
 from vimserve.model.families import build
 from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.vim.config import VimConfig
@@ -108,3 +108,28 @@ def test_weights_are_mapped_not_copied(tmp_path: Path) -> None:
     state = read_state_dict(path)
     assert state
     assert str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ({"args": argparse.Namespace(model="videomamba_tiny", lr=1.0)}, "videomamba_tiny"),
+        ({"args": {"model": "vim_tiny", "lr": 1.0}}, "vim_tiny"),
+        ({"args": argparse.Namespace(lr=1.0)}, ""),
+        ({"args": {"model": ["vim_tiny"]}}, ""),
+        ({"args": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_architecture_is_among_the_training_arguments(
+    tmp_path: Path, content: dict[str, Any], name: str
+) -> None:
+    path = tmp_path / "my.pth"
+    torch.save({"model": state_of(NANO)} | content, path)
+    assert read_architecture(path) == name
+
+
+def test_a_file_without_training_arguments_names_no_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "my.safetensors"
+    safetensors.torch.save_file(state_of(NANO), path)
+    assert read_architecture(path) == ""

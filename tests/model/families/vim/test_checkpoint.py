@@ -91,7 +91,7 @@ def test_files_of_vims_relatives(
     spec = catalog.resolve(f"mine={tmp_path / file}")
 
     assert spec.config == config
-    assert_close("scores", catalog.load(spec)(batch), model(batch), atol=1e-6)  # type: ignore[operator]
+    assert_close("scores", catalog.load(spec)(batch), model(batch), atol=1e-6)
 
 
 def test_only_mamba_reg_is_evaluated_without_cutting(tmp_path: Path) -> None:
