@@ -9,6 +9,7 @@ status 1.
 import argparse
 import csv
 import itertools
+import os
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,14 @@ _wrong: list[str] = []
 _first: dict[tuple[str, int], dict[str, Any]] = {}
 
 
+def _variable(setting: str) -> str:
+    """The variable of a setting, which is removed if it is empty: then it counts as unset."""
+    name = f"VIMSERVE_LOAD_{setting.replace('-', '_').upper()}"
+    if not os.environ.get(name):
+        os.environ.pop(name, None)
+    return name
+
+
 @events.init_command_line_parser.add_listener
 def _flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("vimserve")
@@ -42,10 +51,10 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         ("--stats-csv", "", str, "file for the final figures; --csv is up to a second behind"),
         ("--user-rate", 0.0, float, "requests per second of each user; 0: as fast as answers come"),
     ):
-        variable = f"VIMSERVE_LOAD_{flag[2:].replace('-', '_').upper()}"
+        variable = _variable(flag[2:])
         group.add_argument(flag, default=default, type=kind, help=text, env_var=variable)
     group.add_argument(
-        "--task", default="classify", choices=tuple(RENDERINGS), env_var="VIMSERVE_LOAD_TASK",
+        "--task", default="classify", choices=tuple(RENDERINGS), env_var=_variable("task"),
         help="what the models are asked",
     )  # fmt: skip
 

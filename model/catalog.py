@@ -67,7 +67,9 @@ def resolve(argument: str) -> ModelSpec:
     name, _, file = argument.partition("=")
     if file:
         path, _, options = file.partition("?")
-        return _resolve_file(name, Path(path), dict(parse_qsl(options, keep_blank_values=True)))
+        # In a query string a plus is a blank, but these are paths and numbers.
+        pairs = parse_qsl(options.replace("+", "%2B"), keep_blank_values=True)
+        return _resolve_file(name, Path(path), dict(pairs))
     if name in _DEMOS:
         return _demo(name)
     if name not in _VARIANTS:

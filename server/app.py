@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from vimserve import __version__
 from vimserve.model.catalog import resolve
@@ -13,9 +14,12 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.probe import SharedProbe
 from vimserve.server.http.api_key import RequireKey, read_keys
+from vimserve.server.http.cors import allow_origins
 from vimserve.server.http.drain import Drain
+from vimserve.server.http.head import HeadAsGet
 from vimserve.server.http.openapi import ALWAYS_OPEN, openapi
 from vimserve.server.http.problems import add_error_handlers
+from vimserve.server.http.root_path import BelowPrefix, check_prefix
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes import compare, health, native
 from vimserve.server.telemetry.gpu_memory import GpuMemory
@@ -53,21 +57,35 @@ def create_app(
         await engine.stop(drain.left_s)
         pipeline.close()
 
-    app = FastAPI(
+    # Its /docs loads everything from this server; ReDoc would load a picture from elsewhere.
+    app = FastAPIOffline(
         title="vimserve",
         version=__version__,
         description="Vision Mamba inference for images of any size",
         lifespan=lifespan,
+        redoc_url=None,
     )
     app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
     app.state.drain = drain
     app.state.probe = SharedProbe(engine.probe, config.request_timeout)
-    if keys:
-        open_paths = {*ALWAYS_OPEN, *(["/metrics"] if config.public_metrics else [])}
-        app.add_middleware(RequireKey, keys=keys, metrics=metrics, open_paths=open_paths)
-    app.add_middleware(Observe, metrics=metrics, drain=drain)
+    _add_middleware(app, config, keys)
     add_error_handlers(app, metrics)
     for dialect in (native, compare, health):
         app.include_router(dialect.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
+    check_prefix(config.root_path, app)
     return app
+
+
+def _add_middleware(app: FastAPI, config: ServerConfig, keys: Sequence[str]) -> None:
+    """Add it from the inside out."""
+    metrics = app.state.metrics
+    app.add_middleware(HeadAsGet)
+    if keys:
+        open_paths = {*ALWAYS_OPEN, *(["/metrics"] if config.public_metrics else [])}
+        app.add_middleware(RequireKey, keys=keys, metrics=metrics, open_paths=open_paths)
+    if config.cors_origin:  # outside of the keys, because a browser first asks without one
+        allow_origins(app, config.cors_origin)
+    app.add_middleware(Observe, metrics=metrics, drain=app.state.drain)
+    if config.root_path:
+        app.add_middleware(BelowPrefix, prefix=config.root_path)

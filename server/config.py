@@ -15,13 +15,18 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from vimserve.server.settings import Origin, RootPath, split_list, split_models
+
 Positive = Annotated[int, Field(ge=1)]
 
 
 class Config(BaseSettings):
     """Settings of every command; a flag overrides its variable."""
 
-    model_config = SettingsConfigDict(env_prefix="VIMSERVE_", frozen=True, extra="forbid")
+    # Compose passes unset variables on as empty ones.
+    model_config = SettingsConfigDict(
+        env_prefix="VIMSERVE_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
     model: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("demo", "demo-seg"),
@@ -49,8 +54,8 @@ class Config(BaseSettings):
 
     @field_validator("model", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
+    def _models_of_the_variable(cls, value: Any) -> Any:
+        return split_models(value) if isinstance(value, str) else value
 
     @field_validator("dtype")
     @classmethod
@@ -85,7 +90,7 @@ class Config(BaseSettings):
                 default=argparse.SUPPRESS,
                 **options,
                 help=f"{field.description} "
-                f"({'' if default is None else f'default {shown}; '}VIMSERVE_{name.upper()})",
+                f"({'' if shown in (None, '') else f'default {shown}; '}VIMSERVE_{name.upper()})",
             )
 
     @classmethod
@@ -95,6 +100,10 @@ class Config(BaseSettings):
         Raises:
             ValueError: one line that names every wrong setting.
         """
+        for name, value in flags.items():
+            if value == "" or (isinstance(value, list) and "" in value):
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is empty: leave it out for its default")
         try:
             return cls(**flags)
         except ValidationError as error:
@@ -107,6 +116,16 @@ class ServerConfig(Config):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
         default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
+    )
+    root_path: RootPath = Field(
+        default="",
+        description="prefix of the paths under which a proxy shows the server, such as /vision; "
+        "the proxy may pass it on or not",
+    )
+    cors_origin: Annotated[tuple[Origin, ...], NoDecode] = Field(
+        default=(),
+        description="origin whose pages may call the server from a browser, such as "
+        "https://example.org, or * for every one; repeat for several (in the variable: commas)",
     )
     max_batch_tokens: Positive | None = Field(
         default=None,
@@ -179,11 +198,10 @@ class ServerConfig(Config):
         default="text", description="one line of text or one JSON object per message"
     )
 
-    @field_validator("api_key", "api_key_file", "tls_certificate", "tls_key", mode="before")
+    @field_validator("cors_origin", mode="before")
     @classmethod
-    def _unset(cls, value: Any) -> Any:
-        """Read an empty variable as unset: Compose passes unset variables on as empty ones."""
-        return None if value == "" else value
+    def _origins_of_the_variable(cls, value: Any) -> Any:
+        return split_list(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _tls_has_both(self) -> Self:
@@ -209,4 +227,10 @@ def _metavar(name: str, annotation: Any) -> str:
             return "{" + ",".join(choice.__args__) + "}"
         if choice is Path:
             return "FILE"
-    return {"model": "NAME[=FILE]", "host": "ADDRESS", "device": "DEVICE"}.get(name, "N")
+    return {
+        "model": "NAME[=FILE]",
+        "host": "ADDRESS",
+        "device": "DEVICE",
+        "root_path": "PATH",
+        "cors_origin": "ORIGIN",
+    }.get(name, "N")

@@ -9,11 +9,14 @@ ServerError
 │   ├── EmptyBody             422  no bytes
 │   ├── MissingFile           422  multipart without a `file` field
 │   ├── MalformedMultipart    400
+│   ├── MalformedEncoding     400  not what Content-Encoding says
+│   ├── UnsupportedEncoding   415  a Content-Encoding that we do not decode
 │   ├── UnsupportedImage      415  a format that we do not read
 │   ├── CorruptImage          422  truncated or damaged
 │   ├── BodyTooLarge          413  too many bytes
 │   ├── ImageTooLarge         413  too many pixels in the upload, or the model's input is too large
 │   ├── TooManyImages         413
+│   ├── TooManyParts          413  more fields in a form than anyone needs
 │   └── UploadTimeout         408  the body did not arrive in time
 ├── Overloaded (the same request may succeed later)
 │   ├── QueueFull             429
@@ -69,6 +72,11 @@ class ServerError(Exception):
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
         self.file: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that the response has for this failure."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
     def problem(self) -> dict[str, Any]:
         """The members of the response body."""
@@ -163,6 +171,25 @@ class MalformedMultipart(BadRequest):
     slug = "malformed-multipart"
 
 
+class MalformedEncoding(BadRequest):
+    """The body is not what its Content-Encoding says."""
+
+    slug = "malformed-encoding"
+
+
+class UnsupportedEncoding(BadRequest):
+    """The server does not decode this Content-Encoding."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "unsupported-encoding"
+    accepted: ClassVar[tuple[str, ...]] = ("gzip", "deflate")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What would have been decoded (RFC 9110, section 15.5.16)."""
+        return {"Accept-Encoding": ", ".join(self.accepted)}
+
+
 class UnsupportedImage(BadRequest):
     """The server does not read this image format or pixel layout."""
 
@@ -196,6 +223,13 @@ class TooManyImages(BadRequest):
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "too-many-images"
+
+
+class TooManyParts(BadRequest):
+    """The form has more fields than the server reads."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "too-many-parts"
 
 
 class UploadTimeout(BadRequest):

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vimserve.server.config import ServerConfig
 from vimserve.server.errors import Unauthorized
 from vimserve.server.http.problems import problem_response
+from vimserve.server.http.root_path import own_path
 from vimserve.server.telemetry.metrics import Metrics
 
 LEAST_LENGTH = 16
@@ -59,7 +60,7 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before its body is read."""
-        if scope["type"] != "http" or scope["path"] in self.open_paths:
+        if scope["type"] != "http" or own_path(scope) in self.open_paths:
             return await self.app(scope, receive, send)
         scheme, _, given = Headers(scope=scope).get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._accepts(given.strip()):

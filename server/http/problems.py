@@ -23,8 +23,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ServerError)
     async def _ours(_request: Request, error: ServerError) -> Response:
         metrics.rejected.labels(error.slug).inc()
-        wait = error.retry_after_s
-        return problem_response(error.problem(), {} if wait is None else {"Retry-After": str(wait)})
+        return problem_response(error.problem(), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:

@@ -7,7 +7,8 @@ IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The bytes of an image (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF; the format "
-        "is read from the bytes, not from the Content-Type), or a form with one or more files.",
+        "is read from the bytes, not from the Content-Type), or a form with one or more files. "
+        "`Content-Encoding: gzip` and `deflate` are decoded.",
         "content": {
             "image/*": BINARY,
             "application/octet-stream": BINARY,
@@ -28,12 +29,12 @@ IMAGE_BODY: dict[str, Any] = {
     }
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The multipart body is malformed"},
+    400: {"description": "The multipart body is malformed, or not what Content-Encoding says"},
     404: {"description": "No such model"},
     408: {"description": "The body did not arrive in time"},
     409: {"description": "The model does something else"},
-    413: {"description": "Too many bytes, pixels, tokens or images"},
-    415: {"description": "Not an image in a supported format"},
+    413: {"description": "Too many bytes, pixels, tokens, images or form fields"},
+    415: {"description": "Not an image in a supported format, or another Content-Encoding"},
     422: {"description": "A wrong parameter, an empty body, a damaged image"},
     429: {"description": "The model's queue is full; see Retry-After"},
     500: {"description": "The model failed"},

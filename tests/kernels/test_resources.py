@@ -48,8 +48,9 @@ def test_instructions_per_state(loops: dict[tuple[int, int], list[str]]) -> None
     print(f"per state {inner_step}, dt projection {dt_projection}, loop {everything}")
 
     assert inner_step <= 6
-    assert everything - dt_projection <= 8.5
-    assert everything <= 9.5
+    # Of which 1.5 are what it costs to load a token ahead and to prefetch.
+    assert everything - dt_projection <= 10
+    assert everything <= 11
 
 
 def test_nothing_but_the_exponentials_of_the_mathematics(

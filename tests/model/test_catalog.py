@@ -118,6 +118,14 @@ def test_labels_come_from_json_or_text(nano: Path, tmp_path: Path, text: str) ->
     assert catalog.resolve(f"mine={nano}?labels={path}").labels == ("a", "b", "c")
 
 
+def test_a_plus_in_a_path_is_a_plus(nano: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c++ and more" / "names+1.txt"
+    path.parent.mkdir()
+    path.write_text("a\nb\nc\n")
+    for written in (str(path), str(path).replace(" ", "%20"), str(path).replace("+", "%2B")):
+        assert catalog.resolve(f"mine={nano}?labels={written}").labels == ("a", "b", "c")
+
+
 def test_classes_without_names_are_numbered(nano: Path) -> None:
     assert catalog.resolve(f"mine={nano}").labels == ("class 0", "class 1", "class 2")
 

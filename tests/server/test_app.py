@@ -84,6 +84,17 @@ def test_twenty_clients_with_mixed_sizes_get_the_answers_they_get_alone(
         assert one == pytest.approx(other, abs=1e-5)
 
 
+def test_the_documentation_loads_nothing_from_elsewhere(serve):
+    client, _ = serve()
+    page = client.get("/docs").text
+    assert "//" not in re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
+    loaded = re.findall(r"""(?:href|src)=["']([^"']+)""", page)
+    assert {name.rpartition(".")[2] for name in loaded} >= {"js", "css"}
+    for name in loaded:
+        assert client.get(name).status_code == 200
+    assert client.get("/redoc").status_code == 404
+
+
 def test_clients_share_a_batch(held, tiny, picture, encode):
     data = encode(picture(64, 64))
     client, app, first, pool = held(data)

@@ -154,6 +154,7 @@ def test_multipart_without_a_file(post):
     [
         ("multipart/form-data", b"x"),
         ("multipart/form-data; boundary=x", b"no boundary here"),
+        ("multipart/form-data; boundary=x", b"--x no headers"),
         ("multipart/form-data; boundary=x", b""),
         ("multipart/form-data; boundary=" + 100 * "x", b"x"),
         (

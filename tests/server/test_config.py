@@ -39,9 +39,37 @@ def test_models_repeat_as_flags_and_have_commas_in_the_variable(monkeypatch):
     assert from_arguments(Config, "--model", "x", "--model", "y=z,1").model == ("x", "y=z,1")
 
 
+def test_a_model_s_options_keep_their_commas_in_the_variable(monkeypatch):
+    monkeypatch.setenv("VIMSERVE_MODEL", "demo , seg=./c.pth?out_indices=1,3,5,7")
+    assert from_arguments(Config).model == ("demo", "seg=./c.pth?out_indices=1,3,5,7")
+
+
+def test_origins_repeat_too(monkeypatch):
+    monkeypatch.setenv("VIMSERVE_CORS_ORIGIN", "https://a.example, https://b.example:8443")
+    origins = ("https://a.example", "https://b.example:8443")
+    assert from_arguments(ServerConfig).cors_origin == origins
+    assert from_arguments(ServerConfig, "--cors-origin", "*").cors_origin == ("*",)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch):
+    defaults = ServerConfig()
+    for name in ServerConfig.model_fields:
+        monkeypatch.setenv(f"VIMSERVE_{name.upper()}", "")
+    assert from_arguments(ServerConfig) == defaults
+    assert defaults.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["host", "model", "api-key-file", "root-path", "port"])
+def test_an_empty_flag_is_refused(name):
+    with pytest.raises(ValueError, match=f"^--{name} is empty: leave it out for its default$"):
+        from_arguments(ServerConfig, f"--{name}", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--root-path", "vision"], "root-path: Value error, a prefix begins with a slash"),
+        (["--cors-origin", "example.org"], "cors-origin.0: Value error, an origin is SCHEME://"),
         (["--port", "65536"], "port: Input should be less than or equal to 65535, not '65536'"),
         (["--threads", "0"], "threads: "),
         (["--request-timeout", "inf"], "request-timeout: "),

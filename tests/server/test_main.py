@@ -255,6 +255,13 @@ def test_sigterm_while_a_model_loads(checkpoint):
 def test_threads_learn_when_to_sleep_before_torch_is_loaded():
     code = "import vimserve, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     command = [sys.executable, "-c", code]
-    environment = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.stdout.split() == ["3000", "False"]
+    for environment, spins in [
+        ({}, "3000"),
+        ({"GOMP_SPINCOUNT": ""}, "3000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+    ]:
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT,
+            env={"PATH": os.environ["PATH"]} | environment,
+        )  # fmt: skip
+        assert done.stdout.split() == [spins, "False"]

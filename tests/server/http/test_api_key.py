@@ -100,7 +100,7 @@ def test_the_key_of_the_variable(serve, monkeypatch):
 
 
 def test_an_empty_variable_is_no_key(monkeypatch):
-    for name in ("API_KEY", "API_KEY_FILE", "TLS_CERTIFICATE", "TLS_KEY"):
+    for name in ("API_KEY", "API_KEY_FILE"):
         monkeypatch.setenv(f"VIMSERVE_{name}", "")
     assert read_keys(ServerConfig()) == []
 

@@ -199,6 +199,8 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
         "empty-body": post(content=b""),
         "missing-file": post(files={"image": ("a.png", b"x")}),
         "malformed-multipart": post(content=b"x", headers=form),
+        "malformed-encoding": post(content=good, headers={"Content-Encoding": "gzip"}),
+        "unsupported-encoding": post(content=good, headers={"Content-Encoding": "br"}),
         "unsupported-image": post(content=b"bad"),
         "corrupt-image": post(content=good[:-500]),
         "body-too-large": post(settings={"max_body_bytes": 10}),
@@ -206,6 +208,7 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
         "too-many-images": post(
             settings={"max_images": 1}, files=[("file", ("a", good)), ("file", ("b", good))]
         ),
+        "too-many-parts": post(content=200 * b"--x\r\n\r\n\r\n", headers=form),
         "upload-timeout": stalled,
         "queue-full": full,
         "request-timeout": late,
@@ -233,7 +236,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 21
+    assert len(REASONS) == 24
 
 
 def test_scrapes_at_once(client, picture, encode):

@@ -81,7 +81,8 @@ def test_without_a_name_every_request_gets_its_own(client):
         ("POST", "/v1/classify", 422),
         ("POST", "/v1/classify?top_k=x", 422),
         ("POST", "/v1/classify?model=x", 404),
-        ("HEAD", "/healthz", 405),
+        ("HEAD", "/healthz", 200),
+        ("HEAD", "/v1/classify", 405),
     ],
 )
 def test_every_answer_has_it(client, method, path, status):
