@@ -24,7 +24,10 @@ from vimserve.model.catalog import load_model, resolve
 from vimserve.model.families import build
 
 EMBEDDED = ("demo", "demo-seg")
-PUBLISHED = ("vim-tiny", "vim-small", "vim-base", "vim-tiny-upernet", "vim-small-upernet")
+PUBLISHED = (
+    "vim-tiny", "vim-small", "vim-base", "videomamba-middle",
+    "vim-tiny-upernet", "vim-small-upernet",
+)  # fmt: skip
 DTYPE = torch.bfloat16  # the default on a GPU
 # Sides of images in pixels, one for each schedule of the scan on a GPU with 132 multiprocessors, as
 # an H100 has.

@@ -144,8 +144,8 @@ def video(state: dict[str, Tensor]) -> dict[str, Tensor]:
         (lambda state: state | {"norm_f.bias": torch.zeros(32)}, "LayerNorm is not served"),
         (
             lambda state: (
-                {f"backbone.net.{name}": tensor for name, tensor in state.items()}
-                | {"roi_heads.box_head.0.fc1.weight": torch.zeros(3, 3)}
+                {f"backbone.net.{name}": state[name] for name in state if "head" not in name}
+                | {"proposal_generator.rpn_head.conv.conv0.weight": torch.zeros(256, 256, 3, 3)}
             ),
             "a detector .* is not served",
         ),
