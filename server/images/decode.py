@@ -12,22 +12,12 @@ from torch import Tensor
 
 from vimserve.model.transform import Transform
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
+from vimserve.server.images.upright import sideways, upright
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
-    ("AVIF",) if features.check("avif") else ()
-)
+_BY_PILLOW = ("JPEG", "PNG", "WEBP", "BMP", "GIF") + (("AVIF",) if features.check("avif") else ())
+FORMATS = (*_BY_PILLOW, "TIFF")
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = (5, 6, 7, 8)
 
 # Pillow warns of damaged metadata and large pictures, which operators cannot change.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -51,15 +41,14 @@ class Header:
 
     Attributes:
         size: (height, width) of the image, upright.
+        orientation: by which it is turned, as in EXIF.
     """
 
     def __init__(self, image: ImageFile, data: bytes) -> None:
         self._opened: ImageFile | None = image
         self._data = data
-        self._orientation = _orientation(image)
-        # Pillow already reports (and turns) a TIFF upright.
-        self._turned = image.format != "TIFF" and self._orientation in _UPRIGHT
-        self._sideways = self._turned and self._orientation in _SIDEWAYS
+        self.orientation = _orientation(image)
+        self._sideways = sideways(self.orientation)
         size = image.height, image.width
         self.size = (size[1], size[0]) if self._sideways else size
 
@@ -97,12 +86,11 @@ class Header:
         needed_h, needed_w = needed[::-1] if self._sideways else needed
         # A waiting request holds the header; it must not keep the pixels in memory too.
         opened, self._opened = self._opened, None
-        with opened or Image.open(io.BytesIO(self._data), formats=FORMATS) as image:
+        with opened or Image.open(io.BytesIO(self._data), formats=_BY_PILLOW) as image:
             try:
                 image.draft(None, (needed_w, needed_h))
                 image.load()
-                upright = image.transpose(_UPRIGHT[self._orientation]) if self._turned else image
-                return Picture(_to_rgb(upright), self.size)
+                return Picture(_to_rgb(upright(image, self.orientation)), self.size)
             except UnsupportedImage:
                 raise
             except Exception as error:  # damaged bytes raise errors of any type
@@ -110,7 +98,7 @@ class Header:
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
-    """Read the header of a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
+    """Read the header of a JPEG, PNG, WebP, BMP, GIF or AVIF file.
 
     Raises:
         EmptyBody: no bytes.
@@ -131,12 +119,12 @@ def _open(data: bytes, max_pixels: int) -> ImageFile:
     # canvas then.
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=_BY_PILLOW)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = re.search(r"\d+", str(error))
         raise _too_large(int(pixels[0]) if pixels else None, max_pixels) from error
     except UnidentifiedImageError as error:
-        for name in FORMATS:
+        for name in _BY_PILLOW:
             accept = Image.OPEN[name][1]
             if accept and accept(data[:16]) is True:
                 raise _corrupt(name, data, error) from error

@@ -64,13 +64,23 @@ class Measured:
         """Tokens of all views."""
         return sum(self.lengths)
 
+    @property
+    def sample_range(self) -> tuple[float, float] | None:
+        """The sample values that became 0 and 255, once it is decoded and if there was a choice."""
+        return self._image.sample_range
+
+    @property
+    def bands(self) -> tuple[int, ...] | None:
+        """The bands that the model sees, counted from 1, if they were chosen."""
+        return self._transform.bands
+
     def picture(self) -> PIL.Image.Image:
         """The original image, RGB and upright.
 
         Raises:
             BadRequest: if it cannot be decoded.
         """
-        return self._image.picture()
+        return self._image.picture(self._transform)
 
     def prepare(self) -> list[Image]:
         """Decode, resize and cut every view into patches.
