@@ -14,8 +14,8 @@ from vimserve.model.transform import Transform
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 from vimserve.server.images.upright import sideways, upright
 
-_BY_PILLOW = ("JPEG", "PNG", "WEBP", "BMP", "GIF") + (("AVIF",) if features.check("avif") else ())
-FORMATS = (*_BY_PILLOW, "TIFF")
+BY_PILLOW = ("JPEG", "PNG", "WEBP", "BMP", "GIF") + (("AVIF",) if features.check("avif") else ())
+FORMATS = (*BY_PILLOW, "TIFF")
 
 _ORIENTATION_TAG = 0x0112
 
@@ -86,7 +86,7 @@ class Header:
         needed_h, needed_w = needed[::-1] if self._sideways else needed
         # A waiting request holds the header; it must not keep the pixels in memory too.
         opened, self._opened = self._opened, None
-        with opened or Image.open(io.BytesIO(self._data), formats=_BY_PILLOW) as image:
+        with opened or Image.open(io.BytesIO(self._data), formats=BY_PILLOW) as image:
             try:
                 image.draft(None, (needed_w, needed_h))
                 image.load()
@@ -119,12 +119,12 @@ def _open(data: bytes, max_pixels: int) -> ImageFile:
     # canvas then.
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        return Image.open(io.BytesIO(data), formats=_BY_PILLOW)
+        return Image.open(io.BytesIO(data), formats=BY_PILLOW)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = re.search(r"\d+", str(error))
         raise _too_large(int(pixels[0]) if pixels else None, max_pixels) from error
     except UnidentifiedImageError as error:
-        for name in _BY_PILLOW:
+        for name in BY_PILLOW:
             accept = Image.OPEN[name][1]
             if accept and accept(data[:16]) is True:
                 raise _corrupt(name, data, error) from error

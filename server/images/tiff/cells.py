@@ -11,7 +11,8 @@ from vimserve.server.images.tiff.codecs import (
     decode_subsampled,
 )
 from vimserve.server.images.tiff.directory import damaged
-from vimserve.server.images.tiff.layout import NONE, Layout
+from vimserve.server.images.tiff.layout import Layout
+from vimserve.server.images.tiff.numbers import NONE
 
 # Samples that are worked on at once; an uncompressed strip need not be split to be small.
 BLOCK = 2**20

@@ -13,7 +13,8 @@ import numpy as np
 
 from vimserve.server.images.samples import Array
 from vimserve.server.images.tiff.directory import Tag
-from vimserve.server.images.tiff.layout import BILEVEL, JPEG, NONE, YCBCR, Layout, unsupported
+from vimserve.server.images.tiff.layout import Layout, unsupported
+from vimserve.server.images.tiff.numbers import BILEVEL, JPEG, NONE, YCBCR
 
 # A sequential JPEG needs a scan for each component; each scan costs a pass over the tile.
 MOST_SCANS = 8

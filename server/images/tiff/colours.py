@@ -6,16 +6,14 @@ from vimserve.server.errors import InvalidParameter, UnsupportedImage
 from vimserve.server.images.bands import check_bands
 from vimserve.server.images.samples import Array, Bytes, SampleType, Scale
 from vimserve.server.images.tiff.directory import Tag, Values
-from vimserve.server.images.tiff.layout import (
-    ASSOCIATED,
+from vimserve.server.images.tiff.layout import ASSOCIATED, Layout, unsupported
+from vimserve.server.images.tiff.numbers import (
     COLOURS,
     JPEG,
     PALETTE,
     SEPARATED,
     WHITE_IS_ZERO,
     YCBCR,
-    Layout,
-    unsupported,
 )
 
 _LUMA = (0.299, 0.587, 0.114)

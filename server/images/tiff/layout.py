@@ -10,29 +10,21 @@ import numpy as np
 from vimserve.server.errors import ImageTooLarge, UnsupportedImage
 from vimserve.server.images.samples import SampleType
 from vimserve.server.images.tiff.directory import Tag, Values, damaged, read_directory
+from vimserve.server.images.tiff.numbers import (
+    BILEVEL,
+    COLOURS,
+    COMPRESSIONS,
+    JPEG,
+    PALETTE,
+    PHOTOMETRICS,
+    PREDICTED,
+    READ,
+    SEPARATED,
+    WHITE_IS_ZERO,
+    YCBCR,
+    compression_name,
+)
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
-_PHOTOMETRICS = {
-    WHITE_IS_ZERO: "WhiteIsZero", BLACK_IS_ZERO: "BlackIsZero", RGB: "RGB", PALETTE: "palette",
-    4: "transparency mask", SEPARATED: "CMYK", YCBCR: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*",
-    10: "ITU L*a*b*", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv",
-    34892: "linear raw", 51177: "depth map",
-}  # fmt: skip
-COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, YCBCR: 3}
-
-NONE, JPEG = 1, 7
-_COMPRESSIONS = {
-    NONE: "none", 2: "CCITT RLE", 3: "CCITT group 3", 4: "CCITT group 4", 5: "LZW",
-    6: "old-style JPEG", JPEG: "JPEG", 8: "Deflate", 9: "JBIG", 10: "JBIG", 32771: "CCITT RLE-W",
-    32773: "PackBits", 32809: "ThunderScan", 32908: "PixarFilm", 32909: "PixarLog",
-    32946: "Deflate", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000",
-    34661: "JBIG", 34676: "SGI Log", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG",
-    34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
-    22610: "JPEG XR", 34934: "JPEG XR", 52546: "JPEG XL",
-}  # fmt: skip
-BILEVEL = (2, 3, 4)
-PREDICTED = (5, 8, 32946, 34925, 34926, 50000)
-READ = (NONE, JPEG, 32773, *BILEVEL, *PREDICTED)
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u", 5: "complex integer", 6: "complex"}
 _WIDTHS = {"u": (*range(1, 33), 64), "i": (*range(2, 33), 64), "f": (16, 32, 64)}
 ASSOCIATED, UNASSOCIATED = 1, 2
@@ -173,11 +165,6 @@ def unsupported(what: str, limit: Any) -> UnsupportedImage:
     return UnsupportedImage(f"the TIFF has {what}, which is not read", limit=limit, value=what)
 
 
-def compression_name(number: int) -> str:
-    """A compression's name."""
-    return _COMPRESSIONS.get(number, f"number {number}")
-
-
 def _sample_type(tags: Mapping[Tag, Values], samples: int) -> SampleType:
     bits = _same(tags, Tag.BITS, samples, 1, "bits of a sample")
     number = _same(tags, Tag.SAMPLE_FORMAT, samples, 1, "sample formats")
@@ -223,9 +210,9 @@ def _alpha(tags: Mapping[Tag, Values], photometric: int, samples: int) -> int | 
 
 
 def _check_readable(layout: Layout, ink_set: int) -> None:
-    name = _PHOTOMETRICS.get(layout.photometric, f"photometric interpretation {layout.photometric}")
+    name = PHOTOMETRICS.get(layout.photometric, f"photometric interpretation {layout.photometric}")
     if layout.photometric not in COLOURS:
-        raise unsupported(f"{name} pixels", [_PHOTOMETRICS[known] for known in COLOURS])
+        raise unsupported(f"{name} pixels", [PHOTOMETRICS[known] for known in COLOURS])
     if layout.photometric == SEPARATED and ink_set != 1:
         raise unsupported("inks other than CMYK", "CMYK")
     if layout.samples < COLOURS[layout.photometric]:
@@ -240,7 +227,7 @@ def _check_compression(layout: Layout, name: str) -> None:
     how, kind = layout.compression_name, layout.type
     if layout.compression not in READ:
         raise unsupported(
-            f"{how} compression", list(dict.fromkeys(_COMPRESSIONS[known] for known in READ))
+            f"{how} compression", list(dict.fromkeys(COMPRESSIONS[known] for known in READ))
         )
     if layout.compression in BILEVEL and (kind.bits, layout.in_cell) != (1, 1):
         raise unsupported(f"{layout} in {how} compression", "1 bit")
