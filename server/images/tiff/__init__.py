@@ -8,10 +8,15 @@ from torch import Tensor
 
 from vimserve.model.transform import Transform
 from vimserve.server.images.samples import Array, choose_scale, grid_step
-from vimserve.server.images.tiff.cells import blocks
+from vimserve.server.images.tiff.cells import BLOCK, blocks
+from vimserve.server.images.tiff.codecs import LZMA_BYTES
 from vimserve.server.images.tiff.colours import ToRGB, chosen_samples, sample_type
 from vimserve.server.images.tiff.layout import Layout, read_layout
+from vimserve.server.images.tiff.numbers import LZMA
 from vimserve.server.images.upright import sideways, upright
+
+# Of a block that is scaled, and of the samples of which percentiles are taken.
+WORKING_BYTES = 96
 
 
 @dataclass
@@ -30,8 +35,13 @@ class TiffImage:
 
     @property
     def decoded_bytes(self) -> int:
-        """About what decoding takes at once: the picture, and a strip or tile twice."""
-        return 4 * self.layout.height * self.layout.width + 2 * self.layout.cell_bytes
+        """Bytes that decoding takes at most, besides the file."""
+        layout = self.layout
+        pixels = layout.height * layout.width
+        pictures = 4 * pixels * (1 if layout.orientation == 1 else 2)
+        dictionary = LZMA_BYTES if layout.compression == LZMA else 0
+        working = WORKING_BYTES * min(BLOCK, layout.samples * pixels)
+        return pictures + 3 * layout.cell_bytes + dictionary + working
 
     def pixels(self, transform: Transform) -> Tensor:
         """The transformed image, uint8 ``[3, H, W]``.

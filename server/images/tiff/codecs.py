@@ -14,10 +14,12 @@ import numpy as np
 from vimserve.server.images.samples import Array
 from vimserve.server.images.tiff.directory import Tag
 from vimserve.server.images.tiff.layout import Layout, unsupported
-from vimserve.server.images.tiff.numbers import BILEVEL, JPEG, NONE, YCBCR
+from vimserve.server.images.tiff.numbers import BILEVEL, JPEG, LZMA, NONE, YCBCR
 
 # A sequential JPEG needs a scan for each component; each scan costs a pass over the tile.
 MOST_SCANS = 8
+# What LZMA may take to decode, dictionary included; its highest preset takes half of that.
+LZMA_BYTES = 2**27
 
 
 class BadSegment(Exception):  # noqa: N818
@@ -72,8 +74,8 @@ def _inflate(data: bytes, compression: int, size: int) -> Any:
             return data[:size]
         if compression in (8, 32946):
             return zlib.decompressobj().decompress(data, size)
-        if compression == 34925:
-            return lzma.LZMADecompressor(memlimit=2**27).decompress(data, size)
+        if compression == LZMA:
+            return lzma.LZMADecompressor(memlimit=LZMA_BYTES).decompress(data, size)
         decode = {
             5: imagecodecs.lzw_decode,
             32773: imagecodecs.packbits_decode,

@@ -9,18 +9,18 @@ PHOTOMETRICS = {
 }  # fmt: skip
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, YCBCR: 3}
 
-NONE, JPEG = 1, 7
+NONE, JPEG, LZMA = 1, 7, 34925
 COMPRESSIONS = {
     NONE: "none", 2: "CCITT RLE", 3: "CCITT group 3", 4: "CCITT group 4", 5: "LZW",
     6: "old-style JPEG", JPEG: "JPEG", 8: "Deflate", 9: "JBIG", 10: "JBIG", 32771: "CCITT RLE-W",
     32773: "PackBits", 32809: "ThunderScan", 32908: "PixarFilm", 32909: "PixarLog",
     32946: "Deflate", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000",
     34661: "JBIG", 34676: "SGI Log", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG",
-    34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
+    LZMA: "LZMA", 34926: "Zstandard", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
     22610: "JPEG XR", 34934: "JPEG XR", 52546: "JPEG XL",
 }  # fmt: skip
 BILEVEL = (2, 3, 4)
-PREDICTED = (5, 8, 32946, 34925, 34926, 50000)
+PREDICTED = (5, 8, 32946, LZMA, 34926, 50000)
 READ = (NONE, JPEG, 32773, *BILEVEL, *PREDICTED)
 
 

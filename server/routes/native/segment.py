@@ -30,7 +30,8 @@ MEDIA_TYPES = {"png": "image/png", "overlay": "image/jpeg"}
 RANGE_HEADER = "X-Sample-Range"
 MASKS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Classes and masks, or the one image's mask or overlay",
+        "description": "Classes and masks, or the one image's mask or overlay; the header "
+        "`X-Sample-Range` then has what is `input.range` in JSON",
         "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
     }
 }
