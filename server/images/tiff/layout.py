@@ -137,8 +137,8 @@ def read_layout(data: bytes, max_pixels: int) -> Layout:
     if (depth := number(Tag.IMAGE_DEPTH, 1)) != 1:
         raise unsupported(f"a volume of {depth} slices", "a flat picture")
     samples, compression = number(Tag.SAMPLES, 1), number(Tag.COMPRESSION, 1)
-    if not samples:
-        raise damaged(data, "its pixels have no samples")
+    if not 1 <= samples < 2**16:
+        raise damaged(data, f"its pixels have {samples} samples")
     photometric = number(Tag.PHOTOMETRIC, WHITE_IS_ZERO if compression in BILEVEL else 1)
     planar = number(Tag.PLANES, 1) == 2
     tiled = Tag.TILE_WIDTH in tags

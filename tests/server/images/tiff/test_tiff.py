@@ -56,7 +56,7 @@ def test_decoding_takes_no_more_memory_than_said(kind, bits, compression, tile, 
     )
     image = EncodedImage(data).open(10**7)
     assert isinstance(image, TiffImage)
-    transform = Transform(range=SampleRange(wanted, 2, 98))  # type: ignore[arg-type]
+    transform = Transform(range=SampleRange(wanted, 2, 98))
     tracemalloc.start()
     image.picture(transform)
     peak = tracemalloc.get_traced_memory()[1]
