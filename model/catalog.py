@@ -17,6 +17,7 @@ from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
 from vimserve.model.palette import make_palette, read_palette
+from vimserve.model.samples import parse_bands, parse_range
 from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
 from vimserve.model.spec import ModelSpec
@@ -34,6 +35,8 @@ _PREPROCESSING: dict[str, Parser] = {
     "resolution": number(int),
     "fit": one_of(get_args(Fit)),
     "crop_ratio": number(float),
+    "range": parse_range,
+    "bands": parse_bands,
 }
 
 
@@ -48,7 +51,8 @@ def resolve(argument: str) -> ModelSpec:
     A file's architecture is read off its tensors. Options: ``stride``, ``bidirectional`` and
     ``pooling`` of a Vim, ``attention`` and ``heads`` of a DeiT, ``out_indices`` of a UPerNet say
     what they leave open; ``labels`` is a JSON or text file of class names, ``palette`` a JSON file
-    of their colours; ``resolution``, ``fit`` and ``crop_ratio`` are the preprocessing.
+    of their colours; ``resolution``, ``fit``, ``crop_ratio``, ``range`` and ``bands`` are the
+    preprocessing.
 
     Raises:
         ValueError: for an unknown name or option.
