@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -153,3 +154,29 @@ BY_LIBTIFF = [
 def test_libtiff_reads_the_same_pixels(case):
     with Image.open(io.BytesIO(case.file)) as theirs:
         np.testing.assert_array_equal(theirs.convert("RGB"), case.expected)
+
+
+# OpenCV has libtiff read them too. It does not know planes of more than 8 bits, shifts 10, 12 and
+# 14 bits to the top of 16 and has neither LZMA nor Zstandard, which leaves these.
+BY_OPENCV = [
+    case
+    for case in CASES
+    if case.bits in (8, 16, 32, 64)
+    and (case.kind, case.bits) not in (("f", 16), ("i", 8))
+    and not (case.options.get("planar") and case.bits > 8)
+    and case.options.get("compression") not in (34925, 50000)
+    and case.options.get("photometric") != 0
+    and not (case.options.get("big") and case.count == 3)
+]
+
+
+@pytest.mark.parametrize("case", BY_OPENCV, ids=str)
+def test_opencv_reads_the_same_samples(case):
+    theirs = cv2.imdecode(np.frombuffer(case.file, np.uint8), cv2.IMREAD_UNCHANGED)
+    theirs = np.atleast_3d(theirs)[..., ::-1]
+    assert theirs.dtype == case.samples.dtype
+    np.testing.assert_array_equal(theirs, case.samples)
+
+
+def test_enough_are_read_by_opencv() -> None:
+    assert len(BY_OPENCV) > 50
