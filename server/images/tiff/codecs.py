@@ -6,6 +6,7 @@ No output is longer than the layout says, whatever the compressed bytes would gr
 import lzma
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import imagecodecs
@@ -18,6 +19,8 @@ from vimserve.server.images.tiff.numbers import BILEVEL, JPEG, LZMA, NONE, YCBCR
 
 # A sequential JPEG needs a scan for each component; each scan costs a pass over the tile.
 MOST_SCANS = 8
+# Bytes that are decompressed at once.
+STEP = 2**20
 # What LZMA may take to decode, dictionary included; its highest preset takes half of that.
 LZMA_BYTES = 2**27
 
@@ -73,9 +76,15 @@ def _inflate(data: bytes, compression: int, size: int) -> Any:
         if compression == NONE:
             return data[:size]
         if compression in (8, 32946):
-            return zlib.decompressobj().decompress(data, size)
+            inflater = zlib.decompressobj()
+            return _stepwise(
+                inflater.decompress,
+                lambda: None if inflater.eof else inflater.unconsumed_tail,
+                data, size,
+            )  # fmt: skip
         if compression == LZMA:
-            return lzma.LZMADecompressor(memlimit=LZMA_BYTES).decompress(data, size)
+            unpacker = lzma.LZMADecompressor(memlimit=LZMA_BYTES)
+            return _stepwise(unpacker.decompress, lambda: None if unpacker.eof else b"", data, size)
         decode = {
             5: imagecodecs.lzw_decode,
             32773: imagecodecs.packbits_decode,
@@ -85,6 +94,30 @@ def _inflate(data: bytes, compression: int, size: int) -> Any:
         return decode(data, out=size)
     except (zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError) as error:
         raise BadSegment from error
+
+
+def _stepwise(
+    decompress: Callable[[bytes, int], bytes],
+    rest: Callable[[], bytes | None],
+    data: bytes,
+    size: int,
+) -> Array:
+    """Up to ``size`` bytes, a few at a time.
+
+    Python joins what a call returns while no other thread can run; that of one call for all would
+    hold up the whole server.
+    """
+    output = np.empty(size, np.uint8)
+    done, more = 0, data
+    while done < size:
+        part = decompress(more, min(size - done, STEP))
+        output[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        done += len(part)
+        left = rest()
+        if left is None or not part:
+            break
+        more = left
+    return output[:done]
 
 
 def _samples(rows: Array, layout: Layout) -> Array:
