@@ -47,9 +47,9 @@ def planned(serve, monkeypatch, picture, encode):
     pipeline = app.state.pipeline
     run, seen = pipeline.run, []
 
-    def watch(model, plan, images, urgency, render):
+    def watch(model, plan, images, urgency, render, **options):
         seen.append(urgency)
-        return run(model, plan, images, urgency, render)
+        return run(model, plan, images, urgency, render, **options)
 
     monkeypatch.setattr(pipeline, "run", watch)
 

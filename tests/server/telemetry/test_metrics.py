@@ -203,6 +203,7 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
         "corrupt-image": post(content=good[:-500]),
         "body-too-large": post(settings={"max_body_bytes": 10}),
         "image-too-large": post(settings={"max_pixels": 10}),
+        "image-too-complex": post(content=good[:33] + good[8:33] * 5000 + good[33:]),
         "too-many-images": post(
             settings={"max_images": 1}, files=[("file", ("a", good)), ("file", ("b", good))]
         ),
@@ -233,7 +234,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 21
+    assert len(REASONS) == 22
 
 
 def test_scrapes_at_once(client, picture, encode):
