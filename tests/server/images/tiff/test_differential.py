@@ -173,6 +173,7 @@ BY_OPENCV = [
 @pytest.mark.parametrize("case", BY_OPENCV, ids=str)
 def test_opencv_reads_the_same_samples(case):
     theirs = cv2.imdecode(np.frombuffer(case.file, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert theirs is not None
     theirs = np.atleast_3d(theirs)[..., ::-1]
     assert theirs.dtype == case.samples.dtype
     np.testing.assert_array_equal(theirs, case.samples)
