@@ -19,6 +19,7 @@ from vimserve.model.hints import Hints, in_words
 from vimserve.model.options import Parser, number, one_of, parse_options
 from vimserve.model.packed import PackedModel
 from vimserve.model.palette import make_palette, read_palette
+from vimserve.model.samples import parse_bands, parse_range
 from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
 from vimserve.model.spec import ModelSpec
@@ -40,6 +41,8 @@ _PREPROCESSING: dict[str, Parser] = {
     "resolution": number(int),
     "fit": one_of(get_args(Fit)),
     "crop_ratio": number(float),
+    "range": parse_range,
+    "bands": parse_bands,
 }
 
 
@@ -54,8 +57,8 @@ def resolve(argument: str) -> ModelSpec:
     A file's architecture is read off its tensors and its training arguments. Options: ``stride``,
     ``bidirectional``, ``pooling``, ``divide``, ``rope`` and ``family`` of a Vim, ``attention`` and
     ``heads`` of a DeiT, ``out_indices`` of a UPerNet say what they leave open; ``labels`` is a JSON
-    or text file of class names, ``palette`` a JSON file of their colours; ``resolution``, ``fit``
-    and ``crop_ratio`` are the preprocessing.
+    or text file of class names, ``palette`` a JSON file of their colours; ``resolution``, ``fit``,
+    ``crop_ratio``, ``range`` and ``bands`` are the preprocessing.
 
     Raises:
         ValueError: for an unknown name or option.

@@ -4,7 +4,7 @@ The model normalises them itself (``model.embed.PatchProjection``).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vimserve.model.resize import resize
+from vimserve.model.samples import SampleRange
 
 Fit = Literal["crop", "contain"]
 
@@ -36,6 +37,9 @@ class Transform:
         shorter: the shorter side in pixels under ``contain``, if there is no ``resolution``.
         at_most: what the longer side is limited to in pixels under ``contain``, if there is no
             ``resolution``.
+        range: which sample values become black and white, in pictures of more than 8 bits.
+        bands: which of a picture's bands are red, green and blue, or grey, counted from 1; None
+            leaves it to the picture.
 
     Raises:
         ValueError: for a value outside the supported range; the message names it.
@@ -48,6 +52,8 @@ class Transform:
     minimum: int = 16
     shorter: int | None = None
     at_most: int | None = None
+    range: SampleRange = field(default_factory=SampleRange)
+    bands: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < 1:

@@ -76,10 +76,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for name, tasks in _query_fields().items():
         field = tasks[0].query.model_fields[name]
         choices = [choice for task in tasks for choice in task.choices(name)]
+        written = field.examples and isinstance(field.examples[0], str)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,
-            **({"choices": tuple(dict.fromkeys(choices))} if choices else {"metavar": "N"}),
+            **(
+                {"choices": tuple(dict.fromkeys(choices))}
+                if choices
+                else {"metavar": name.upper() if written else "N"}
+            ),
             help=f"{' and '.join(task.name for task in tasks)}: {field.description}".replace(
                 "`", ""
             ),
@@ -186,6 +191,9 @@ async def _answer(pipeline: Pipeline, request: Request, asked: Asked) -> bool:
 
 
 def _show(request: Request, asked: Asked, measured: Measured, result: Any) -> None:
+    if measured.sample_range:
+        low, high = measured.sample_range
+        print(f"  samples from {low:.9g} to {high:.9g}")
     for line in request.task.lines(asked.spec, asked.query, result):
         print(f"  {line}")
     if request.output:

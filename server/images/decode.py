@@ -22,17 +22,8 @@ from vimserve.server.images.cost import (
 from vimserve.server.images.formats import FORMATS, bmp, essence, exif, gif, png, recognise
 from vimserve.server.images.formats.essence import Essence, refuse
 from vimserve.server.images.rgb import to_rgb, whole_to_rgb
+from vimserve.server.images.upright import sideways, turned, upright
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = (5, 6, 7, 8)
 _JPEG_SCALES = (8, 4, 2, 1)
 # Of an image's frames together: tiles, alpha, layers and thumbnails are far fewer.
 MOST_PASSES = 8
@@ -73,9 +64,8 @@ class Header:
         self.orientation = file.orientation
         if name == "AVIF":
             self.orientation = exif.orientation(image.info.get("exif", b""))
-        # Of a TIFF it is 1, because Pillow turns that itself.
-        self._turned = self.orientation in _UPRIGHT
-        self._sideways = self.orientation in _SIDEWAYS
+        self._turned = turned(self.orientation)
+        self._sideways = sideways(self.orientation)
         self.size = self._as_stored(self._stored)
 
     def pixels(self, transform: Transform) -> Tensor:
@@ -150,7 +140,7 @@ class Header:
             bmp.unhide(picture)
         elif self._name == "GIF":
             picture = gif.uncover(picture, self.file.covered)
-        return picture.transpose(_UPRIGHT[self.orientation]) if self._turned else picture
+        return upright(picture, self.orientation)
 
     def _cost(self, needed: tuple[int, int]) -> Cost:
         height, width = self._stored
@@ -173,7 +163,7 @@ class Header:
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
-    """Read the header of a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF file.
+    """Read the header of a JPEG, PNG, WebP, BMP, GIF or AVIF file.
 
     Raises:
         EmptyBody: no bytes.

@@ -69,6 +69,16 @@ class Measured:
         return sum(self.lengths)
 
     @property
+    def sample_range(self) -> tuple[float, float] | None:
+        """The sample values that became 0 and 255, once it is decoded and if there was a choice."""
+        return self._image.sample_range
+
+    @property
+    def bands(self) -> tuple[int, ...] | None:
+        """The bands that the model sees, counted from 1, if they were chosen."""
+        return self._transform.bands
+
+    @property
     def prepare_cost(self) -> Cost:
         """What ``prepare`` costs, on top of its result."""
         return self._image.pixels_cost(self._transform)
@@ -86,7 +96,7 @@ class Measured:
         Raises:
             BadRequest: if it cannot be decoded.
         """
-        return self._image.picture()
+        return self._image.picture(self._transform)
 
     def prepare(self) -> list[Image]:
         """Decode, resize and cut every view into patches.

@@ -7,8 +7,11 @@ import PIL.Image
 from torch import Tensor
 
 from vimserve.model.transform import Transform
+from vimserve.server.images.choices import PillowImage
 from vimserve.server.images.cost import Cost
-from vimserve.server.images.decode import Header, read_header
+from vimserve.server.images.decode import read_header
+from vimserve.server.images.tiff import TiffImage, read_tiff
+from vimserve.server.images.tiff.directory import is_tiff
 
 Size = tuple[int, int]
 
@@ -18,10 +21,15 @@ class OpenImage(Protocol):
 
     Attributes:
         size: (height, width) in pixels, upright.
+        sample_range: the values that became 0 and 255 when it was decoded; None before that, and
+            if there was no choice.
     """
 
     @property
     def size(self) -> Size: ...  # noqa: D102
+
+    @property
+    def sample_range(self) -> tuple[float, float] | None: ...  # noqa: D102
 
     def pixels(self, transform: Transform) -> Tensor:
         """The model's input ``[3, H, W]``, of the size ``transform.output_size(*self.size)``.
@@ -42,8 +50,8 @@ class OpenImage(Protocol):
         """What ``picture`` costs."""
         ...
 
-    def picture(self) -> PIL.Image.Image:
-        """The whole image in its own size, RGB and upright.
+    def picture(self, transform: Transform) -> PIL.Image.Image:
+        """The whole image in its own size, RGB and upright, by the transform's range and bands.
 
         Raises:
             BadRequest: if it cannot be decoded.
@@ -77,10 +85,12 @@ class EncodedImage:
     data: bytes
     name: str | None = None
 
-    def open(self, max_pixels: int) -> Header:
+    def open(self, max_pixels: int) -> PillowImage | TiffImage:
         """Read the header.
 
         Raises:
-            BadRequest: as ``read_header``.
+            BadRequest: as ``read_header`` and ``read_tiff``.
         """
-        return read_header(self.data, max_pixels)
+        if is_tiff(self.data):
+            return read_tiff(self.data, max_pixels)
+        return PillowImage(read_header(self.data, max_pixels), self.data)

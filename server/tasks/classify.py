@@ -64,7 +64,8 @@ class Classify(Task[ClassifyQuery, ClassScores]):
     def plan(self, spec: ModelSpec, query: ClassifyQuery, max_resolution: int) -> Plan[ClassScores]:
         """See ``Task.plan``."""
         classes_wanted(query.top_k, len(spec.labels))
-        return Plan(transform_for(spec, query.resolution, query.fit, max_resolution), _conclude)
+        transform = transform_for(spec, query, query.resolution, query.fit, max_resolution)
+        return Plan(transform, _conclude)
 
     def lines(self, spec: ModelSpec, query: ClassifyQuery, result: ClassScores) -> Iterator[str]:
         """The likeliest classes, best first, with their probabilities."""

@@ -75,7 +75,7 @@ class Segment(Task[SegmentQuery, ClassMap]):
     def plan(self, spec: ModelSpec, query: SegmentQuery, max_resolution: int) -> Plan[ClassMap]:
         """See ``Task.plan``."""
         conclude = partial(_conclude, spec)
-        transform = transform_for(spec, query.resolution, "contain", max_resolution)
+        transform = transform_for(spec, query, query.resolution, "contain", max_resolution)
         if query.resolution is None:
             transform = replace(transform, at_most=max_resolution)
         if query.mode == "whole":

@@ -155,6 +155,10 @@ def test_the_wrong_number_of_labels_is_refused(nano: Path, tmp_path: Path) -> No
 def test_preprocessing_can_be_said(nano: Path) -> None:
     transform = catalog.resolve(f"mine={nano}?resolution=512&fit=contain").transform
     assert (transform.resolution, transform.fit) == (512, "contain")
+    transform = catalog.resolve(f"mine={nano}?range=p2,p98&bands=4,3,2").transform
+    assert (str(transform.range), transform.bands) == ("p2,p98", (4, 3, 2))
+    with pytest.raises(ValueError, match="range='9,3' is not dtype, two numbers"):
+        catalog.resolve(f"mine={nano}?range=9,3")
 
 
 def test_unknown_names_list_the_known() -> None:

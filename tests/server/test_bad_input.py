@@ -6,6 +6,7 @@ import zlib
 import httpx2
 import pytest
 
+from vimserve.model.samples import BANDS_FORMS, RANGE_FORMS
 from vimserve.server.images.formats import FORMATS
 
 
@@ -68,7 +69,16 @@ def post(client, serve, picture, encode):
         ("resolution=" + "9" * 5000, "resolution", 1248, "9" * 5000),
         ("resolution=1249", "resolution", 1248, 1249),
         ("fit=stretch", "fit", "'crop' or 'contain'", "stretch"),
-        ("topk=3", "topk", ["top_k", "resolution", "fit", "model"], "3"),
+        ("topk=3", "topk", ["range", "bands", "top_k", "resolution", "fit", "model"], "3"),
+        ("range=", "range", RANGE_FORMS, ""),
+        ("range=1", "range", RANGE_FORMS, "1"),
+        ("range=p2,98", "range", RANGE_FORMS, "p2,98"),
+        ("range=5,5", "range", f"{RANGE_FORMS}, the lower one first", "5,5"),
+        ("range=0,inf", "range", f"{RANGE_FORMS}, the lower one first", "0,inf"),
+        ("range=p2,p101", "range", f"{RANGE_FORMS}, from p0 to p100", "p2,p101"),
+        ("bands=1,2", "bands", BANDS_FORMS, "1,2"),
+        ("bands=0", "bands", BANDS_FORMS, "0"),
+        ("bands=" + "9" * 5000, "bands", BANDS_FORMS, "9" * 5000),
     ],
 )
 def test_wrong_parameters(post, query, parameter, limit, value):

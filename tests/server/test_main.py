@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import httpx2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 from tests.processes import Command
+from tests.server.images.tiff.writer import tiff
 from vimserve.model.config import VimConfig
 from vimserve.model.families.vim.model import Vim
 from vimserve.model.sources import HubFile
@@ -69,6 +71,13 @@ def test_predict(catalog_of_one, picture, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [lines[0], lines[3]] == list(map(str, files))
     assert all("%  class " in lines[i] for i in (1, 2, 4, 5))
+
+
+def test_predict_with_a_range(catalog_of_one, tmp_path, capsys):
+    file = tmp_path / "grey.tif"
+    file.write_bytes(tiff(np.full((20, 30, 1), 900, np.uint16), 16))
+    assert main(["predict", str(file), "--range", "0,4095", "--bands", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  samples from 0 to 4095"
 
 
 def test_predict_names_what_it_cannot_read_and_answers_the_rest(

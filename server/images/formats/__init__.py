@@ -1,7 +1,4 @@
-"""The formats of image files, each with what its decoder needs of a file.
-
-TIFF goes to Pillow as it is.
-"""
+"""The formats of image files, and of those that Pillow reads what its decoder needs of a file."""
 
 from collections.abc import Callable
 
@@ -10,9 +7,8 @@ from PIL import Image, features
 from vimserve.server.images.formats import avif, bmp, gif, jpeg, png, webp
 from vimserve.server.images.formats.essence import Essence
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
-    ("AVIF",) if features.check("avif") else ()
-)
+BY_PILLOW = ("JPEG", "PNG", "WEBP", "BMP", "GIF") + (("AVIF",) if features.check("avif") else ())
+FORMATS = (*BY_PILLOW, "TIFF")
 
 Image.init()  # all plugins, whose signatures are needed before the first file is opened
 
@@ -23,13 +19,12 @@ _ESSENCES: dict[str, Callable[[bytes], Essence]] = {
     "BMP": bmp.essence,
     "GIF": gif.essence,
     "AVIF": avif.essence,
-    "TIFF": lambda data: Essence(data, overhead=8, trusted=False),
 }
 
 
 def recognise(data: bytes) -> str | None:
-    """The format that the first bytes are those of, or None."""
-    for name in FORMATS:
+    """The format of ``BY_PILLOW`` that the first bytes are those of, or None."""
+    for name in BY_PILLOW:
         accept = Image.OPEN[name][1]
         if accept and accept(data[:16]) is True:
             return name

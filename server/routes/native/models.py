@@ -12,12 +12,19 @@ router = APIRouter(prefix="/v1")
 
 
 class TransformInfo(BaseModel):
-    """What happens to an image that comes without `resolution` and `fit`."""
+    """What happens to an image that comes without `resolution`, `fit`, `range` and `bands`."""
 
     resolution: int | Literal["native"]
     fit: Fit
     crop_ratio: float = Field(description="`crop`: part of the shorter side that is kept")
     multiple: int = Field(description="sides are rounded to multiples of it")
+    range: str = Field(
+        description="sample values that become black and white, as in a request",
+        examples=["dtype", "0,4095", "p2,p98"],
+    )
+    bands: list[int] | None = Field(
+        default=None, description="bands that become red, green and blue, or grey, if it has any"
+    )
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -63,6 +70,7 @@ class ModelList(BaseModel):
                             "fit": "crop",
                             "crop_ratio": 0.875,
                             "multiple": 16,
+                            "range": "dtype",
                             "mean": [0.485, 0.456, 0.406],
                             "std": [0.229, 0.224, 0.225],
                         },
@@ -100,6 +108,8 @@ async def models(pipeline: Service) -> ModelList:
                     fit=spec.transform.fit,
                     crop_ratio=spec.transform.crop_ratio,
                     multiple=spec.transform.multiple,
+                    range=str(spec.transform.range),
+                    bands=None if spec.transform.bands is None else list(spec.transform.bands),
                     mean=spec.config.pixel_mean,
                     std=spec.config.pixel_std,
                 ),

@@ -15,12 +15,29 @@ class ModelInput(BaseModel):
     height: int = Field(description="pixels")
     width: int = Field(description="pixels")
     tokens: int = Field(description="length of its sequence, class tokens included")
+    range: tuple[float, float] | None = Field(
+        default=None,
+        description="sample values that became black and white; absent where there was no choice, "
+        "with samples of up to 8 bits",
+        examples=[[0, 4095]],
+    )
+    bands: list[int] | None = Field(
+        default=None,
+        description="bands that became red, green and blue, or grey, if they were chosen",
+        examples=[[4, 3, 2]],
+    )
 
     @classmethod
     def of(cls, measured: Measured) -> Self:
         """The schema of a measured image."""
         height, width = measured.size
-        return cls(height=height, width=width, tokens=measured.tokens)
+        return cls(
+            height=height,
+            width=width,
+            tokens=measured.tokens,
+            range=measured.sample_range,
+            bands=None if measured.bands is None else list(measured.bands),
+        )
 
 
 class Timing(BaseModel):

@@ -26,9 +26,12 @@ from vimserve.server.tasks.segment import ClassMap, SegmentQuery
 
 TASK = TASKS["segment"]
 MEDIA_TYPES = {"png": "image/png", "overlay": "image/jpeg"}
+# A picture has no room for ``input.range``.
+RANGE_HEADER = "X-Sample-Range"
 MASKS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Classes and masks, or the one image's mask or overlay",
+        "description": "Classes and masks, or the one image's mask or overlay; the header "
+        "`X-Sample-Range` then has what is `input.range` in JSON",
         "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
     }
 }
@@ -145,7 +148,10 @@ async def segment(
         _, drawn = await answer(
             request, pipeline, urgency, TASK, query, draw, admit, drawing=drawing
         )
-        return _response(drawn.results[0], MEDIA_TYPES[query.format], drawn.stages)
+        answered = _response(drawn.results[0], MEDIA_TYPES[query.format], drawn.stages)
+        if used := drawn.measured[0].sample_range:
+            answered.headers[RANGE_HEADER] = ",".join(f"{value:.17g}" for value in used)
+        return answered
     spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
     body = SegmentResponse(
         model=spec.name,

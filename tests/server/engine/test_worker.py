@@ -184,10 +184,11 @@ def test_the_peak_of_a_batch_is_that_of_its_graph_and_of_what_runs_outside(monke
         monkeypatch.setattr(device_memory, "_highest_resident", lambda: 5000)
         return Pass(Answers.of_scores(torch.zeros(len(images), 7), recorded_bytes=700))
 
+    monkeypatch.setattr(worker, "held_bytes", lambda device: 1000)
+
     async def run():
         async with running(spec) as engine:
             monkeypatch.setattr(engine.loaded("tiny").runner, "start", start)
-            monkeypatch.setattr(engine._worker, "_held", 1000)
             answer = await submit(engine, image(0))[0]
             assert answer.batch.peak_bytes == 4000 + 700
 

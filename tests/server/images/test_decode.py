@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin, features
 
 from vimserve.server.errors import CorruptImage, EmptyBody, ImageTooLarge, UnsupportedImage
 from vimserve.server.images.decode import read_header
-from vimserve.server.images.formats import FORMATS
+from vimserve.server.images.formats import BY_PILLOW, FORMATS
 
 ORANGE = (250, 130, 10)
 MANY = 10**7
@@ -33,7 +33,7 @@ def plain(colour=ORANGE):
     return Image.new("RGB", (40, 24), colour)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BY_PILLOW)
 def test_every_format_keeps_its_colours(kind, encode):
     tolerance = 4 if kind in LOSSY else 0
     np.testing.assert_allclose(colour(encode(plain(), kind)), ORANGE, atol=tolerance)
@@ -46,13 +46,13 @@ def test_avif_is_there_with_this_pillow():
 @pytest.mark.parametrize(
     ("mode", "kinds"),
     [
-        ("1", ("PNG", "BMP", "TIFF", "GIF")),
-        ("L", ("JPEG", "PNG", "BMP", "TIFF", "GIF")),
-        ("LA", ("PNG", "TIFF")),
-        ("P", ("PNG", "BMP", "TIFF", "GIF")),
-        ("RGBA", ("PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")),
-        ("CMYK", ("JPEG", "TIFF")),
-        ("YCbCr", ("JPEG", "TIFF")),
+        ("1", ("PNG", "BMP", "GIF")),
+        ("L", ("JPEG", "PNG", "BMP", "GIF")),
+        ("LA", ("PNG",)),
+        ("P", ("PNG", "BMP", "GIF")),
+        ("RGBA", ("PNG", "WEBP", "BMP", "GIF", "AVIF")),
+        ("CMYK", ("JPEG",)),
+        ("YCbCr", ("JPEG",)),
     ],
 )
 def test_every_mode_means_the_same_colour(mode, kinds, encode):
@@ -62,15 +62,9 @@ def test_every_mode_means_the_same_colour(mode, kinds, encode):
         np.testing.assert_allclose(colour(encode(image, kind)), expected, atol=4, err_msg=kind)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled(kind, encode):
+def test_16_bit_grey_is_scaled(encode):
     grey = Image.fromarray(np.full((24, 40), 200 * 257, dtype=np.uint16))
-    assert list(colour(encode(grey, kind))) == [200, 200, 200]
-
-
-def test_16_bit_grey_in_32_bits_is_scaled(encode):
-    grey = Image.fromarray(np.full((24, 40), 200 * 257, dtype=np.int32))
-    assert list(colour(encode(grey, "TIFF"))) == [200, 200, 200]
+    assert list(colour(encode(grey))) == [200, 200, 200]
 
 
 def test_transparency_is_laid_on_white(encode):
@@ -90,7 +84,7 @@ def test_the_first_frame_of_an_animation(encode):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_exif_orientation(kind, orientation, encode):
     upright = Image.new("RGB", (48, 32), "black")
     upright.paste("red", (0, 0, 16, 16))
@@ -197,7 +191,7 @@ def test_formats_that_are_not_offered_are_not_decoded(kind, encode):
         decode(encode(plain(), kind))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BY_PILLOW)
 @pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.9])
 def test_truncated(kind, part, encode):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -211,7 +205,7 @@ def test_truncated(kind, part, encode):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BY_PILLOW)
 def test_damaged_bytes_end_in_a_picture_or_a_typed_error(kind, encode, picture):
     data = encode(picture(48, 48), kind)
     rng = np.random.default_rng(0)
@@ -220,13 +214,6 @@ def test_damaged_bytes_end_in_a_picture_or_a_typed_error(kind, encode, picture):
         damaged[rng.integers(0, len(data), 6)] = rng.integers(0, 256, 6)
         with suppress(CorruptImage, UnsupportedImage, ImageTooLarge):
             assert decode(damaged.tobytes()).image.mode == "RGB"
-
-
-@pytest.mark.parametrize("mode", ["F", "LAB"])
-def test_pixels_without_an_rgb_meaning(mode, encode):
-    with pytest.raises(UnsupportedImage) as caught:
-        decode(encode(Image.new(mode, (40, 24)), "TIFF"))
-    assert caught.value.value == mode
 
 
 def test_another_call_decodes_anew(picture, encode):

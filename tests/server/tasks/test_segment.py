@@ -23,7 +23,7 @@ class Picture:
     def __init__(self, height, width):
         self.size = (height, width)
 
-    def picture(self):
+    def picture(self, _transform):
         return Image.new("RGB", self.size[::-1], "teal")
 
 

@@ -11,7 +11,7 @@ from PIL import Image, features
 
 from tests.server.images.formats.files import chunk, encoded, interlaced, packed, png
 from vimserve.server.images.decode import read_header
-from vimserve.server.images.formats import FORMATS, recognise
+from vimserve.server.images.formats import BY_PILLOW, recognise
 
 HEIGHT, WIDTH = 37, 45
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -178,7 +178,7 @@ def test_there_are_enough_files_and_a_reason_for_every_tolerance():
     assert all(bool(case.atol) == bool(case.why) for case in CASES)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BY_PILLOW)
 def test_files_are_recognised_by_their_first_bytes(kind):
     data = encoded(IMAGES["RGB"], kind)
     assert recognise(data) == kind

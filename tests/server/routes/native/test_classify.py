@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.server.images.tiff.writer import tiff
 from vimserve.model.batch import PackedBatch
 
 
@@ -118,3 +119,19 @@ def test_a_strip_far_wider_than_high(client, encode):
     for fit in ("crop", "contain"):
         answer = client.post(f"/v1/classify?fit={fit}", content=strip)
         assert answer.status_code == 200
+
+
+def test_the_range_and_the_bands_that_were_used(client):
+    samples = np.linspace(0, 4095, 80 * 100 * 4).reshape(80, 100, 4).astype(np.uint16)
+    data = tiff(samples, 16, tags={338: (3, [0, 0, 0])})
+    asked = "range=0,4095&bands=4,3,2"
+    (result,) = client.post(f"/v1/classify?{asked}", content=data).json()["results"]
+    assert result["input"] == {
+        "height": 64, "width": 64, "tokens": 17, "range": [0, 4095], "bands": [4, 3, 2],
+    }  # fmt: skip
+    (other,) = client.post("/v1/classify?bands=4,3,2", content=data).json()["results"]
+    assert other["input"]["range"] == [0, 65535]
+    assert other["predictions"] != result["predictions"]
+    refused = client.post("/v1/classify", content=data)
+    assert refused.status_code == 415
+    assert refused.json()["parameter"] == "bands"

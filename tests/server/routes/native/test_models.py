@@ -21,6 +21,7 @@ def test_a_classifier(serve, spec):
                     "fit": "crop",
                     "crop_ratio": 0.875,
                     "multiple": 16,
+                    "range": "dtype",
                     "mean": list(spec.config.pixel_mean),
                     "std": list(spec.config.pixel_std),
                 },

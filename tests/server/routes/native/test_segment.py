@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.server.images.tiff.writer import tiff
 from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
@@ -169,3 +170,18 @@ def test_the_wrong_task_names_the_models_that_can(client, picture, encode):
 def test_broken_images(client, data):
     assert client.post("/v1/segment?format=overlay", content=data).status_code in (415, 422)
     assert client.get("/readyz").status_code == 200
+
+
+def test_pictures_tell_the_range_too(client):
+    samples = np.linspace(0, 4095, 64 * 96).reshape(64, 96, 1).astype(np.uint16)
+    data = tiff(samples, 16)
+    answers = [
+        client.post(f"/v1/segment?format={form}&range=p0,p100", content=data)
+        for form in ("json", "png", "overlay")
+    ]
+    (result,) = answers[0].json()["results"]
+    assert result["input"]["range"] == [0, 4095]
+    assert [answer.headers.get("X-Sample-Range") for answer in answers[1:]] == ["0,4095"] * 2
+    page = np.asarray(Image.open(io.BytesIO(answers[2].content)))[:64, :96].astype(int)
+    # What is shown below the tint goes from black to white; with all of 16 bits it would be black.
+    assert page[60:].mean() - page[:4].mean() > 200 * (1 - OPACITY)
