@@ -93,8 +93,8 @@ def load(
     if spec.assumed:
         logger.info("%s (%s): %s", spec.name, path, spec.assumed)
     with torch.device("meta"):
-        model = build(spec.config)
-    load_strictly(model, path, device, dtype, family_of(spec.config).unused(spec.config))
+        model = build(spec.config).to(dtype)  # which parts may stay in float32 is the model's
+    load_strictly(model, path, device, family_of(spec.config).unused(spec.config))
     return model.requires_grad_(False).eval()
 
 

@@ -119,7 +119,6 @@ def load_strictly(
     module: nn.Module,
     path: Path,
     device: str | torch.device,
-    dtype: torch.dtype,
     unused: tuple[str, ...] = (),
 ) -> None:
     """Give a module on the meta device the weights of a checkpoint file.
@@ -128,10 +127,9 @@ def load_strictly(
     weights once, as the module will have them. Nothing of the module depends on the file then.
 
     Args:
-        module: gets floating-point tensors of ``dtype`` and others of its own dtypes.
+        module: gets tensors of its own dtypes.
         path: the file.
         device: where the tensors go.
-        dtype: what weights are cast to.
         unused: how the names begin of tensors that may be there and are left out.
 
     Raises:
@@ -143,10 +141,10 @@ def load_strictly(
         try:
             given = checkpoint.tensors.items()
             _check(expected, {name: t for name, t in given if not name.startswith(unused)})
-            state = {}
-            for name, tensor in expected.items():
-                wanted = dtype if tensor.is_floating_point() else tensor.dtype
-                state[name] = checkpoint.take(name, wanted, torch.device(device))
+            state = {
+                name: checkpoint.take(name, tensor.dtype, torch.device(device))
+                for name, tensor in expected.items()
+            }
             checkpoint.check_unchanged()
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error

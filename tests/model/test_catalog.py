@@ -20,6 +20,16 @@ def nano(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_file_that_is_cast_keeps_what_must_stay_exact(nano: Path) -> None:
+    exact = torch.load(nano, weights_only=True)["model"]
+    loaded = catalog.load(catalog.resolve(f"nano={nano}"), dtype=torch.bfloat16).state_dict()
+    kept = {name for name, tensor in loaded.items() if tensor.dtype == torch.float32}
+    assert {name.removeprefix("layers.0.mixer.") for name in kept if "layers.0" in name} == {
+        "A_log", "A_b_log", "D", "D_b", "dt_proj.bias", "dt_proj_b.bias"
+    }  # fmt: skip
+    assert all(torch.equal(loaded[name], exact[name]) for name in kept)
+
+
 @pytest.mark.parametrize("name", catalog.names())
 def test_every_name_resolves(name: str) -> None:
     spec = catalog.resolve(name)
