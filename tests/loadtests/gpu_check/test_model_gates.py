@@ -94,9 +94,9 @@ def test_the_segmenter(recorded: list[EagerGraph]) -> None:
 def test_low_precision_is_compared_with_plain_pytorch(
     monkeypatch: pytest.MonkeyPatch, recorded: list[EagerGraph]
 ) -> None:
-    monkeypatch.setenv("VIMSERVE_KERNELS", "naive")
     monkeypatch.setattr(gates, "DTYPES", (torch.bfloat16,))
-    off, on = rows_of("ragged")
+    with gates.plain_kernels():
+        off, on = rows_of("ragged")
     assert off["green"]
     assert off["bound"] == pytest.approx(2 * off["error"])  # the same code on both sides
     assert on["of"] == ("vim graphs bfloat16",)
