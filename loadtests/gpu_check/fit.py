@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from vimserve.kernels import triton_config
-from vimserve.kernels.triton_config import LANES, SCHEDULERS
+from vimserve.kernels.triton_config import LANES, REGISTERS, SCHEDULERS
 from vimserve.loadtests.gpu_check.report import Report
 from vimserve.loadtests.gpu_check.sections import Job, Row
 
-REGISTERS = 65_536  # of a multiprocessor
 STEP = 8  # a thread gets registers in steps of so many
 ROUNDS = 300
 NAMES = ("LONE_WARP", "TWO_WALKS", "LAUNCHES", "START")  # of ``Costs`` without its unit
@@ -87,7 +86,7 @@ def rows(report: Report) -> Iterator[Row]:
         **dict(zip(NAMES, constants, strict=True)),
         "unit_ms": unit_ms,
         "mean_error": sum(errors) / len(errors),
-        "before": {name: getattr(triton_config, name, None) for name in NAMES},
+        "before": {name: getattr(triton_config, name) for name in NAMES},
     }
     yield from _choices(measured, predicted)
 

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vimserve.loadtests.gpu_check.simulator.scoreboard import SCHEDULERS, Units
+from vimserve.kernels.triton_config import REGISTERS, SCHEDULERS
+from vimserve.loadtests.gpu_check.simulator.scoreboard import Units
 
-REGISTERS = 65536  # of a multiprocessor, given to warps in portions
-REGISTER_PORTION = 256
+REGISTER_PORTION = 256  # in which warps are given registers
 SPECIAL_LANES = 16  # of a multiprocessor, from 7.5 to 12.0 (CUDA C++ Programming Guide, 8.4.1)
 
 

@@ -14,15 +14,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from vimserve.kernels.triton_config import SCHEDULERS
 from vimserve.loadtests.gpu_check.simulator.cards import Card
 from vimserve.loadtests.gpu_check.simulator.launches import Launch
 from vimserve.loadtests.gpu_check.simulator.sass import Program, Usage, disassemble, usage
-from vimserve.loadtests.gpu_check.simulator.scoreboard import (
-    SCHEDULERS,
-    Units,
-    cycles_per_round,
-    occupancy,
-)
+from vimserve.loadtests.gpu_check.simulator.scoreboard import Units, cycles_per_round, occupancy
 from vimserve.loadtests.gpu_check.simulator.trace import Operation, Step
 
 LOOPS = ("walk_states", "walk_outputs")

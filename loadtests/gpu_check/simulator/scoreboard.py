@@ -13,10 +13,9 @@ caches and in memory, whose latencies are constants here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vimserve.kernels.triton_config import LANES, SCHEDULERS
 from vimserve.loadtests.gpu_check.simulator.sass import Instruction
 
-SCHEDULERS = 4  # of a multiprocessor, whose load and store unit they share
-LANES = 32
 SPECIAL_CYCLES = 8  # of a warp in a special-function unit, which has 4 lanes a scheduler
 # Abdelkhalik et al., "Demystifying the Nvidia Ampere Architecture through Microbenchmarking and
 # Instruction-level Analysis" (arXiv 2208.11174): ex2.approx.ftz.f32.

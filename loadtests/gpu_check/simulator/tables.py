@@ -3,16 +3,13 @@
 import functools
 from collections.abc import Iterable, Sequence
 
+from vimserve.kernels.triton_config import SCHEDULERS
 from vimserve.loadtests.gpu_check.simulator.cards import CARDS, Card, of_architecture
 from vimserve.loadtests.gpu_check.simulator.launches import Launch
 from vimserve.loadtests.gpu_check.simulator.measured import KERNELS, MODELS, kernel
 from vimserve.loadtests.gpu_check.simulator.predict import LOOPS, Range, compiled, on_device
 from vimserve.loadtests.gpu_check.simulator.sass import exponentials
-from vimserve.loadtests.gpu_check.simulator.scoreboard import (
-    SCHEDULERS,
-    cycles_per_round,
-    occupancy,
-)
+from vimserve.loadtests.gpu_check.simulator.scoreboard import cycles_per_round, occupancy
 from vimserve.loadtests.gpu_check.simulator.trace import block, forward
 from vimserve.model.config import VIM_SMALL, VIM_TINY, VimConfig
 
