@@ -1,6 +1,6 @@
 """A picture that Pillow reads, by the range and bands that a client or a model chose."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
@@ -30,7 +30,6 @@ class PillowImage:
     """An image whose header Pillow read; see ``source.OpenImage``."""
 
     _header: Header
-    _data: bytes = field(repr=False)
     sample_range: tuple[float, float] | None = None
 
     @property
@@ -41,7 +40,8 @@ class PillowImage:
     @property
     def _type(self) -> Type:
         """Of the samples; what other formats have above 8 bits, their decoders reduce."""
-        deep = self._data[1:4] == b"PNG" and self._data[_DEPTH_AT : _DEPTH_AT + 1] == b"\x10"
+        data = self._header.file.data
+        deep = data[1:4] == b"PNG" and data[_DEPTH_AT : _DEPTH_AT + 1] == b"\x10"
         return _DEEP if deep else _SHALLOW
 
     def pixels_cost(self, transform: Transform) -> Cost:
@@ -99,13 +99,14 @@ class PillowImage:
 
     def _deep(self, transform: Transform) -> Image.Image:
         """A PNG of 16 bits, of which Pillow would give 8."""
+        file, num_bytes = self._header.file, self._header.num_bytes
         try:
-            samples = np.atleast_3d(imagecodecs.png_decode(self._data))
+            samples = np.atleast_3d(imagecodecs.png_decode(file.data))
         except (RuntimeError, ValueError) as error:
             raise CorruptImage(
-                f"the PNG is truncated or damaged ({len(self._data)} bytes received)",
+                f"the PNG is truncated or damaged ({num_bytes} bytes received)",
                 limit="a complete PNG",
-                value=f"{len(self._data)} bytes",
+                value=f"{num_bytes} bytes",
             ) from error
         colours = samples.shape[2] - (samples.shape[2] in (2, 4))
         height, width = samples.shape[:2]
@@ -115,7 +116,10 @@ class PillowImage:
         rows = max(BLOCK // width, 1)
         image = Image.new("RGB", (width, height))
         for top in range(0, height, rows):
-            block = _on_white(samples[top : top + rows], colours, scale)
+            part = samples[top : top + rows]
+            block = _on_white(part, colours, scale)
+            if file.clear is not None:
+                block[(part == file.clear).all(axis=2)] = 255
             image.paste(Image.fromarray(block), (0, top))
         return upright(image, self._header.orientation)
 

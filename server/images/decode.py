@@ -52,13 +52,14 @@ class Header:
         size: (height, width) of the image, upright.
         orientation: of EXIF, by which the stored picture is turned.
         file: what its decoder gets.
+        num_bytes: of the upload.
     """
 
     def __init__(self, image: ImageFile, name: str, file: Essence, num_bytes: int) -> None:
         self._opened: ImageFile | None = image
         self._name = name
         self.file = file
-        self._num_bytes = num_bytes
+        self.num_bytes = num_bytes
         self._mode = image.mode
         self._stored = image.height, image.width
         self.orientation = file.orientation
@@ -130,7 +131,7 @@ class Header:
             except UnsupportedImage:
                 raise
             except Exception as error:  # damaged bytes raise errors of any type
-                raise _corrupt(self._name, self._num_bytes, str(error)) from error
+                raise _corrupt(self._name, self.num_bytes, str(error)) from error
 
     def _finish(self, image: ImageFile) -> Image.Image:
         picture: Image.Image = image

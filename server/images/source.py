@@ -93,4 +93,4 @@ class EncodedImage:
         """
         if is_tiff(self.data):
             return read_tiff(self.data, max_pixels)
-        return PillowImage(read_header(self.data, max_pixels), self.data)
+        return PillowImage(read_header(self.data, max_pixels))
