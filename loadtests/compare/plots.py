@@ -29,6 +29,7 @@ STYLES: list[dict[str, Any]] = [
     {"color": "#2f7d32", "linestyle": "-.", "marker": "D"},
     {"color": "#7b3f9e", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
 ]
+ASIDE = 0.008  # of the axis, from one line to the next
 Points = Mapping[int, Estimate]  # by the image's side in pixels
 Panels = Mapping[str, Mapping[str, Points]]  # by title, then by the line's name
 
@@ -167,9 +168,12 @@ def _figure(
         sharey=True, squeeze=False,
     )  # fmt: skip
     for axes, (title, lines) in zip(grid[0], shown.items(), strict=True):
+        sizes = sorted({size for points in lines.values() for size in points})
         for index, (name, points) in enumerate(lines.items()):
-            _line(axes, name, points, _style(index))
-        _scales(axes, sorted({size for points in lines.values() for size in points}))
+            # A little to the side, so that bars do not cover each other.
+            shift = ASIDE * (sizes[-1] - sizes[0]) * (index - (len(lines) - 1) / 2)
+            _line(axes, name, points, shift, _style(index))
+        _scales(axes, sizes)
         axes.set_title(title)
     grid[0][0].set_ylabel(label)
     grid[0][-1].legend(
@@ -179,16 +183,15 @@ def _figure(
     return figure
 
 
-def _line(axes: Axes, name: str, points: Points, style: dict[str, Any]) -> None:
+def _line(axes: Axes, name: str, points: Points, shift: float, style: dict[str, Any]) -> None:
     """Results as filled marks, others as hollow ones, with bars."""
     axes.plot([], [], label=name, **style)
-    axes.plot(
-        list(points), [point.median for point in points.values()], **{**style, "marker": None}
-    )
-    for size, point in points.items():
+    x = [size + shift for size in points]
+    axes.plot(x, [point.median for point in points.values()], **{**style, "marker": None})
+    for place, point in zip(x, points.values(), strict=True):
         bar = [[point.median - point.low], [point.high - point.median]]
         axes.errorbar(
-            size, point.median, bar, capsize=3, color=style["color"], marker=style["marker"],
+            place, point.median, bar, capsize=3, color=style["color"], marker=style["marker"],
             fillstyle="none" if point.doubt else "full",
         )  # fmt: skip
 

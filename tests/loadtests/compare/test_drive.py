@@ -19,21 +19,21 @@ SIDE = 64
 
 
 def classified(turn):
-    scores = [0.5 + 0.01 * (turn % 7), 0.1, 0.1, 0.1, 0.1]
+    scores = [0.5 + 0.01 * (turn % 11), 0.1, 0.1, 0.1, 0.1]
     return {"predictions": [{"index": i, "label": "x", "score": s} for i, s in enumerate(scores)]}
 
 
 def segmented(turn):
     mask = BytesIO()
-    Image.new("P", (SIDE, SIDE), turn % 7).save(mask, "PNG")
+    Image.new("P", (SIDE, SIDE), turn % 11).save(mask, "PNG")
     return {
-        "classes": [{"index": turn % 7, "label": "x", "pixels": SIDE * SIDE, "fraction": 1.0}],
+        "classes": [{"index": turn % 11, "label": "x", "pixels": SIDE * SIDE, "fraction": 1.0}],
         "mask": base64.b64encode(mask.getvalue()).decode(),
     }
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Says the same of a picture only every seventh time."""
+    """Says the same of a picture only every eleventh time."""
 
     protocol_version = "HTTP/1.1"
     turns = count()
