@@ -44,7 +44,7 @@ def tell(figure: Estimate | None, form: str) -> str:
     low, high = form.format(figure.low), form.format(figure.high)
     if figure.doubt:
         return f"{figure.doubt}: {low if low == high else f'{low} to {high}'}, not a result"
-    if figure.count == 1:
+    if figure.count == 1:  # measured once, as memory is
         return form.format(figure.median)
     return f"{form.format(figure.median)} ({low} to {high})"
 

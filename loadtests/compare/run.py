@@ -70,10 +70,8 @@ def run(settings: Settings, results: Results, folder: Path) -> None:
     seconds = 60 * settings.minutes
     with ExitStack() as stack:
         progress = stack.enter_context(
-            tqdm(
-                total=seconds, bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
-            )
-        )  # fmt: skip
+            tqdm(total=seconds, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+        )
         contest = Contest(settings, results, folder, stack)
         begin = time.monotonic()
 
