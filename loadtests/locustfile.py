@@ -7,17 +7,13 @@ status 1.
 """
 
 import argparse
-import csv
 import itertools
 import os
-import time
-from pathlib import Path
+from functools import cache
 from typing import Any, ClassVar
 
-import gevent
 from locust import FastHttpUser, constant_throughput, events, task
 from locust.env import Environment
-from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from vimserve.loadtests.common.images import intact
 from vimserve.server.routes.native import RENDERINGS
@@ -25,7 +21,7 @@ from vimserve.server.routes.native import RENDERINGS
 REFUSED = (429, 503, 504)
 
 _wrong: list[str] = []
-_first: dict[tuple[str, int], dict[str, Any]] = {}
+_first: dict[tuple[str, int, int], dict[str, Any]] = {}
 
 
 def _variable(setting: str) -> str:
@@ -46,9 +42,6 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         ("--pictures", 8, int, "how many different ones"),
         ("--picture-seed", 0, int, "which ones"),
         ("--api-key", "", str, "of the server, if it wants one; better in the variable"),
-        ("--least-requests", 0, int, "end the run once so many have ended; 0: see --run-time"),
-        ("--least-seconds", 0.0, float, "but not before so many seconds have passed"),
-        ("--stats-csv", "", str, "file for the final figures; --csv is up to a second behind"),
         ("--user-rate", 0.0, float, "requests per second of each user; 0: as fast as answers come"),
     ):
         variable = _variable(flag[2:])
@@ -59,20 +52,6 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-@events.test_start.add_listener
-def _end_early(environment: Any, **_: Any) -> None:
-    if environment.parsed_options.least_requests:
-        gevent.spawn(_end_after_enough, environment)
-
-
-def _end_after_enough(environment: Any) -> None:
-    options = environment.parsed_options
-    end = time.monotonic() + options.least_seconds
-    while environment.stats.total.num_requests < options.least_requests or time.monotonic() < end:
-        gevent.sleep(0.1)
-    environment.runner.quit()
-
-
 @events.quitting.add_listener
 def _judge(environment: Environment, **_: Any) -> None:
     if _wrong:
@@ -81,11 +60,10 @@ def _judge(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = 0
 
 
-@events.quitting.add_listener
-def _write_stats(environment: Any, **_: Any) -> None:
-    if file := environment.parsed_options.stats_csv:
-        with Path(file).open("w", newline="") as table:
-            StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(table))
+@cache
+def _picture(side: int, seed: int) -> bytes:
+    """Made once for all users."""
+    return intact(side, side, seed)
 
 
 class PictureUser(FastHttpUser):
@@ -109,7 +87,7 @@ class PictureUser(FastHttpUser):
         """Make the pictures."""
         options = self.environment.parsed_options
         side, seed = options.resolution, options.picture_seed
-        self._pictures = [intact(side, side, seed + i) for i in range(options.pictures)]
+        self._pictures = [_picture(side, seed + i) for i in range(options.pictures)]
         self._side = side
         self._headers = {"Content-Type": "image/jpeg"}
         if options.api_key:
@@ -145,7 +123,7 @@ class PictureUser(FastHttpUser):
             return f"answered by {answer['model']}"
         if shape != (self._side, self._side):
             return f"the input was {shape}"
-        first = _first.setdefault((model, index), result)
+        first = _first.setdefault((model, self._side, index), result)
         return self._rendering.fault(result, first, self._side)
 
 

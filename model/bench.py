@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from vimserve.model.batch import PackedBatch
-from vimserve.model.catalog import load_model, names, resolve
+from vimserve.model.catalog import load_model, names
 from vimserve.model.device_memory import PeakMeter, release_unused
+from vimserve.model.served import ServedModel
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0
@@ -44,54 +45,81 @@ class Measurement:
     peak_above_weights_bytes: int
 
 
-def measure(
-    model: str,
-    weights: str | None,
-    size: int,
-    batch: int,
-    threads: int,
-    device: str = "cpu",
-    least_runs: int = LEAST_RUNS,
-) -> Measurement:
-    """Load, warm up and time one configuration; meant for a process of its own.
+class Forward:
+    """Forward passes of a model over the same random images.
 
-    On a GPU the model computes in bfloat16, launched kernel by kernel.
+    Args:
+        module: the model.
+        size: side of the images in pixels, rounded up to whole patches.
+        batch: how many images go together.
+        device: where the model is.
+
+    Attributes:
+        size: the side after rounding.
+        tokens: length of one image's sequence.
+    """
+
+    def __init__(self, module: ServedModel, size: int, batch: int, device: str = "cpu") -> None:
+        config = module.config
+        self._module, self._device = module, torch.device(device)
+        self.size = -(-size // config.stride) * config.stride
+        shape = (3, self.size, self.size)
+        images = [torch.randint(256, shape, dtype=torch.uint8) for _ in range(batch)]
+        packed = PackedBatch.from_images(images, config.patch_size, config.stride)
+        self._packed = packed.to(self._device)
+        self._own_size = [(self.size, self.size)] * batch
+        self.tokens = module.num_tokens(packed.grids[0])
+
+    def seconds(self) -> float:
+        """How long one pass takes; of a segmenter, to a class for every pixel."""
+        start = time.perf_counter()
+        self._module.answer(self._packed, self._own_size)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - start
+
+    def peak_bytes(self) -> int:
+        """How far the device's memory, on a CPU the resident set, rises during one pass.
+
+        To be called before any other pass: later ones find memory that the first left behind.
+        """
+        release_unused(self._device)
+        with PeakMeter(self._device) as meter:
+            self.seconds()
+        return meter.bytes
+
+
+def load(model: str, weights: str | None, threads: int, device: str = "cpu") -> ServedModel:
+    """Load a model to measure in this process, and warm it up.
+
+    On a GPU it computes in bfloat16, launched kernel by kernel.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    where, on_cpu = torch.device(device), device == "cpu"
-    config = resolve(model).config
-    module = load_model(model, weights, where, torch.float32 if on_cpu else torch.bfloat16)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    module = load_model(model, weights, torch.device(device), dtype)
     module.warm_up()
-    side = -(-size // config.stride) * config.stride
-    images = [torch.randint(256, (3, side, side), dtype=torch.uint8) for _ in range(batch)]
-    packed = PackedBatch.from_images(images, config.patch_size, config.stride).to(where)
-    own_size = [(side, side)] * batch
+    return module
 
-    def run() -> float:
-        start = time.perf_counter()
-        module.answer(packed, own_size)
-        if not on_cpu:
-            torch.cuda.synchronize(where)
-        return time.perf_counter() - start
 
-    release_unused(where)
-    with PeakMeter(where) as meter:
-        run()
+def measure(model: str, weights: str | None, size: int, batch: int, threads: int) -> Measurement:
+    """Load, warm up and time one configuration on the CPU; meant for a process of its own."""
+    forward = Forward(load(model, weights, threads), size, batch)
+    peak = forward.peak_bytes()
     times: list[float] = []
-    while len(times) < least_runs or sum(times) < LEAST_SECONDS:
-        times.append(run())
+    while len(times) < LEAST_RUNS or sum(times) < LEAST_SECONDS:
+        times.append(forward.seconds())
     median = statistics.median(times)
     return Measurement(
         model=model,
-        size=side,
+        size=forward.size,
         batch=batch,
-        tokens=module.num_tokens(packed.grids[0]),
+        tokens=forward.tokens,
         runs=len(times),
         median_ms=1e3 * median,
         fastest_ms=1e3 * min(times),
         images_per_second=batch / median,
-        peak_above_weights_bytes=meter.bytes,
+        peak_above_weights_bytes=peak,
     )
 
 

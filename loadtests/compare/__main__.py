@@ -2,11 +2,13 @@
 
 ``make compare`` or ``python -m vimserve.loadtests.compare``; ``--task segment`` compares UPerNets
 on both. The weights are random unless told otherwise, since times and memory do not depend on them.
-If it is interrupted, it keeps what was measured until then.
+The models take turns, in rounds, until the ratios are known well enough or the time is up. If it is
+interrupted, it keeps what was measured until then.
 """
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import torch
 
 from vimserve.loadtests.common.checkout import results_folder
+from vimserve.loadtests.common.options import positive
 from vimserve.loadtests.compare import plots, report
 from vimserve.loadtests.compare.results import Results, describe
 from vimserve.loadtests.compare.run import Settings, run
@@ -23,15 +26,17 @@ MODELS: dict[str, Sequence[str]] = {
     "segment": ("vim-tiny-upernet", "deit-tiny-upernet", "deit-tiny-upernet-eager"),
 }
 SIZES = (224, 512, 768, 1024, 1248)
-QUICK_SIZES = (224, 512)
+QUICK_SIZES = (224, 512, 1248)
 CLIENTS = (1, 4)
+MINUTES = 14.0
+QUICK_MINUTES = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the results whatever happens.
 
     Returns:
-        0, or 1 if an answer was wrong or the run did not come to its end.
+        0, or 1 if an answer was wrong or the run was cut short.
     """
     options = _parse(arguments)
     settings = Settings(
@@ -41,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clients=options.clients or CLIENTS,
         device=options.device,
         threads=options.threads,
-        seconds=options.seconds or (3 if options.quick else 10),
-        least_runs=3 if options.quick else 5,
+        seconds=options.seconds,
+        minutes=options.minutes or (QUICK_MINUTES if options.quick else MINUTES),
         published=options.weights == "published",
     )
     environment = describe(settings.device, settings.threads)
-    results = Results(environment, settings.task, list(settings.models), list(settings.sizes))
+    results = Results(environment, settings.task, list(settings.models), settings.cases)
     folder = options.output or results_folder() / _folder_name(environment, settings.task)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -58,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         results.save(folder)
         report.write(results, folder, plots.draw(results, folder))
+        print(*report.ratios(results), sep="\n")
         print(f"{folder / 'report.md'}{' (partial)' if results.partial else ''}")
-    wrong = sum(served.wrong for served in results.served)
+    wrong = sum(results.wrong(case, model) for case in results.cases for model in results.models)
     if wrong:
         print(f"{wrong} answers were wrong", file=sys.stderr)
     return int(bool(wrong) or results.partial)
@@ -82,11 +88,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--resolutions", type=_sizes, metavar="N,N", help=f"sides in pixels {SIZES}"
     )
     parser.add_argument("--clients", type=_sizes, metavar="N,N", help=f"at once {CLIENTS}")
-    parser.add_argument("--seconds", type=float, help="least time under each load [10]")
+    parser.add_argument("--minutes", type=positive, help=f"for everything [{MINUTES:g}]")
+    parser.add_argument(
+        "--seconds", type=positive, default=0.5, help="least time of a turn [%(default)s]"
+    )
     parser.add_argument("--device", default="cpu", help="torch device [%(default)s]")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU")
     parser.add_argument("--weights", choices=("random", "published"), default="random")
-    parser.add_argument("--quick", action="store_true", help="under three minutes on two cores")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_SIZES} in {QUICK_MINUTES:g} minutes"
+    )
     parser.add_argument(
         "--output", type=Path,
         help="folder [DATE-DEVICE-TASK, in loadtests/results if the current folder has that]",
@@ -102,4 +113,5 @@ def _sizes(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # keeps what was measured, too
     raise SystemExit(main())

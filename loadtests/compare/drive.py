@@ -1,110 +1,91 @@
-"""Locust against a running server, and what the server's metrics say of it."""
+"""Turns over HTTP: Locust against a running server, and what the server's metrics say of it."""
 
 import asyncio
 import csv
 import json
-import math
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from vimserve.loadtests.common.client import open_session, scrape
-from vimserve.loadtests.compare.results import Served
+from vimserve.loadtests.compare.load import Answers, Load
+from vimserve.loadtests.compare.results import Served, Turn
 
-LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 STAGES = ("decode", "queue", "inference", "postprocess")
-# At the end of a load, Locust waits so long for the answers to what it has sent.
-STOP_S = 120
-# For Locust to start and to end, besides the load.
-BESIDES_S = STOP_S + 600
 
 
-@dataclass(frozen=True)
-class Load:
-    """What Locust sends to one model.
+@contextmanager
+def driving(url: str, task: str, table: Path) -> Iterator["Driver"]:
+    """A Locust that stays, against the server at ``url``; it ends with the block.
 
-    Attributes:
-        task: of the model.
-        model: its name in the server.
-        size: side of the square images, in pixels.
-        clients: how many send at once, each its next request when it has its answer.
-        seconds: the load lasts at least so long.
-        requests: and until so many requests have ended.
-        longest_s: but never longer than this.
-    """
-
-    task: str
-    model: str
-    size: int
-    clients: int
-    seconds: float
-    requests: int
-    longest_s: float
-
-
-def drive(url: str, load: Load, table: Path) -> Served:
-    """Put a load on the server at ``url``, and append Locust's own figures to the file ``table``.
-
-    Requests that are under way at the end of the load are waited for.
-
-    Raises:
-        RuntimeError: if Locust fails or no request was answered.
-        aiohttp.ClientError, TimeoutError: if the server's metrics cannot be read.
-    """
-    before = asyncio.run(_metrics(url, load.model))
-    with tempfile.TemporaryDirectory() as folder:
-        stats_csv = Path(folder, "stats.csv")
-        entry = _run_locust(url, load, stats_csv)
-        with stats_csv.open(newline="") as stats:
-            _append(table, load, list(csv.reader(stats)))
-    return _served(load, entry, before, asyncio.run(_metrics(url, load.model)))
-
-
-def _run_locust(url: str, load: Load, stats_csv: Path) -> dict[str, Any]:
-    """Run Locust, which writes its table of figures to a file.
-
-    Returns:
-        Its figures of all requests together.
+    Args:
+        url: without a slash at the end.
+        task: of the models.
+        table: file to which Locust's own figures of each turn are appended.
     """
     command = [
-        sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--host", url,
-        "--headless", "--users", str(load.clients), "--spawn-rate", str(load.clients),
-        "--least-seconds", str(load.seconds), "--least-requests", str(load.requests),
-        "--run-time", f"{math.ceil(load.longest_s)}s", "--stop-timeout", str(STOP_S),
-        "--stats-csv", str(stats_csv), "--json", "--skip-log", "--loglevel", "ERROR",
-        "--task", load.task, "--vim-model", load.model, "--resolution", str(load.size), "VimUser",
+        sys.executable, "-m", "vimserve.loadtests.compare.locust_process",
+        "--host", url, "--task", task,
     ]  # fmt: skip
-    limit = load.longest_s + BESIDES_S
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, timeout=limit, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"Locust took longer than {limit:.0f} s") from error
-    try:
-        (entry,) = json.loads(done.stdout)
-    except ValueError as error:
-        reason = (done.stderr or done.stdout).strip()[-1000:]
-        raise RuntimeError(
-            f"Locust gave no figures for {load.model} at {load.size}: {reason}"
-        ) from error
-    return dict(entry)
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(  # noqa: S603
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        try:
+            yield Driver(url, table, process, errors)
+        finally:
+            process.kill()
 
 
-def _append(table: Path, load: Load, stats: Sequence[Sequence[str]]) -> None:
-    """Append the rows of Locust's table, with columns that say which load they are of."""
-    header, *rows = stats
+class Driver:
+    """Gives the models of a server their turns, by ``driving``."""
+
+    def __init__(
+        self, url: str, table: Path, process: subprocess.Popen[bytes], errors: IO[bytes]
+    ) -> None:
+        self._url, self._table, self._process, self._errors = url, table, process, errors
+
+    def turn(self, load: Load) -> Turn:
+        """Put a load on the server and wait for all of its answers.
+
+        Raises:
+            RuntimeError: if Locust fails or no request was answered.
+            aiohttp.ClientError, TimeoutError: if the server's metrics cannot be read.
+        """
+        before = asyncio.run(_metrics(self._url, load.model))
+        answers = self._take(load)
+        _append(self._table, load, answers)
+        return _turn(load, answers, before, asyncio.run(_metrics(self._url, load.model)))
+
+    def _take(self, load: Load) -> Answers:
+        line = b""
+        if self._process.stdin and self._process.stdout:
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps(asdict(load)).encode() + b"\n")
+                line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            reason = self._errors.read().decode(errors="replace").strip()
+            raise RuntimeError(f"Locust has ended: {reason[-1000:]}")
+        return Answers(**json.loads(line))
+
+
+def _append(table: Path, load: Load, answers: Answers) -> None:
+    """Append Locust's row, with columns that say which load it is of."""
     new = not table.exists()
     with table.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if new:
-            writer.writerow(["model", "size", "clients", *header])
-        writer.writerows([load.model, load.size, load.clients, *row] for row in rows)
+            writer.writerow(["model", "size", "clients", *answers.header])
+        writer.writerow([load.model, load.size, load.clients, *answers.row])
 
 
 async def _metrics(url: str, model: str) -> dict[str, float]:
@@ -120,57 +101,26 @@ async def _metrics(url: str, model: str) -> dict[str, float]:
     return found
 
 
-def _served(
-    load: Load, entry: dict[str, Any], before: dict[str, float], after: dict[str, float]
-) -> Served:
+def _turn(load: Load, answers: Answers, before: dict[str, float], after: dict[str, float]) -> Turn:
     def grown(name: str) -> float:
         return after.get(name, 0) - before.get(name, 0)
 
     def mean(name: str) -> float:
         return grown(f"{name}_sum") / max(grown(f"{name}_count"), 1)
 
-    times = {float(ms): count for ms, count in entry["response_times"].items()}
-    requests, failures = int(entry["num_requests"]), int(entry["num_failures"])
-    seconds = float(entry["last_request_timestamp"]) - float(entry["start_time"])
-    if requests == failures:
-        raise RuntimeError(f"no answer from {load.model} at {load.size} pixels in {seconds:.0f} s")
-    refused = int(grown("rejected_total"))
-    stages = {
-        stage: 1e3 * grown(f"stage_seconds_sum {stage}") / max(requests - failures, 1)
-        for stage in STAGES
-    }
-    return Served(
-        model=load.model,
-        size=load.size,
-        clients=load.clients,
-        seconds=seconds,
-        requests=requests,
-        refused=refused,
-        wrong=failures - refused,
-        images_per_s=(requests - failures) / seconds,
-        p50_ms=percentile(times, 0.5),
-        p95_ms=percentile(times, 0.95),
-        p99_ms=percentile(times, 0.99),
-        stage_ms=stages,
+    seconds, right = answers.ended - answers.began, len(answers.latencies_ms)
+    if not right:
+        raise RuntimeError(
+            f"no right answer from {load.model} at {load.size} pixels: {answers.refused} requests "
+            f"were refused, {answers.wrong} went wrong"
+        )
+    served = Served(
+        latencies_ms=answers.latencies_ms,
+        refused=answers.refused,
+        wrong=answers.wrong,
+        stage_ms={stage: 1e3 * grown(f"stage_seconds_sum {stage}") / right for stage in STAGES},
         images_per_batch=mean("batch_images"),
         busy=min(grown("device_busy_seconds_total") / seconds, 1.0),
         peak_memory_bytes=mean("batch_peak_memory_bytes"),
     )
-
-
-def percentile(counts: dict[float, int], part: float) -> float:
-    """The least value that at least ``part`` of all values do not exceed.
-
-    Args:
-        counts: how often each value occurs.
-        part: between 0 and 1.
-
-    Raises:
-        ValueError: if there are no values.
-    """
-    left = part * sum(counts.values())
-    for value in sorted(counts):
-        left -= counts[value]
-        if left <= 0:
-            return value
-    raise ValueError("a percentile of nothing")
+    return Turn(load.model, 1e3 * seconds / right, right, seconds, served)

@@ -1,18 +1,25 @@
-"""The plots of a comparison, which can also be read without colours."""
+"""The plots of a comparison, which can also be read without colours.
 
-from collections.abc import Callable, Sequence
+Bars are the intervals of the medians. A hollow mark is no result; its bar is what was seen.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 
-from vimserve.loadtests.compare.report import PAPER_SIZE
-from vimserve.loadtests.compare.results import Results, Served
-from vimserve.model.bench import Measurement
+from vimserve.loadtests.compare import claim
+from vimserve.loadtests.compare.intervals import Estimate
+from vimserve.loadtests.compare.report import memory_saved
+from vimserve.loadtests.compare.results import Case, Results
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 STYLES: list[dict[str, Any]] = [
@@ -22,7 +29,9 @@ STYLES: list[dict[str, Any]] = [
     {"color": "#2f7d32", "linestyle": "-.", "marker": "D"},
     {"color": "#7b3f9e", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
 ]
-Points = list[tuple[int, float]]
+ASIDE = 0.008  # of the axis, from one line to the next
+Points = Mapping[int, Estimate]  # by the image's side in pixels
+Panels = Mapping[str, Mapping[str, Points]]  # by title, then by the line's name
 
 
 def draw(results: Results, folder: Path) -> list[str]:
@@ -31,76 +40,160 @@ def draw(results: Results, folder: Path) -> list[str]:
     Returns:
         The names of the files.
     """
+    drawings = {
+        "ratio.png": _ratio,
+        "speed.png": _speed,
+        "memory.png": _memory,
+        "latency.png": _latency,
+    }
     drawn = []
-    speed = _series(results, lambda m: m.images_per_second)
-    memory = _series(results, lambda m: m.peak_above_weights_bytes / 1e6)
-    if any(speed.values()):
-        title = "One image at a time, the bare model"
-        _figure(folder / "speed.png", title, "images per second", speed, ("faster", "slower"))
-        title = "Peak memory of one image above the weights"
-        _figure(folder / "memory.png", title, "MB", memory, ("more memory", "less memory"))
-        drawn += ["speed.png", "memory.png"]
-    right = [s for s in results.served if not s.wrong]
-    if right:
-        _latencies(results, right, folder / "latency.png")
-        drawn.append("latency.png")
+    for name, drawing in drawings.items():
+        if figure := drawing(results):
+            figure.savefig(folder / name, dpi=130)
+            plt.close(figure)
+            drawn.append(name)
     return drawn
 
 
-def _series(results: Results, value: Callable[[Measurement], float]) -> dict[str, Points]:
-    return {
-        model: [(size, value(m)) for size in results.sizes if (m := results.alone(model, size))]
-        for model in results.models
+def _ratio(results: Results) -> Figure | None:
+    """How many times faster the first model is than each other, bare and over HTTP."""
+    vim, *others = results.models
+
+    def points(other: str, way: Case) -> Points:
+        return _points(results, lambda size: results.ratio(way.at(size), vim, other))
+
+    panels = {
+        f"{vim} against {other}": {way.way: points(other, way) for way in results.ways}
+        for other in others
     }
+    figure = _figure(panels, "times faster")
+    for axes in figure.axes if figure else ():
+        axes.axhline(1, color="black", linewidth=0.8)
+    return figure
+
+
+def _speed(results: Results) -> Figure | None:
+    """Images per second of the bare models."""
+
+    def speed(model: str, size: int) -> Estimate | None:
+        if (time := results.image_ms(Case(size), model)) is None:
+            return None
+        return Estimate(1e3 / time.median, 1e3 / time.high, 1e3 / time.low, time.count, time.doubt)
+
+    vim, *others = results.models
+    ratios = {other: results.ratio(Case(claim.SIZE), vim, other) for other in others}
+    notes = [
+        f"{_times(ratio.median, 'faster', 'slower')} than {other}"
+        for other, ratio in ratios.items()
+        if ratio and not ratio.doubt
+    ]
+    title = "One image at a time, the bare model"
+    lines = {model: _points(results, partial(speed, model)) for model in results.models}
+    return _figure({title: lines}, "images per second", vim, notes)
+
+
+def _memory(results: Results) -> Figure | None:
+    """Peaks of the bare models' first passes."""
+
+    def peak(model: str, size: int) -> Estimate | None:
+        if (one := results.first_pass(model, Case(size))) is None:
+            return None
+        megabytes = one.peak_bytes / 1e6
+        return Estimate(megabytes, megabytes, megabytes, 1)
+
+    vim, *others = results.models
+    saved = {other: memory_saved(results, vim, other, Case(claim.SIZE)) for other in others}
+    notes = [
+        f"{_times(1 / (1 - share), 'less memory', 'more memory')} than {other}"
+        for other, share in saved.items()
+        if share is not None and share < 1
+    ]
+    title = "Peak memory of one image above the weights"
+    lines = {model: _points(results, partial(peak, model)) for model in results.models}
+    return _figure({title: lines}, "MB", vim, notes)
+
+
+def _latency(results: Results) -> Figure | None:
+    """Median latencies over HTTP, with a shade up to the 99th percentile."""
+
+    def points(model: str, way: Case) -> Points:
+        return _points(results, lambda size: results.p50_ms(way.at(size), model))
+
+    ways = {f"{way.way} at once": way for way in results.ways if way.clients}
+    panels = {
+        title: {model: points(model, way) for model in results.models}
+        for title, way in ways.items()
+    }
+    figure = _figure(panels, "latency over HTTP, ms (p50 to p99)")
+    for axes in figure.axes if figure else ():
+        title = axes.get_title()
+        for index, (model, found) in enumerate(panels[title].items()):
+            latencies = [results.latencies_ms(ways[title].at(size), model) for size in found]
+            axes.fill_between(
+                list(found),
+                [point.median for point in found.values()],
+                [float(np.percentile(ms, 99)) for ms in latencies],
+                color=_style(index)["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+    return figure
+
+
+def _points(results: Results, figure: Callable[[int], Estimate | None]) -> Points:
+    return {size: found for size in results.sizes if (found := figure(size))}
+
+
+def _style(index: int) -> dict[str, Any]:
+    return STYLES[index % len(STYLES)]
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    """What a ratio is in words: how many times ``more``, or ``less``."""
+    return f"{ratio:.1f}× {more}" if ratio >= 1 else f"{1 / ratio:.1f}× {less}"
 
 
 def _figure(
-    file: Path, title: str, label: str, series: dict[str, Points], words: tuple[str, str]
-) -> None:
-    """One line per model; ``words`` say that the first model has more than another, and less."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    for index, (model, points) in enumerate(series.items()):
-        if points:
-            axes.plot(*zip(*points, strict=True), label=model, **STYLES[index % len(STYLES)])
-    _scales(axes, sorted({size for points in series.values() for size, _ in points}))
-    axes.set(title=title, ylabel=label)
-    (first, ours), *others = ((m, dict(points).get(PAPER_SIZE)) for m, points in series.items())
-    notes = [
-        f"{max(ours / theirs, theirs / ours):.1f}× {words[0] if ours > theirs else words[1]} "
-        f"than {model}"
-        for model, theirs in others
-        if ours and theirs
-    ]
-    legend = "\n".join([f"{first} at {PAPER_SIZE} pixels:", *notes]) if notes else None
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=legend, alignment="left")
-    figure.savefig(file, dpi=130)
-    plt.close(figure)
+    panels: Panels, label: str, first: str = "", notes: Sequence[str] = ()
+) -> Figure | None:
+    """A panel with lines for each title, over the sizes; None if there are no points at all.
 
-
-def _latencies(results: Results, right: Sequence[Served], file: Path) -> None:
-    clients = sorted({s.clients for s in right})
-    figure, panels = plt.subplots(
-        1, len(clients), figsize=(4.6 * len(clients) + 1, 4.6), layout="constrained",
+    The ``notes`` say how the ``first`` model does at the paper's size.
+    """
+    shown = {title: lines for title, lines in panels.items() if any(lines.values())}
+    if not shown:
+        return None
+    figure, grid = plt.subplots(
+        1, len(shown), figsize=(4.6 * len(shown) + 2.9, 4.6), layout="constrained",
         sharey=True, squeeze=False,
     )  # fmt: skip
-    for axes, count in zip(panels[0], clients, strict=True):
-        for index, model in enumerate(results.models):
-            mine = (s for s in right if (s.model, s.clients) == (model, count))
-            rows = sorted(mine, key=lambda s: s.size)
-            if not rows:
-                continue
-            sizes = [s.size for s in rows]
-            axes.plot(sizes, [s.p50_ms for s in rows], label=model, **STYLES[index % len(STYLES)])
-            axes.fill_between(
-                sizes, [s.p50_ms for s in rows], [s.p99_ms for s in rows],
-                color=STYLES[index % len(STYLES)]["color"], alpha=0.15, linewidth=0,
-            )  # fmt: skip
-        _scales(axes, results.sizes)
-        axes.set(title=f"{count} client{'s' if count > 1 else ''} at once")
-    panels[0][0].set_ylabel("latency over HTTP, ms (p50 to p99)")
-    panels[0][0].legend(loc="upper left")
-    figure.savefig(file, dpi=130)
-    plt.close(figure)
+    for axes, (title, lines) in zip(grid[0], shown.items(), strict=True):
+        sizes = sorted({size for points in lines.values() for size in points})
+        for index, (name, points) in enumerate(lines.items()):
+            # A little to the side, so that bars do not cover each other.
+            shift = ASIDE * (sizes[-1] - sizes[0]) * (index - (len(lines) - 1) / 2)
+            _line(axes, name, points, shift, _style(index))
+        _scales(axes, sizes)
+        axes.set_title(title)
+    grid[0][0].set_ylabel(label)
+    grid[0][-1].legend(
+        loc="upper left", bbox_to_anchor=(1, 1), alignment="left",
+        title="\n".join([f"{first} at {claim.SIZE} pixels:", *notes]) if notes else None,
+    )  # fmt: skip
+    return figure
+
+
+def _line(axes: Axes, name: str, points: Points, shift: float, style: dict[str, Any]) -> None:
+    """Results as filled marks, others as hollow ones, with bars."""
+    axes.plot([], [], label=name, **style)
+    x = [size + shift for size in points]
+    axes.plot(x, [point.median for point in points.values()], **{**style, "marker": None})
+    for place, point in zip(x, points.values(), strict=True):
+        bar = [[point.median - point.low], [point.high - point.median]]
+        axes.errorbar(
+            place, point.median, bar, capsize=3, color=style["color"], marker=style["marker"],
+            fillstyle="none" if point.doubt else "full",
+        )  # fmt: skip
 
 
 def _scales(axes: Axes, sizes: Sequence[int]) -> None:

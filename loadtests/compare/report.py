@@ -1,68 +1,80 @@
 """The report of a comparison, in words and tables."""
 
-import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vimserve.loadtests.compare.results import Results, Served
-from vimserve.model.bench import Measurement
+from vimserve.loadtests.compare import claim, disturbance, intervals
+from vimserve.loadtests.compare.intervals import Estimate
+from vimserve.loadtests.compare.results import Case, Results
 
-PAPER_SIZE = 1248
-PAPER_SPEED = 2.8
-PAPER_MEMORY = 0.868
 TITLES: dict[str, str] = {"classify": "classification", "segment": "segmentation"}
+NOT_MEASURED = "not measured"
 
 
-def exponent(measured: Sequence[Measurement]) -> float:
+def exponent(times: Sequence[tuple[int, float]]) -> float:
     """The power of the number of tokens by which the time of one image grows.
 
-    It is the slope of the straight line through the logarithms of both.
+    It is the slope of the straight line through the logarithms of the tokens and the times.
 
     Raises:
-        ValueError: for fewer than two sizes.
+        ValueError: for fewer than two numbers of tokens.
     """
-    if len({m.tokens for m in measured}) < 2:
+    if len({tokens for tokens, _ in times}) < 2:
         raise ValueError("an exponent needs two sizes at least")
-    slope, _ = np.polyfit(
-        [math.log(m.tokens) for m in measured], [math.log(m.median_ms) for m in measured], 1
-    )
+    tokens, ms = np.log(np.transpose(times))
+    slope, _ = np.polyfit(tokens, ms, 1)
     return float(slope)
 
 
-def speed_ratio(results: Results, vim: str, other: str, size: int) -> float | None:
-    """How many times faster Vim is on one image; None if either was not measured."""
-    ours, theirs = results.alone(vim, size), results.alone(other, size)
-    return theirs.median_ms / ours.median_ms if ours and theirs else None
-
-
-def memory_saved(results: Results, vim: str, other: str, size: int) -> float | None:
+def memory_saved(results: Results, vim: str, other: str, case: Case) -> float | None:
     """The share of the other's memory that Vim does without; None if either was not measured."""
-    ours, theirs = results.alone(vim, size), results.alone(other, size)
-    if not ours or not theirs or not theirs.peak_above_weights_bytes:
+    ours, theirs = results.first_pass(vim, case), results.first_pass(other, case)
+    if not ours or not theirs or not theirs.peak_bytes:
         return None
-    return 1 - ours.peak_above_weights_bytes / theirs.peak_above_weights_bytes
+    return 1 - ours.peak_bytes / theirs.peak_bytes
+
+
+def tell(figure: Estimate | None, form: str) -> str:
+    """A figure with its interval, or why it is no result."""
+    if figure is None:
+        return NOT_MEASURED
+    low, high = form.format(figure.low), form.format(figure.high)
+    if figure.doubt:
+        return f"{figure.doubt}: {low if low == high else f'{low} to {high}'}, not a result"
+    if figure.count == 1:  # measured once, as memory is
+        return form.format(figure.median)
+    return f"{form.format(figure.median)} ({low} to {high})"
 
 
 def write(results: Results, folder: Path, plots: Sequence[str]) -> None:
     """Write ``report.md`` into ``folder``, with the ``plots`` of these names."""
-    vim, *others = results.models
     lines = [f"# Vim against DeiT: {TITLES[results.task]}", ""]
     if results.partial:
         lines += ["**Partial: the run did not come to its end.**", ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in results.environment.items()]
+    lines += ["", "## How far to believe it", "", *_belief(results)]
     if results.task == "classify":
-        lines += ["", *_claims(results, vim, others)]
-    lines += ["", "## One image, the bare model", ""]
+        lines += ["", "## The paper's claim", "", *_claims(results)]
+    lines += [
+        "",
+        f"## How many times faster {results.models[0]} is",
+        "",
+        *ratios(results),
+        "",
+        "## One image, the bare model",
+        "",
+    ]
     if results.task == "segment":
         lines += ["From pixels to a class for each: backbone, head, upsampling and arg max.", ""]
     lines += [
-        "Time: median of repeated forward passes, each model in a process of its own. Memory: peak",
-        "of the first pass above the weights (on a CPU the growth of the resident set).",
+        "Time: median over the rounds. Memory: peak of a process's first pass above the weights",
+        "(on a CPU the growth of the resident set).",
         "",
-        *_ratios(results, vim, others),
+        *_bare(results),
         "",
         "How the time grows: it is proportional to this power of the number of tokens.",
         "",
@@ -70,110 +82,203 @@ def write(results: Results, folder: Path, plots: Sequence[str]) -> None:
         "",
         "## Over HTTP",
         "",
-        "Locust, closed loop, every answer checked. `busy` is the device's share of the time.",
-        "Stages are means per request in milliseconds.",
+        "Locust, closed loop, every answer checked, all models in one server. `busy` is the",
+        "device's share of the time. Stages are means per request in milliseconds. Percentiles are",
+        "of all answers in the rounds that count.",
         "",
-        *_served(results.served),
+        *_served(results),
     ]
     lines += [line for plot in plots for line in ("", f"![{plot}]({plot})")]
     (folder / "report.md").write_text("\n".join(lines) + "\n")
 
 
-def _claims(results: Results, vim: str, others: Sequence[str]) -> list[str]:
-    lines = [
-        f"The paper (arXiv 2401.09417, figure 1) has Vim-Ti {PAPER_SPEED} times faster than "
-        f"DeiT-Ti at {PAPER_SIZE}×{PAPER_SIZE}, with {PAPER_MEMORY:.1%} less GPU memory: batch "
-        "inference on an A100 in half precision, DeiT with its attention scores written out.",
-        "",
-        "| here | times faster | less memory |",
-        "| --- | --- | --- |",
+def ratios(results: Results) -> list[str]:
+    """A table of how many times faster the first model is, bare and over HTTP."""
+    others = results.models[1:]
+    rows = [
+        [
+            str(size),
+            other,
+            *(_told_ratio(results, way.at(size), other) for way in results.ways),
+        ]
+        for size in results.sizes
+        for other in others
     ]
-    for other in others:
-        speed = speed_ratio(results, vim, other, PAPER_SIZE)
-        memory = memory_saved(results, vim, other, PAPER_SIZE)
-        lines.append(
-            f"| {vim} against {other}, one image of {PAPER_SIZE} | "
-            f"{_judged(speed, PAPER_SPEED, '{:.2f}')} | {_judged(memory, PAPER_MEMORY, '{:.1%}')} |"
-        )
+    return _table(["pixels", "than", *(way.way for way in results.ways)], rows)
+
+
+def _told_ratio(results: Results, case: Case, other: str) -> str:
+    vim = results.models[0]
+    if results.wrong(case, vim) or results.wrong(case, other):
+        return "wrong answers"
+    return tell(results.ratio(case, vim, other), "{:.2f}")
+
+
+def _belief(results: Results) -> list[str]:
+    figures = [
+        results.ratio(case, results.models[0], other)
+        for case in results.cases
+        for other in results.models[1:]
+    ]
+    sound = sum(figure is not None and not figure.doubt for figure in figures)
+    missing = [str(case) for case in results.cases if not results.rounds_of(case)]
+    lines = [
+        f"**{sound} of {len(figures)} ratios are results.** The models take turns, one at a time,",
+        "in rounds. A ratio is the median of those of the rounds, with an interval that holds it",
+        f"with {intervals.CONFIDENCE:.0%} confidence (order statistics). It is a result if there "
+        f"are {intervals.LEAST_ROUNDS}",
+        "undisturbed rounds at least and the interval is not wider than "
+        f"{intervals.WIDEST:.0%} on either side.",
+    ]
+    if missing:
+        lines += ["", f"Not measured before the end: {'; '.join(missing)}."]
+    if not results.rounds:
+        return lines
+    disturbed = results.disturbed()
+    seen = [one.disturbance for one in results.rounds]
+    best_ms = min(one.product_ms for one in seen)
+    lines += [
+        "",
+        f"{sum(disturbed)} of {len(disturbed)} rounds were disturbed and do not count: other "
+        f"programs took more than {disturbance.OTHERS:.1%} of all processors' time,",
+        f"the hypervisor more than {disturbance.STEAL:.0%}, or a fixed matrix product just before "
+        f"the round more than {disturbance.PRODUCT} times its best ({best_ms:.1f} ms).",
+        "",
+        *_table(
+            ["over all rounds", "median", "worst"],
+            [
+                _spread("fixed product, of its best", [one.product_ms / best_ms for one in seen]),
+                _spread("other programs, %", [1e2 * one.others for one in seen]),
+                _spread("hypervisor, %", [1e2 * one.steal for one in seen]),
+            ],
+        ),
+    ]
     return lines
 
 
-def _judged(value: float | None, claim: float, form: str) -> str:
-    if value is None:
-        return "not measured"
-    verdict = "reaches" if value >= claim else "does not reach"
-    return f"{form.format(value)} ({verdict} the paper's {form.format(claim)})"
+def _spread(name: str, values: Sequence[float]) -> list[str]:
+    return [name, f"{statistics.median(values):.2f}", f"{max(values):.2f}"]
 
 
-def _ratios(results: Results, vim: str, others: Sequence[str]) -> list[str]:
-    header = ["pixels", "tokens"]
+def _claims(results: Results) -> list[str]:
+    vim, *others = results.models
+    case = Case(claim.SIZE)
+    rows = []
+    for other in others:
+        saved = memory_saved(results, vim, other, case)
+        memory = None if saved is None else Estimate(saved, saved, saved, 1)
+        rows.append(
+            [
+                f"{vim} against {other}, one image of {claim.SIZE}",
+                _judged(results.ratio(case, vim, other), "{:.2f}", claim.SPEED),
+                _judged(memory, "{:.1%}", claim.MEMORY),
+            ]
+        )
+    return [claim.CLAIM, "", *_table(["here", "times faster", "less memory"], rows)]
+
+
+def _judged(figure: Estimate | None, form: str, claimed: float) -> str:
+    verdict = claim.verdict(figure, claimed)
+    return tell(figure, form) + (verdict and f", {verdict} the paper's {form.format(claimed)}")
+
+
+def _bare(results: Results) -> list[str]:
+    vim, *others = results.models
+    header = ["pixels", "images", "tokens"]
     for model in results.models:
         header += [f"{model} ms", f"{model} MB"]
-    for other in others:
-        header += [f"times faster than {other}", f"less memory than {other}"]
+    header += [f"less memory than {other}" for other in others]
     rows = []
-    for size in results.sizes:
-        measured = [results.alone(model, size) for model in results.models]
-        if not any(measured):
+    for case in sorted((case for case in results.cases if case.batch), key=_by_size):
+        passes = [results.first_pass(model, case) for model in results.models]
+        if not (known := [one for one in passes if one]):
             continue
-        row = [str(size), str(next(m.tokens for m in measured if m))]
-        for m in measured:
+        row = [str(case.size), str(case.batch), str(known[0].tokens)]
+        for model, one in zip(results.models, passes, strict=True):
+            time = results.image_ms(case, model)
             row += [
-                _cell(m.median_ms if m else None, "{:.1f}"),
-                _cell(m.peak_above_weights_bytes / 1e6 if m else None, "{:.1f}"),
+                _marked(time, time.median * case.batch if time else 0),
+                f"{one.peak_bytes / 1e6:.1f}" if one else "–",
             ]
-        for other in others:
-            speed, memory = (
-                speed_ratio(results, vim, other, size), memory_saved(results, vim, other, size),
-            )  # fmt: skip
-            row += [_cell(speed, "{:.2f}"), _cell(memory, "{:.1%}")]
-        rows.append(row)
+        saved = (memory_saved(results, vim, other, case) for other in others)
+        rows.append(row + ["–" if share is None else f"{share:.1%}" for share in saved])
     return _table(header, rows)
 
 
-def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
+def _by_size(case: Case) -> tuple[int, int]:
+    return case.size, case.images
+
+
+def _marked(figure: Estimate | None, value: float) -> str:
+    if figure is None:
+        return "–"
+    return f"{value:.1f}" + (f" ({figure.doubt})" if figure.doubt else "")
 
 
 def _exponents(results: Results) -> list[str]:
     rows = []
     for model in results.models:
-        measured = [m for size in results.sizes if (m := results.alone(model, size))]
-        if len(measured) >= 2:
-            sizes = ", ".join(str(m.size) for m in measured)
-            rows.append([model, f"{exponent(measured):.2f}", sizes])
-            if len(measured) >= 3:
-                largest = measured[-2:]
-                sizes = ", ".join(str(m.size) for m in largest)
-                rows.append([model, f"{exponent(largest):.2f}", sizes])
+        known = [
+            (size, one.tokens, time.median)
+            for size in results.sizes
+            if (one := results.first_pass(model, Case(size)))
+            and (time := results.image_ms(Case(size), model))
+            and not time.doubt
+        ]
+        parts = [known] if len(known) == 2 else [known, known[-2:]]
+        for part in parts:
+            if len(part) > 1:
+                power = exponent([(tokens, ms) for _, tokens, ms in part])
+                sizes = ", ".join(str(size) for size, *_ in part)
+                rows.append([model, f"{power:.2f}", sizes])
     return _table(["model", "exponent", "from pixels"], rows)
 
 
-def _served(served: Sequence[Served]) -> list[str]:
-    columns: list[tuple[str, Callable[[Served], str]]] = [
-        ("model", lambda s: s.model),
-        ("pixels", lambda s: str(s.size)),
-        ("clients", lambda s: str(s.clients)),
-        ("answers", lambda s: str(s.requests)),
-        ("refused", lambda s: str(s.refused)),
-        ("wrong", lambda s: str(s.wrong)),
-        ("images/s", lambda s: _speed(s, f"{s.images_per_s:.2f}")),
-        ("p50 ms", lambda s: _speed(s, f"{s.p50_ms:.0f}")),
-        ("p95 ms", lambda s: _speed(s, f"{s.p95_ms:.0f}")),
-        ("p99 ms", lambda s: _speed(s, f"{s.p99_ms:.0f}")),
-        ("images a batch", lambda s: f"{s.images_per_batch:.1f}"),
-        ("busy", lambda s: f"{s.busy:.0%}"),
-        ("MB a batch", lambda s: f"{s.peak_memory_bytes / 1e6:.0f}"),
-        ("decode / queue / inference / postprocess", lambda s: " / ".join(
-            f"{ms:.1f}" for ms in s.stage_ms.values()
-        )),
+def _served(results: Results) -> list[str]:
+    header = [
+        "model", "pixels", "clients", "rounds", "answers", "refused", "wrong", "images/s", "p50 ms",
+        "p95 ms", "p99 ms", "images a batch", "busy", "MB a batch",
+        "decode / queue / inference / postprocess",
     ]  # fmt: skip
-    return _table([name for name, _ in columns], [[cell(s) for _, cell in columns] for s in served])
+    rows = [
+        _served_row(results, case, model)
+        for case in sorted((case for case in results.cases if case.clients), key=_by_size)
+        if results.rounds_of(case)
+        for model in results.models
+    ]
+    return _table(header, rows)
 
 
-def _speed(served: Served, text: str) -> str:
-    """No speed is told of a server that gave wrong answers."""
-    return "–" if served.wrong else text
+def _served_row(results: Results, case: Case, model: str) -> list[str]:
+    turns = [(turn.count, turn.served) for turn in results.turns(case, model) if turn.served]
+    answers = sum(count for count, _ in turns)
+
+    def mean(figures: Sequence[float]) -> float:
+        """Over the answers of all turns."""
+        return float(np.average(figures, weights=[count for count, _ in turns]))
+
+    time = results.image_ms(case, model)
+    speeds = ["–"] * 4  # nothing is told of the speed of a server that gave wrong answers
+    if time:
+        latencies = np.percentile(results.latencies_ms(case, model), (50, 95, 99))
+        speeds = [f"{1e3 / time.median:.2f}", *(f"{ms:.0f}" for ms in latencies)]
+    stages = {
+        stage: mean([one.stage_ms[stage] for _, one in turns]) for stage in turns[0][1].stage_ms
+    }
+    return [
+        model,
+        str(case.size),
+        str(case.clients),
+        f"{len(turns)} ({time.doubt})" if time and time.doubt else str(len(turns)),
+        str(answers),
+        str(sum(one.refused for _, one in turns)),
+        str(results.wrong(case, model)),
+        *speeds,
+        f"{mean([one.images_per_batch for _, one in turns]):.1f}",
+        f"{mean([one.busy for _, one in turns]):.0%}",
+        f"{mean([one.peak_memory_bytes for _, one in turns]) / 1e6:.0f}",
+        " / ".join(f"{ms:.1f}" for ms in stages.values()),
+    ]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,41 +1,35 @@
 """The command, its measurements replaced."""
 
 import json
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 
-from tests.loadtests.compare.test_report import served
+from tests.loadtests.compare.made_up import round_of
 from vimserve.loadtests.compare import __main__ as compare
 from vimserve.loadtests.compare import run
-from vimserve.model.bench import Measurement
+from vimserve.loadtests.compare.results import Case
 
 FEW = ["--model", "vim-tiny", "--model", "deit-tiny", "--resolutions", "224,512", "--clients", "1"]
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """A function that makes the n-th driven model go wrong."""
-    state = SimpleNamespace(count=0, fail_at=None, error=None, wrong=0)
+    """What makes the n-th round go wrong, or all answers."""
+    state = SimpleNamespace(fail_at=None, error=None, wrong=0)
 
-    def drive(url, load, table):
-        state.count += 1
-        if state.count == state.fail_at:
-            raise state.error
-        return served(load.model, load.size, load.clients, state.wrong)
+    class Contest:
+        def __init__(self, settings, results, folder, stack):
+            self.results = results
 
-    def bare(settings, model, size):
-        yield Measurement(model, size, 1, size * size // 256 + 1, 5, size / 8, 1, 1, 1_000_000)
+        def play(self, case):
+            if len(self.results.rounds) == state.fail_at:
+                raise state.error
+            times_ms = {"vim-tiny": 30.0, "deit-tiny": 60.0}
+            self.results.rounds.append(round_of(case, times_ms, wrong=state.wrong))
+            return 0.09
 
-    @contextmanager
-    def serving(flags):
-        yield SimpleNamespace(url="http://127.0.0.1:1")
-
-    monkeypatch.setattr(run, "drive", drive)
-    monkeypatch.setattr(run, "_bare", bare)
-    monkeypatch.setattr(run, "serving", serving)
-    monkeypatch.setattr(run, "served_as", lambda model, folder: model)
+    monkeypatch.setattr(run, "Contest", Contest)
     return state
 
 
@@ -43,14 +37,26 @@ def read(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_everything_is_measured_and_written(measured, tmp_path):
+def test_everything_is_measured_and_written(measured, tmp_path, capsys):
     assert compare.main([*FEW, "--output", str(tmp_path)]) == 0
     kept = read(tmp_path)
     assert not kept["partial"]
-    asked = [(one["model"], one["size"]) for one in kept["served"]]
-    assert asked == [(m, s) for s in (224, 512) for m in ("vim-tiny", "deit-tiny")]
+    played = [Case(**one["case"]) for one in kept["rounds"]]
+    assert played[:6] == [Case(512)] * 6  # the nearest to the paper's size
+    assert {case: played.count(case) for case in played} == dict.fromkeys(
+        [Case(224), Case(512), Case.http(224, 1), Case.http(512, 1)], 6
+    )
     assert (tmp_path / "report.md").exists()
     assert (tmp_path / "latency.png").exists()
+    assert "| 512 | deit-tiny | 2.00 (2.00 to 2.00) |" in capsys.readouterr().out
+
+
+def test_the_time_is_up(measured, tmp_path):
+    assert compare.main([*FEW, "--minutes", "0.000001", "--output", str(tmp_path)]) == 0
+    kept = read(tmp_path)
+    assert [one["case"]["size"] for one in kept["rounds"]] == [512]
+    assert not kept["partial"]
+    assert "Not measured before the end: 224 pixels, bare" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("no figures")])
@@ -59,7 +65,7 @@ def test_what_was_measured_is_kept(measured, tmp_path, error, capsys):
     assert compare.main([*FEW, "--output", str(tmp_path)]) == 1
     kept = read(tmp_path)
     assert kept["partial"]
-    assert len(kept["served"]) == 2
+    assert len(kept["rounds"]) == 3
     assert "Partial" in (tmp_path / "report.md").read_text()
     assert "(partial)" in capsys.readouterr().out
 
@@ -70,8 +76,18 @@ def test_wrong_answers_fail_the_run(measured, tmp_path, capsys):
     assert "8 answers were wrong" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sizes", ["0,224", "x"])
-def test_sizes_that_are_none(sizes, capsys):
+def test_a_quick_run_begins_with_the_claim(measured, tmp_path):
+    options = ["--quick", "--model", "vim-tiny", "--model", "deit-tiny", "--output", str(tmp_path)]
+    assert compare.main(options) == 0
+    kept = read(tmp_path)
+    assert Case(**kept["rounds"][0]["case"]) == Case(1248)
+    assert sorted({one["size"] for one in kept["cases"]}) == [224, 512, 1248]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--resolutions", "0,224"), ("--resolutions", "x"), ("--minutes", "0")]
+)
+def test_values_that_are_none(option, value, capsys):
     with pytest.raises(SystemExit):
-        compare.main(["--resolutions", sizes])
-    assert "--resolutions" in capsys.readouterr().err
+        compare.main([option, value])
+    assert option in capsys.readouterr().err
