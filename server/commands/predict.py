@@ -39,8 +39,8 @@ class Request:
         files: paths; ``-`` is the standard input.
         task: one of ``TASKS``.
         query: the given flags, by the names of the task's query fields.
-        output: file for a picture of the result, if there is only one.
-        form: format of that picture, one of the task's ``formats``; by default the first.
+        output: file for the result, if there is only one.
+        form: its format, one of the task's ``formats``; by default the first.
     """
 
     files: Sequence[str]
@@ -67,11 +67,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--task", choices=tuple(TASKS), default=default, help=f"(default: {default})"
     )
     formats = dict.fromkeys(form for task in TASKS.values() for form in task.formats)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file for the result")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="file for a picture of the result"
-    )
-    parser.add_argument(
-        "--format", choices=tuple(formats), dest="form", help="format of the picture (default: png)"
+        "--format", choices=tuple(formats), dest="form", help="format of that file (default: png)"
     )
     for name, tasks in _query_fields().items():
         field = tasks[0].query.model_fields[name]
@@ -198,8 +196,7 @@ def _show(request: Request, asked: Asked, measured: Measured, result: Any) -> No
         print(f"  {line}")
     if request.output:
         form = request.form or request.task.formats[0]
-        picture = request.task.picture(asked.spec, form, measured, result)
-        request.output.write_bytes(picture)
+        request.output.write_bytes(request.task.file(asked.spec, form, measured, result))
 
 
 def _query_fields() -> dict[str, list[Task[Any, Any]]]:

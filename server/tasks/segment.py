@@ -14,6 +14,7 @@ from vimserve.model.palette import make_palette
 from vimserve.model.slide import CELLS, average, windows
 from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
+from vimserve.server.images import coco, geojson
 from vimserve.server.images.mask import overlay, to_png
 from vimserve.server.images.prepare import Measured
 from vimserve.server.tasks.numbers import whole_number
@@ -70,7 +71,7 @@ class Segment(Task[SegmentQuery, ClassMap]):
 
     name = "segment"
     query = SegmentQuery
-    formats = ("png", "overlay")
+    formats = ("png", "overlay", "coco", "geojson")
 
     def plan(self, spec: ModelSpec, query: SegmentQuery, max_resolution: int) -> Plan[ClassMap]:
         """See ``Task.plan``."""
@@ -95,15 +96,23 @@ class Segment(Task[SegmentQuery, ClassMap]):
         for i, pixels in result.pixels(len(spec.labels)).items():
             yield f"{pixels / result.classes.size:7.2%}  {spec.labels[i]}"
 
-    def picture(self, spec: ModelSpec, form: str, measured: Measured, result: ClassMap) -> bytes:
-        """A PNG whose pixel values are the classes, or a JPEG of the image tinted in their colours.
+    def file(self, spec: ModelSpec, form: str, measured: Measured, result: ClassMap) -> bytes:
+        """The classes in one of ``formats``.
+
+        ``png`` has them as pixel values, ``overlay`` is a JPEG of the image tinted in their
+        colours, ``coco`` a dataset of a mask for each class, and ``geojson`` has a polygon for each
+        region.
 
         Raises:
-            ImageTooLarge: if a side is longer than a JPEG allows.
+            ImageTooLarge: if a side is longer than a JPEG allows, or the regions are too intricate.
         """
         palette = spec.palette or make_palette(len(spec.labels))
         if form == "png":
             return to_png(result.classes, palette)
+        if form == "coco":
+            return coco.dataset(measured.name or "image", result.classes, spec.labels).encode()
+        if form == "geojson":
+            return geojson.feature_collection(result.classes, spec.labels, palette).encode()
         legend = [
             (f"{spec.labels[i]} {pixels / result.classes.size:.1%}", i)
             for i, pixels in result.pixels(len(spec.labels)).items()

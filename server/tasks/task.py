@@ -41,7 +41,7 @@ class Task(abc.ABC, Generic[Q, R]):
     Attributes:
         name: a verb; the families of models that do it have it as their ``task``.
         query: the type ``Q``.
-        formats: the picture formats of its results; the first one is the default.
+        formats: the file formats of its results; the first one is the default.
     """
 
     name: ClassVar[str]
@@ -60,13 +60,13 @@ class Task(abc.ABC, Generic[Q, R]):
     def lines(self, spec: ModelSpec, query: Q, result: R) -> Iterable[str]:
         """The result as the command line prints it."""
 
-    def picture(self, spec: ModelSpec, form: str, measured: Measured, result: R) -> bytes:
-        """The result as a picture, in one of ``formats``.
+    def file(self, spec: ModelSpec, form: str, measured: Measured, result: R) -> bytes:
+        """The result as a file, in one of ``formats``.
 
         Raises:
             ImageTooLarge: if the format has no room for it.
         """
-        raise NotImplementedError(f"the results of task {self.name} have no picture")
+        raise NotImplementedError(f"the results of task {self.name} have no file format")
 
     def choices(self, field: str) -> tuple[Any, ...]:
         """The values that a field of the query accepts, if it accepts only a few."""

@@ -1,5 +1,6 @@
 """The command: exit statuses and what a person reads."""
 
+import json
 import os
 import re
 import signal
@@ -138,6 +139,12 @@ def test_segment(picture, tmp_path, capsys):
     with Image.open(page) as written:
         assert written.format == "JPEG"
         assert written.height > 60
+
+    for form in ("coco", "geojson"):
+        flags = ["-o", str(tmp_path / form), "--format", form]
+        assert main(["predict", "--task", "segment", str(file), *flags]) == 0
+    assert json.loads((tmp_path / "coco").read_text())["images"][0]["width"] == 90
+    assert json.loads((tmp_path / "geojson").read_text())["type"] == "FeatureCollection"
 
 
 def test_several_images_are_segmented_without_masks(picture, tmp_path, capsys):

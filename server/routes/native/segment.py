@@ -25,14 +25,23 @@ from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.segment import ClassMap, SegmentQuery
 
 TASK = TASKS["segment"]
-MEDIA_TYPES = {"png": "image/png", "overlay": "image/jpeg"}
-# A picture has no room for ``input.range``.
+MEDIA_TYPES = {
+    "png": "image/png",
+    "overlay": "image/jpeg",
+    "coco": "application/json",
+    "geojson": "application/geo+json",
+}
+# These formats have no room for ``input.range``.
 RANGE_HEADER = "X-Sample-Range"
 MASKS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Classes and masks, or the one image's mask or overlay; the header "
-        "`X-Sample-Range` then has what is `input.range` in JSON",
-        "content": dict.fromkeys(MEDIA_TYPES.values(), BINARY),
+        "description": "Classes and masks, or with another `format` than `json` a file for the one "
+        "image; the header `X-Sample-Range` then has what is `input.range` in JSON",
+        "content": {
+            "image/png": BINARY,
+            "image/jpeg": BINARY,
+            "application/geo+json": {"schema": {"type": "object"}},
+        },
     }
 }
 # Share of pixels that may differ: where two classes are equally likely, batches of other sizes may
@@ -48,11 +57,13 @@ class NativeSegmentQuery(SegmentQuery):
     model: str | None = Field(
         default=None, description="one of `GET /v1/models`; by default the first that segments"
     )
-    format: Literal["json", "png", "overlay"] = Field(
+    format: Literal["json", "png", "overlay", "coco", "geojson"] = Field(
         default="json",
         description="`json`: classes and mask of every image; `png`: the mask of the one image, "
         "its pixel values are the classes; `overlay`: a JPEG of the image tinted with the classes' "
-        "colours, above a legend",
+        "colours, above a legend; `coco`: a COCO dataset of the one image with a mask for each "
+        "class, run-length encoded as pycocotools does it; `geojson`: a FeatureCollection of a "
+        "polygon for each connected region, in pixels, with the `classification` that QuPath reads",
     )
 
 
@@ -145,11 +156,11 @@ async def segment(
     if query.format != "json":
         admit = partial(_admit_one, query.format)
         drawing = query.format == "overlay"
-        _, drawn = await answer(
-            request, pipeline, urgency, TASK, query, draw, admit, drawing=drawing
+        _, written = await answer(
+            request, pipeline, urgency, TASK, query, to_file, admit, drawing=drawing
         )
-        answered = _response(drawn.results[0], MEDIA_TYPES[query.format], drawn.stages)
-        if used := drawn.measured[0].sample_range:
+        answered = _response(written.results[0], MEDIA_TYPES[query.format], written.stages)
+        if used := written.measured[0].sample_range:
             answered.headers[RANGE_HEADER] = ",".join(f"{value:.17g}" for value in used)
         return answered
     spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
@@ -177,9 +188,11 @@ def _admit_one(form: str, images: Sequence[Source]) -> None:
         )
 
 
-def draw(spec: ModelSpec, query: NativeSegmentQuery, measured: Measured, result: ClassMap) -> bytes:
-    """The picture that the query asks for."""
-    return TASK.picture(spec, query.format, measured, result)
+def to_file(
+    spec: ModelSpec, query: NativeSegmentQuery, measured: Measured, result: ClassMap
+) -> bytes:
+    """The file that the query asks for."""
+    return TASK.file(spec, query.format, measured, result)
 
 
 def render(
@@ -200,7 +213,7 @@ def render(
             )
             for i, pixels in result.pixels(len(spec.labels)).items()
         ],
-        mask=base64.b64encode(TASK.picture(spec, "png", measured, result)).decode(),
+        mask=base64.b64encode(TASK.file(spec, "png", measured, result)).decode(),
         input=ModelInput.of(measured),
         windows=len(measured.views),
     )

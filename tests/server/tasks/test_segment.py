@@ -104,8 +104,8 @@ def test_pictures():
     classes[:, 100:] = 4
     one = measured((40, 300), (48, 304), whole((48, 304)))
     png, page = (
-        Image.open(io.BytesIO(TASK.picture(SPEC, form, one, ClassMap(classes))))
-        for form in TASK.formats
+        Image.open(io.BytesIO(TASK.file(SPEC, form, one, ClassMap(classes))))
+        for form in ("png", "overlay")
     )
     assert (png.format, png.mode) == ("PNG", "P")
     assert (np.asarray(png) == classes).all()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -65,6 +66,32 @@ def test_png_and_overlay(client, picture, encode):
     page = Image.open(io.BytesIO(overlay.content))
     assert page.width == 300
     assert page.height > 100
+
+
+def test_coco_and_geojson(client, picture, encode):
+    data = encode(picture(100, 300))
+    (result,) = client.post("/v1/segment", content=data).json()["results"]
+    pixels = {one["index"]: one["pixels"] for one in result["classes"]}
+    coco = client.post("/v1/segment?format=coco", files={"file": ("a.png", data)})
+    assert coco.headers["content-type"] == "application/json"
+    dataset = coco.json()
+    assert dataset["images"] == [{"id": 1, "file_name": "a.png", "height": 100, "width": 300}]
+    assert {one["category_id"]: one["area"] for one in dataset["annotations"]} == pixels
+
+    collection = client.post("/v1/segment?format=geojson", content=data)
+    assert collection.headers["content-type"] == "application/geo+json"
+    found = Counter[int]()
+    for feature in collection.json()["features"]:
+        found[feature["properties"]["index"]] += feature["properties"]["pixels"]
+    assert found == pixels
+
+
+@pytest.mark.parametrize("form", ["png", "overlay", "coco", "geojson"])
+def test_a_file_is_of_one_image(client, picture, encode, form):
+    files = [("file", (name, encode(picture(20, 20)))) for name in ("a.png", "b.png")]
+    refused = client.post(f"/v1/segment?format={form}", files=files)
+    assert refused.status_code == 422
+    assert refused.json()["value"] == form
 
 
 @pytest.mark.parametrize("query", ["", "&resolution=64", "&mode=slide&window=128"])
@@ -172,16 +199,16 @@ def test_broken_images(client, data):
     assert client.get("/readyz").status_code == 200
 
 
-def test_pictures_tell_the_range_too(client):
+def test_files_tell_the_range_too(client):
     samples = np.linspace(0, 4095, 64 * 96).reshape(64, 96, 1).astype(np.uint16)
     data = tiff(samples, 16)
     answers = [
         client.post(f"/v1/segment?format={form}&range=p0,p100", content=data)
-        for form in ("json", "png", "overlay")
+        for form in ("json", "png", "overlay", "coco", "geojson")
     ]
     (result,) = answers[0].json()["results"]
     assert result["input"]["range"] == [0, 4095]
-    assert [answer.headers.get("X-Sample-Range") for answer in answers[1:]] == ["0,4095"] * 2
+    assert [answer.headers.get("X-Sample-Range") for answer in answers[1:]] == ["0,4095"] * 4
     page = np.asarray(Image.open(io.BytesIO(answers[2].content)))[:64, :96].astype(int)
     # What is shown below the tint goes from black to white; with all of 16 bits it would be black.
     assert page[60:].mean() - page[:4].mean() > 200 * (1 - OPACITY)
