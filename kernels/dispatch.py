@@ -25,15 +25,25 @@ def implementation(operation: str, device_type: str) -> Callable[..., Any]:
     Raises:
         ValueError: if the device has no kernels, or the variable has an unknown value.
     """
+    name = chosen(device_type)
+    if name == "triton":
+        importlib.import_module("vimserve.kernels.triton_cache").ensure_folder()
+    module = importlib.import_module(f"vimserve.kernels.{operation}.{name}")
+    return getattr(module, operation)
+
+
+def chosen(device_type: str) -> str:
+    """One of ``IMPLEMENTATIONS``, for tensors of a device type.
+
+    Raises:
+        ValueError: as ``implementation``.
+    """
     name = os.environ.get(VARIABLE) or (_for_this_gpu() if device_type == "cuda" else device_type)
     if name not in IMPLEMENTATIONS:
         raise ValueError(
             f"no kernels for {name!r}: choose one of {', '.join(IMPLEMENTATIONS)} with {VARIABLE}"
         )
-    if name == "triton":
-        importlib.import_module("vimserve.kernels.triton_cache").ensure_folder()
-    module = importlib.import_module(f"vimserve.kernels.{operation}.{name}")
-    return getattr(module, operation)
+    return name
 
 
 @functools.cache

@@ -11,18 +11,23 @@ import ctypes
 import functools
 import logging
 import warnings
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import cfunc, njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from vimserve.kernels.simd import shifted
+
 logger = logging.getLogger(__name__)
+
+# Rounds of waiting, some tens of microseconds, before the core is offered to other threads.
+SPINS = 500
 
 _SIGNATURE = types.void(types.CPointer(types.int64))
 
@@ -62,14 +67,19 @@ class Kernel:
 
     def __call__(self, tasks: int, *arguments: Tensor | int) -> None:
         """Run ``tasks`` tasks on up to ``torch.get_num_threads()`` threads and wait for them."""
-        values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
-        packed = np.array([0, tasks, *values], dtype=np.int64)
+        packed = array("q", [0, tasks, *addresses(arguments)])
+        address, _ = packed.buffer_info()
         threads = min(torch.get_num_threads(), tasks)
         parallel = _gomp_parallel() if threads > 1 else None
         if parallel is None:
-            self._serial(packed.ctypes.data)
+            self._serial(address)
         else:
-            parallel(self._entry, packed.ctypes.data, threads, 0)
+            parallel(self._entry, address, threads, 0)
+
+
+def addresses(arguments: Iterable[Tensor | int]) -> list[int]:
+    """Arguments as task loops read them."""
+    return [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
 
 
 @functools.cache
@@ -98,6 +108,81 @@ def _take_number(_context, counter):
 
 
 @intrinsic
+def _count(_context, counter):
+    """Add one, so that whoever reads the number sees all that was written before."""
+
+    def codegen(context, builder, _signature, args):
+        builder.atomic_rmw("add", args[0], ir.Constant(ir.IntType(64), 1), "seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(counter), codegen
+
+
+@intrinsic
+def _read(_context, counter):
+    """The number of a counter, with all that was written before it was counted."""
+
+    def codegen(_context, builder, _signature, args):
+        return builder.load_atomic(args[0], "seq_cst", align=8)
+
+    return types.int64(counter), codegen
+
+
+@intrinsic
+def _yield_core(_context):
+    """Let another thread run if one waits for this core (POSIX's ``sched_yield``)."""
+
+    def codegen(_context, builder, _signature, _args):
+        function_type = ir.FunctionType(ir.IntType(32), [])
+        function = builder.module.globals.get("sched_yield") or ir.Function(
+            builder.module, function_type, "sched_yield"
+        )
+        return builder.call(function, [])
+
+    return types.int32(), codegen
+
+
+@intrinsic
+def _pause(_context):
+    """Tell the processor that this is a loop that waits, where there is an instruction for it."""
+
+    def codegen(context, builder, _signature, _args):
+        if binding.get_default_triple().startswith("x86_64"):
+            function_type = ir.FunctionType(ir.VoidType(), [])
+            name = "llvm.x86.sse2.pause"
+            function = builder.module.globals.get(name) or ir.Function(
+                builder.module, function_type, name
+            )
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
+@njit
+def enter(gate):
+    """Begin to take tasks of a step whose ``gate`` is two counters, zero at first."""
+    _count(gate)
+
+
+@njit
+def leave(gate):
+    """Having found no task left, wait until no thread is doing one.
+
+    Threads that have not begun with the step are not waited for: they will find no task either.
+    """
+    left = shifted(gate, 1)
+    _count(left)
+    rounds = 0
+    while _read(left) < _read(gate):
+        rounds += 1
+        if rounds % SPINS == 0:
+            _yield_core()
+        else:
+            _pause()
+
+
+@intrinsic
 def floats(_context, address):
     """A tensor argument's address as a pointer to float32."""
 
@@ -115,6 +200,16 @@ def ints(_context, address):
         return builder.inttoptr(args[0], ir.IntType(32).as_pointer())
 
     return types.CPointer(types.int32)(address), codegen
+
+
+@intrinsic
+def longs(_context, address):
+    """An array's address as a pointer to int64."""
+
+    def codegen(_context, builder, _signature, args):
+        return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(address), codegen
 
 
 @intrinsic

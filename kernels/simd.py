@@ -116,14 +116,18 @@ def prefetch(_context, pointer, offset):
     return types.none(pointer, types.int64), codegen
 
 
+def _splat(builder, value):
+    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * LANES))
+
+
 @intrinsic
 def splat(_context, value):
     """One number in every lane."""
 
     def codegen(_context, builder, _signature, args):
-        undefined = ir.Constant(_FLOATS, ir.Undefined)
-        first = builder.insert_element(undefined, args[0], ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * LANES))
+        return _splat(builder, args[0])
 
     return vector(types.float32), codegen
 
@@ -161,6 +165,21 @@ def softplus(_context, x):
     return vector(x), codegen
 
 
+def _reciprocal(builder, x):
+    """1 / x for 1 <= x < 2^126, relative error below 2e-7.
+
+    A division of 16 floats keeps the processor's divider busy for 16 cycles; this is 7 operations.
+    """
+    # Subtracting the bits negates the exponent, and the mantissa nearly; each round of Newton's
+    # method squares the relative error: 0.05, 3e-3, 7e-6, 6e-8.
+    bits = builder.sub(ir.Constant(_INTS, [0x7EF311C7] * LANES), builder.bitcast(x, _INTS))
+    estimate, negative = builder.bitcast(bits, _FLOATS), builder.fneg(x)
+    for _ in range(3):
+        error = _fma(builder, negative, estimate, _constant(1.0))
+        estimate = _fma(builder, estimate, error, estimate)
+    return estimate
+
+
 @intrinsic
 def silu(_context, x):
     """Sigmoid-weighted linear unit, x / (1 + e^-x)."""
@@ -169,7 +188,7 @@ def silu(_context, x):
         # The bound keeps exp2 in its range; below it the quotient is negligible in any case.
         bounded = _maximum(builder, args[0], _constant(-87.0))
         e = _exp2(builder, builder.fmul(bounded, _constant(-LOG2_E)))
-        return builder.fdiv(args[0], builder.fadd(e, _constant(1.0)))
+        return builder.fmul(args[0], _reciprocal(builder, builder.fadd(e, _constant(1.0))))
 
     return vector(x), codegen
 

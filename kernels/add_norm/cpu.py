@@ -52,6 +52,18 @@ def _turn_and_add(row, stream, D, add, both, position, rates):
     return squares
 
 
+@njit
+def add_norm_row(row, stream, weight, eps, out, D, add, turns, both, position, rates):
+    """One token's row: add it to the stream's, with or without turning, and normalise the sum."""
+    if turns:
+        squares = _turn_and_add(row, stream, D, add, both, position, rates)
+    else:
+        squares = _add(row, stream, D, add)
+    scale = splat(float32(1.0) / (total(squares) / float32(D) + eps) ** float32(0.5))
+    for e in range(0, D, LANES):
+        store(out, e, load(stream, e) * scale * load(weight, e))
+
+
 @task_loop
 def _add_norm(a):
     T, D, add, turns, both = a[2], a[3], a[4] != 0, a[5] != 0, a[6] != 0
@@ -64,15 +76,10 @@ def _add_norm(a):
         if task < 0:
             break
         for t in range(task * TOKENS, min(task * TOKENS + TOKENS, T)):
-            row, stream = shifted(hidden, t * D), shifted(residual, t * D)
-            if turns:
-                position = shifted(positions, 2 * t)
-                squares = _turn_and_add(row, stream, D, add, both, position, rates)
-            else:
-                squares = _add(row, stream, D, add)
-            scale = splat(float32(1.0) / (total(squares) / float32(D) + eps[0]) ** float32(0.5))
-            for e in range(0, D, LANES):
-                store(out, t * D + e, load(stream, e) * scale * load(weight, e))
+            add_norm_row(
+                shifted(hidden, t * D), shifted(residual, t * D), weight, eps[0],
+                shifted(out, t * D), D, add, turns, both, shifted(positions, 2 * t), rates,
+            )  # fmt: skip
 
 
 _kernel = Kernel(_add_norm)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
@@ -11,21 +12,44 @@ from vimserve.kernels.openmp import Kernel, floats, ints, next_task, task_loop
 from vimserve.kernels.simd import LANES, fma, load, shifted, silu, store
 
 TAPS = 4
-TOKENS = 64
+TOKENS = 16
 
 
 @njit
 def _convolve(begin, end, low, high, E, x, x_row, taps, bias, reverse, out):
     """Tokens begin..end of the sequence low..high; taps ``[TAPS, E]``."""
-    toward = 1 if reverse else -1
+    back = x_row if reverse else -x_row
     for t in range(begin, end):
+        before = high - 1 - t if reverse else t - low
+        missing = TAPS - 1 - min(before, TAPS - 1)
         for e in range(0, E, LANES):
-            y = load(bias, e)
-            for j in range(TAPS):
-                source = t + toward * (TAPS - 1 - j)
-                if low <= source < high:
-                    y = fma(load(taps, j * E + e), load(x, source * x_row + e), y)
+            y, at = load(bias, e), t * x_row + e
+            if missing == 0:
+                y = fma(load(taps, e), load(x, at + 3 * back), y)
+                y = fma(load(taps, E + e), load(x, at + 2 * back), y)
+                y = fma(load(taps, 2 * E + e), load(x, at + back), y)
+                y = fma(load(taps, 3 * E + e), load(x, at), y)
+            else:
+                for j in range(missing, TAPS):
+                    y = fma(load(taps, j * E + e), load(x, at + (TAPS - 1 - j) * back), y)
             store(out, t * E + e, silu(y))
+
+
+@njit
+def convolve_run(
+    first, last, T, E, directions, sequences, reverse, cu_seqlens, x, x_row, taps, bias, out
+):  # fmt: skip
+    """Convolve tokens first..last in all directions; taps ``[K, TAPS, E]``, out ``[K, T, E]``."""
+    for n in range(sequences):
+        low, high = np.int64(cu_seqlens[n]), np.int64(cu_seqlens[n + 1])
+        if high <= first or low >= last:
+            continue
+        for k in range(directions):
+            _convolve(
+                max(first, low), min(last, high), low, high, E, x, x_row,
+                shifted(taps, k * TAPS * E), shifted(bias, k * E),
+                (reverse >> k) & 1 != 0, shifted(out, k * T * E),
+            )  # fmt: skip
 
 
 @task_loop
@@ -38,17 +62,10 @@ def _conv(a):
         task = next_task(a)
         if task < 0:
             break
-        first, last = task * TOKENS, min(task * TOKENS + TOKENS, T)
-        for n in range(sequences):
-            low, high = cu_seqlens[n], cu_seqlens[n + 1]
-            if high <= first or low >= last:
-                continue
-            for k in range(directions):
-                _convolve(
-                    max(first, low), min(last, high), low, high, E, x, x_row,
-                    shifted(taps, k * TAPS * E), shifted(bias, k * E),
-                    (reverse >> k) & 1 != 0, shifted(out, k * T * E),
-                )  # fmt: skip
+        convolve_run(
+            task * TOKENS, min(task * TOKENS + TOKENS, T), T, E, directions, sequences, reverse,
+            cu_seqlens, x, x_row, taps, bias, out,
+        )  # fmt: skip
 
 
 _kernel = Kernel(_conv)

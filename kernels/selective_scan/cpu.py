@@ -136,8 +136,9 @@ def _finish_tile(tokens, width, y, z, z_row, out, out_row, first, last):
             store(out, t * out_row + e, value)
 
 
-@task_loop
-def _scan(a):
+@njit
+def scan_tasks(a):
+    """Take and do tasks of a scan, given ``scan_arguments``."""
     E, S, R, directions, reverse = a[2], a[3], a[4], a[5], a[6]
     cu_seqlens, z, z_row = ints(a[7]), floats(a[8]), a[9]
     out_all, out_row, apart = floats(a[10]), a[11], a[12] != 0
@@ -207,7 +208,48 @@ def _scan(a):
                 )  # fmt: skip
 
 
+@task_loop
+def _scan(a):
+    scan_tasks(a)
+
+
 _kernel = Kernel(_scan)
+
+
+def scan_arguments(
+    x: Tensor,
+    dt: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    cu_seqlens: Tensor,
+    reverse: Sequence[bool],
+    out: Tensor,
+    *,
+    side_by_side: bool = False,
+) -> tuple[int, list[Tensor | int]]:
+    """The number of tasks of a scan that writes to ``out``, and what ``scan_tasks`` reads."""
+    directions, _, E = x.shape
+    S, R = A.shape[-1], dt_weight.shape[-1]
+    assert E % LANES == 0
+    assert S % UNROLL == 0
+    assert all(rows.stride(-1) == 1 for rows in (x, dt, B, C, z, dt_weight, dt_bias, A, D))
+    assert dt_weight.stride(1) == R
+    assert A.stride(1) == S
+    flags = sum(1 << k for k, back in enumerate(reverse) if back)
+    arguments: list[Tensor | int] = [
+        E, S, R, directions, flags, cu_seqlens, z, z.stride(0), out, out.stride(0),
+        int(side_by_side),
+    ]  # fmt: skip
+    for rows in (x, dt, B, C):
+        arguments += [rows, rows.stride(0), rows.stride(1)]
+    for weight in (dt_weight, dt_bias, A, D):
+        arguments += [weight, weight.stride(0)]
+    return (len(cu_seqlens) - 1) * -(-E // BLOCK), arguments
 
 
 def selective_scan(
@@ -227,23 +269,12 @@ def selective_scan(
     max_seqlen: int | None = None,  # noqa: ARG001
 ) -> Tensor:
     """See ``kernels.selective_scan``."""
-    directions, _, E = x.shape
-    S, R = A.shape[-1], dt_weight.shape[-1]
     require_float32(x=x, dt=dt, dt_weight=dt_weight, dt_bias=dt_bias, A=A, B=B, C=C, D=D, z=z)
-    assert E % LANES == 0
-    assert S % UNROLL == 0
-    assert all(rows.stride(-1) == 1 for rows in (x, dt, B, C, z, dt_weight, dt_bias, A, D))
-    assert dt_weight.stride(1) == R
-    assert A.stride(1) == S
+    directions, _, E = x.shape
     out = torch.empty(len(z), directions * E if side_by_side else E)
-    flags = sum(1 << k for k, back in enumerate(reverse) if back)
-    arguments: list[Tensor | int] = []
-    for rows in (x, dt, B, C):
-        arguments += [rows, rows.stride(0), rows.stride(1)]
-    for weight in (dt_weight, dt_bias, A, D):
-        arguments += [weight, weight.stride(0)]
-    _kernel(
-        (len(cu_seqlens) - 1) * -(-E // BLOCK), E, S, R, directions, flags,
-        cu_seqlens, z, z.stride(0), out, out.stride(0), int(side_by_side), *arguments,
+    tasks, arguments = scan_arguments(
+        x, dt, dt_weight, dt_bias, A, B, C, D, z, cu_seqlens, reverse, out,
+        side_by_side=side_by_side,
     )  # fmt: skip
+    _kernel(tasks, *arguments)
     return out

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.selective_scan import selective_scan
+from vimserve.kernels.vim_blocks import BlockWeights
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.layout import Layout
 from vimserve.model.linear import PreparedLinear, PreparedLinears
@@ -81,6 +82,30 @@ class Mixer(PreparedModule):
 
     def prepare(self) -> _Prepared:
         """Derive what the kernels read from the parameters, anew after every change of them."""
+        with torch.no_grad():
+            w = self.weights(self.D)
+            on_cpu = self.D.device.type == "cpu"
+            # On a GPU the product with out_proj adds the directions up.
+            copies = 1 if on_cpu else len(w.reverse)
+            self._prepared = _Prepared(
+                in_proj=PreparedLinear(w.in_proj),
+                conv_weight=w.conv_weight,
+                conv_bias=w.conv_bias,
+                conv_reverse=w.conv_reverse,
+                x_proj=PreparedLinears(list(w.x_proj)),
+                dt_weight=w.dt_weight,
+                dt_bias=w.dt_bias,
+                A=w.A,
+                D=w.D,
+                reverse=w.reverse,
+                side_by_side=not on_cpu,
+                out_proj=PreparedLinear(w.out_proj.repeat(1, copies)),
+            )
+        return self._prepared
+
+    @torch.no_grad()
+    def weights(self, norm: Tensor) -> BlockWeights:
+        """What a block computes with that has this mixer behind a norm of weight ``[D]``."""
         both = self.config.bidirectional == "ssm+conv"
         rates = [self.A_log]
         if self.config.bidirectional in ("ssm", "ssm+conv"):
@@ -93,24 +118,20 @@ class Mixer(PreparedModule):
         # The published code halves the sum of the directions only where each has its own
         # convolution; halving the weights instead is exact.
         scale = 0.5 if both and self.config.divide else 1.0
-        on_cpu = self.D.device.type == "cpu"
-        copies = 1 if on_cpu else K  # of out_proj: its product adds the directions up on a GPU
-        with torch.no_grad():
-            self._prepared = _Prepared(
-                in_proj=PreparedLinear(self.in_proj.weight),
-                conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
-                conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
-                conv_reverse=(False, True) if both else (self.reverse,),
-                x_proj=PreparedLinears([projection.weight for projection in projections]),
-                dt_weight=torch.stack([step.weight for step in steps]),
-                dt_bias=torch.stack([_bias(step).float() for step in steps]),
-                A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
-                D=torch.stack([skip.float() for skip in skips]),
-                reverse=(False, True) if K == 2 else (self.reverse,),
-                side_by_side=not on_cpu,
-                out_proj=PreparedLinear((self.out_proj.weight * scale).repeat(1, copies)),
-            )
-        return self._prepared
+        return BlockWeights(
+            norm=norm.detach(),
+            in_proj=self.in_proj.weight.detach(),
+            conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
+            conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
+            conv_reverse=(False, True) if both else (self.reverse,),
+            x_proj=torch.stack([projection.weight for projection in projections]),
+            dt_weight=torch.stack([step.weight for step in steps]),
+            dt_bias=torch.stack([_bias(step).float() for step in steps]),
+            A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
+            D=torch.stack([skip.float() for skip in skips]),
+            reverse=(False, True) if K == 2 else (self.reverse,),
+            out_proj=self.out_proj.weight * scale,
+        )
 
     def forget_prepared(self) -> None:
         """Drop what was derived from parameters that have changed."""

@@ -1,19 +1,24 @@
 """Vision Mamba (arXiv 2401.09417) over packed batches of images of any sizes."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import Turn, add_norm
 from vimserve.kernels.triton_config import chunk_tokens
+from vimserve.kernels.vim_blocks import has_vim_blocks
 from vimserve.model.buckets import Bucket, make_buckets
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.families.vim.rope import Rotary
 from vimserve.model.layout import Grid, Layout
 from vimserve.model.packed import PackedModel, normal
+
+if TYPE_CHECKING:
+    from vimserve.kernels.vim_blocks.cpu import VimBlocks
 
 NORM_EPS = 1e-5
 # They read the same number of tokens of every image, which fixes the shapes in a graph.
@@ -77,15 +82,16 @@ class Vim(PackedModel):
         classes = config.num_classes
         self.head = nn.Linear(config.features, classes) if classes else nn.Identity()
         self._rotary: Rotary | None = None
+        self._at_once: VimBlocks | None = None
 
     def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
         """The hidden states ``[T, D]`` (residual not added) after the blocks ``out_indices``."""
-        blocks = enumerate(self.run_blocks(tokens, layout))
-        return [hidden for i, (hidden, _) in blocks if i in out_indices]
+        ends = sorted({i + 1 for i in out_indices})
+        return [hidden for hidden, _ in self.run_blocks(tokens, layout, ends)]
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
-        hidden, residual = deque(self.run_blocks(tokens, layout), maxlen=1).pop()
+        ((hidden, residual),) = self.run_blocks(tokens, layout, [self._depth])
         norm, pooling = self.norm_f.weight, self.config.pooling
         if self.config.class_tokens or pooling == "last":
             rows = layout.cu_seqlens[1:, None] - 1 if pooling == "last" else layout.class_rows
@@ -109,25 +115,61 @@ class Vim(PackedModel):
         reduced: Tensor = self.norm_neck(self.neck(class_tokens).flatten(1))
         return reduced
 
-    def run_blocks(self, tokens: Tensor, layout: Layout) -> Iterator[tuple[Tensor, Tensor]]:
+    def run_blocks(
+        self, tokens: Tensor, layout: Layout, ends: Sequence[int] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield hidden state and residual ``[T, D]`` after each block, or each pair of blocks.
 
         The residual is overwritten by the next block; the two add up to the token's features.
+
+        Args:
+            tokens: ``[T, D]`` embedded sequences.
+            layout: of the tokens.
+            ends: yield only after these numbers of blocks (or pairs), which ascend, and run none
+                after the last.
         """
+        ends = range(1, self._depth + 1) if ends is None else ends
         hidden: Tensor = tokens
         residual: Tensor | None = None
-        turn = self._turn(layout)
-        if self.config.bidirectional == "layer":
-            # Two blocks read the same input in opposite directions; outputs and residuals add up.
-            for ahead, back in zip(self.layers[::2], self.layers[1::2], strict=True):
-                forward, residual = ahead(hidden, residual, layout, turn)
-                backward, residual = back(residual, None, layout)
-                hidden, residual = forward.add_(backward), residual.mul_(2)
-                yield hidden, residual
-        else:
-            for layer in self.layers:
-                hidden, residual = layer(hidden, residual, layout, turn)
-                yield hidden, residual
+        turn, at_once = self._turn(layout), self._blocks_at_once()
+        for begin, end in pairwise([0, *ends]):
+            if at_once is not None:
+                hidden, residual = at_once(begin, end, hidden, residual, layout.cu_seqlens, turn)
+            else:
+                for i in range(begin, end):
+                    hidden, residual = self._run_block(i, hidden, residual, layout, turn)
+            assert residual is not None
+            yield hidden, residual
+
+    @property
+    def _depth(self) -> int:
+        """Blocks, or pairs of blocks where two read the same input in opposite directions."""
+        in_pairs = self.config.bidirectional == "layer"
+        return len(self.layers) // 2 if in_pairs else len(self.layers)
+
+    def _run_block(
+        self, i: int, hidden: Tensor, residual: Tensor | None, layout: Layout, turn: Turn | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.config.bidirectional != "layer":
+            one: tuple[Tensor, Tensor] = self.layers[i](hidden, residual, layout, turn)
+            return one
+        # Outputs and residuals of the two add up.
+        forward, residual = self.layers[2 * i](hidden, residual, layout, turn)
+        backward, residual = self.layers[2 * i + 1](residual, None, layout)
+        return forward.add_(backward), residual.mul_(2)
+
+    def _blocks_at_once(self) -> "VimBlocks | None":
+        """All blocks as one kernel, where there is one for them."""
+        weight = self.norm_f.weight
+        if self.config.bidirectional == "layer" or not has_vim_blocks(weight.device, weight.dtype):
+            return None
+        if self._at_once is None:
+            from vimserve.kernels.vim_blocks.cpu import VimBlocks
+
+            blocks = [block for block in self.layers if isinstance(block, Block)]
+            weights = [block.mixer.weights(block.norm.weight) for block in blocks]
+            self._at_once = VimBlocks(weights, NORM_EPS)
+        return self._at_once
 
     def turns(self, grids: Sequence[Grid]) -> Tensor | None:
         """``Layout.turns`` of images with these grids, if there is a rotary embedding."""
@@ -143,6 +185,7 @@ class Vim(PackedModel):
         """Drop everything derived from the parameters."""
         super().forget_prepared()
         self._rotary = None
+        self._at_once = None
 
     def _turn(self, layout: Layout) -> Turn | None:
         rope = self.config.rope
