@@ -1,7 +1,7 @@
 """What a process holds and uses, as Linux tells it."""
 
 import os
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ def thread_cpu_seconds(pid: int) -> dict[str, float]:
     Raises:
         OSError: if there is no such process.
     """
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for folder in Path("/proc", str(pid), "task").iterdir():
         with suppress(OSError):  # it has just ended
             name = (folder / "comm").read_text().rstrip("\n")

@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
@@ -102,9 +101,8 @@ def run_rounds(
             before = _cpu_s(pid)
             job = client.submit(drive, url, path, files, load.clients, load.seconds)
             driven = job.result(LONGEST_RUN_S)
-            used = _cpu_s(pid)
-            used.subtract(before)
-            used[CLIENTS] = driven.cpu_s
+            after = _cpu_s(pid)
+            used = {part: after[part] - before[part] for part in PARTS} | {CLIENTS: driven.cpu_s}
             waits = [seconds for index, seconds in driven.latencies_s if index in small]
             return Turn(
                 contestant,
@@ -135,9 +133,9 @@ def run_rounds(
                 yield turn()
 
 
-def _cpu_s(pid: int) -> Counter[str]:
+def _cpu_s(pid: int) -> dict[str, float]:
     """Processor time of a server with all its processes, by ``PARTS``."""
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(PARTS, 0.0)
     for process in (pid, *descendants(pid)):
         for name, used in thread_cpu_seconds(process).items():
             seconds[name if name in PARTS else OTHERS] += used
