@@ -126,7 +126,7 @@ def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
         # In NumPy, because torch would start a thread pool of its own in every caller's thread.
         pixels = np.ascontiguousarray(image.numpy())
         window = (3, patch_size, patch_size)
-        cut = sliding_window_view(pixels, window)[0, ::stride, ::stride]
+        cut = sliding_window_view(pixels, window, writeable=True)[0, ::stride, ::stride]
         # NumPy copies a patch's row much faster as one element than byte by byte.
         rows = np.ascontiguousarray(cut.view(f"V{patch_size}"))
         return torch.from_numpy(rows.view(np.uint8).reshape(-1, 3 * patch_size * patch_size))

@@ -28,6 +28,12 @@ def test_pixels_are_cut_in_whatever_order_they_lie(stride: int) -> None:
     image = whole[:, 8:56, 16:]
     expected = PackedBatch.from_images([image.float()], P, stride).patches
 
+    single = torch.randint(256, (3, P, P), dtype=torch.uint8)  # nothing is left to copy
+    patches = PackedBatch.from_images([single], P, stride).patches
+    assert torch.equal(
+        patches.float(), PackedBatch.from_images([single.float()], P, stride).patches
+    )
+
     for pixels in (image, image.contiguous(), whole.contiguous()[:, 8:56, 16:]):
         patches = PackedBatch.from_images([pixels], P, stride).patches
         assert patches.dtype == torch.uint8
