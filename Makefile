@@ -1,11 +1,13 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
+SERVING := $(VENV)/.serving
 STAMP := $(VENV)/.installed
 
 .PHONY: serve test check compare docker-test lock clean
 
-serve: $(STAMP)
+serve: $(SERVING)
 	$(BIN)/vimserve serve $(ARGS)
 
 test: $(STAMP)
@@ -21,10 +23,14 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# torch goes in first: the lock's version may be a CPU build that only this exact pin finds.
-$(STAMP): pyproject.toml requirements.lock
+# The server alone; tests, checks and load tests need more.
+$(SERVING): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	$(INSTALL) --editable .
+	touch $@
+
+$(STAMP): $(SERVING)
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 # The container image, built and run for real; root, buildah and debootstrap are needed.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
@@ -46,7 +47,10 @@ class PackedBatch:
             raise ValueError("a batch needs at least one image")
         _check_dtypes({image.dtype for image in images})
         grids = tuple(patch_grid(image.shape, patch_size, stride) for image in images)
-        return cls(torch.cat([_patches(image, patch_size, stride) for image in images]), grids)
+        parts = [_patches(image, patch_size, stride) for image in images]
+        # One image is not copied: in a decoder's thread that would start OpenMP threads, which
+        # then spin for milliseconds on the cores of those that run a model.
+        return cls(parts[0] if len(parts) == 1 else torch.cat(parts), grids)
 
     @classmethod
     def cat(cls, batches: Sequence["PackedBatch"], *, pin_memory: bool = False) -> "PackedBatch":
@@ -120,8 +124,11 @@ def _names(dtypes: set[torch.dtype]) -> str:
 def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
     if image.dtype == torch.uint8 and image.device.type == "cpu":
         # In NumPy, because torch would start a thread pool of its own in every caller's thread.
+        pixels = np.ascontiguousarray(image.numpy())
         window = (3, patch_size, patch_size)
-        cut = sliding_window_view(image.numpy(), window, writeable=True)[0, ::stride, ::stride]
-        return torch.from_numpy(cut.reshape(-1, 3 * patch_size * patch_size))
+        cut = sliding_window_view(pixels, window, writeable=True)[0, ::stride, ::stride]
+        # NumPy copies a patch's row much faster as one element than byte by byte.
+        rows = np.ascontiguousarray(cut.view(f"V{patch_size}"))
+        return torch.from_numpy(rows.view(np.uint8).reshape(-1, 3 * patch_size * patch_size))
     tiles = image.unfold(1, patch_size, stride).unfold(2, patch_size, stride)
     return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3 * patch_size * patch_size)

@@ -39,7 +39,10 @@ def resize(image: Image.Image, size: tuple[int, int], box: Box, to_rgb: ToRgb) -
     """
     high = image.height * size[0] > MOST_BETWEEN
     if not high and (image.mode == "RGB" or image.width * image.height <= STRIP_PIXELS):
-        return to_rgb(image).resize(size, Image.Resampling.BICUBIC, box=box)
+        whole = to_rgb(image)
+        if size == whole.size and box == (0, 0, *size):
+            return whole  # Pillow would copy it
+        return whole.resize(size, Image.Resampling.BICUBIC, box=box)
     if image.width * size[1] < image.height * size[0]:
         return _height_first(image, size, box, to_rgb)
     return _width_first(image, size, box, to_rgb)

@@ -22,6 +22,7 @@ from vimserve.server.images.prepare import Limits, Measured, measure
 from vimserve.server.images.source import Source
 from vimserve.server.tasks.task import Plan
 from vimserve.server.telemetry.metrics import Metrics
+from vimserve.server.telemetry.threads import name_thread
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -71,9 +72,11 @@ class Pipeline:
         self.config = config
         self.engine = engine
         self.metrics = metrics
-        self._readers = ThreadPoolExecutor(1, "header")
+        self._readers = ThreadPoolExecutor(1, "header", partial(name_thread, "header"))
         self._decoders = Decoders(config.decode_threads, config.max_decode_bytes)
-        self._postprocessors = ThreadPoolExecutor(config.postprocess_threads, "postprocess")
+        self._postprocessors = ThreadPoolExecutor(
+            config.postprocess_threads, "postprocess", partial(name_thread, "postprocess")
+        )
 
     def close(self) -> None:
         """Stop the threads."""

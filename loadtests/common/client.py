@@ -24,11 +24,11 @@ def open_session(url: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(url, connector=connector, timeout=timeout)
 
 
-async def is_ready(url: str) -> bool:
-    """Whether a server listens at ``url`` and all its models are warm."""
+async def is_ready(url: str, path: str = "/readyz") -> bool:
+    """Whether a server listens at ``url`` and answers ``path`` with 200: its models are warm."""
     limit = aiohttp.ClientTimeout(total=READY_TIMEOUT_S)
     try:
-        async with open_session(url) as session, session.get("/readyz", timeout=limit) as answer:
+        async with open_session(url) as session, session.get(path, timeout=limit) as answer:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False

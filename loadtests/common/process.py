@@ -1,6 +1,8 @@
 """What a process holds and uses, as Linux tells it."""
 
 import os
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +34,51 @@ def usage(pid: int) -> Usage:
     )
 
 
+def thread_cpu_seconds(pid: int) -> dict[str, float]:
+    """Seconds of processor time of the threads that process ``pid`` has now, by their names.
+
+    Threads of one name count together; what others have used that have ended is left out.
+
+    Raises:
+        OSError: if there is no such process.
+    """
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for folder in Path("/proc", str(pid), "task").iterdir():
+        with suppress(OSError):  # it has just ended
+            name = (folder / "comm").read_text().rstrip("\n")
+            seconds[name] += _seconds((folder / "stat").read_text())
+    return dict(seconds)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that process ``pid`` has started, those that they have started, and so on."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(_fields(file.read_text())[1])
+            children.setdefault(parent, []).append(int(file.parent.name))
+    found, left = [], [pid]
+    while left:
+        own = children.get(left.pop(), [])
+        found += own
+        left += own
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
     """Seconds of processor time that all threads of process ``pid`` have used, in the kernel too.
 
     Raises:
         OSError: if there is none.
     """
-    # The process's name comes before the last bracket, and may hold spaces and brackets.
-    fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
-    user, system = map(int, fields[11:13])
+    return _seconds(Path("/proc", str(pid), "stat").read_text())
+
+
+def _seconds(stat: str) -> float:
+    user, system = map(int, _fields(stat)[11:13])
     return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(stat: str) -> list[str]:
+    # The name comes before the last bracket, and may hold spaces and brackets.
+    return stat.rpartition(")")[2].split()

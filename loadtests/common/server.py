@@ -17,25 +17,36 @@ READY_S = 600
 STOP_S = 600
 
 
+SERVE = ("vimserve.server", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "info")
+
+
 class ServerProcess:
-    """``python -m vimserve.server serve`` on a free port of the loopback.
+    """``python -m vimserve.server serve`` on a free port of the loopback, or another server.
 
     Args:
-        flags: besides those for the address and the log.
-        log: file to write what the process prints to.
+        flags: besides those of ``command``.
+        log: file to write what the process prints to, among it ``listening on`` its address.
+        command: the server's module and flags.
+        ready: path of the server that answers 200 once it is ready.
 
     Attributes:
         url: without a slash at the end; empty until the server is ready.
         pid: of the process.
     """
 
-    def __init__(self, flags: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        flags: Sequence[str],
+        log: Path,
+        command: Sequence[str] = SERVE,
+        ready: str = "/readyz",
+    ) -> None:
         self._log = log
+        self._ready = ready
         self._terminated = False
-        command = [sys.executable, "-m", "vimserve.server", "serve", *flags, "--host", "127.0.0.1"]
-        command += ["--port", "0", "--log-level", "info"]
+        arguments = [sys.executable, "-m", *command, *flags]
         with log.open("wb") as output:
-            self._process = subprocess.Popen(command, stderr=output, stdout=output)  # noqa: S603
+            self._process = subprocess.Popen(arguments, stderr=output, stdout=output)  # noqa: S603
         self.pid = self._process.pid
         self.url = ""
 
@@ -49,7 +60,7 @@ class ServerProcess:
         end = time.monotonic() + READY_S
         while time.monotonic() < end and self._process.poll() is None:
             found = re.search(r"listening on (http://[\d.:]+)", self.log)
-            if found and asyncio.run(is_ready(found[1])):
+            if found and asyncio.run(is_ready(found[1], self._ready)):
                 self.url = found[1]
                 return
             time.sleep(0.1)
@@ -81,14 +92,18 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(flags: Sequence[str] = ()) -> Iterator[ServerProcess]:
-    """Start a server with these flags and wait until it is ready; it ends with the block.
+def serving(
+    flags: Sequence[str] = (), command: Sequence[str] = SERVE, ready: str = "/readyz"
+) -> Iterator[ServerProcess]:
+    """Start a server and wait until it is ready; it ends with the block.
+
+    The arguments are those of ``ServerProcess``.
 
     Raises:
         RuntimeError: if it does not become ready.
     """
     with tempfile.TemporaryDirectory() as folder:
-        server = ServerProcess(flags, Path(folder, "log"))
+        server = ServerProcess(flags, Path(folder, "log"), command, ready)
         try:
             server.wait_until_ready()
             yield server

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_classifier
 from vimserve.model.packed import PackedModel
 
-_loaded: list[tuple[PackedModel, list[Tensor]]] = []
+_loaded: list[tuple[PackedModel, list[PackedBatch]]] = []
 
 
 @dataclass(frozen=True)
@@ -29,35 +28,30 @@ class Looped:
 
 
 def load(name: str, weights: Path | None, files: Sequence[bytes]) -> None:
-    """Load and warm up the model, and decode the image ``files``, which all have one size."""
+    """Load and warm up the model, decode the image ``files`` and cut them into patches."""
     model = load_classifier(name, weights=weights)
     model.warm_up()
     images = [np.array(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
-    _loaded[:] = [(model, [torch.from_numpy(image).permute(2, 0, 1) for image in images])]
+    pixels = (torch.from_numpy(image).permute(2, 0, 1) for image in images)
+    size, stride = model.config.patch_size, model.config.stride
+    _loaded[:] = [(model, [PackedBatch.from_images([image], size, stride) for image in pixels])]
 
 
 def scores() -> list[list[float]]:
     """The probabilities of all classes for each image, run alone."""
     ((model, images),) = _loaded
-    return [_forward(model, [image])[0].softmax(0).tolist() for image in images]
+    return [model(image)[0].softmax(0).tolist() for image in images]
 
 
 def loop(batch: int, seconds: float) -> Looped:
-    """Cut the decoded images into patches and run them in turn, ``batch`` at a time, for at least
-    ``seconds``.
-    """
+    """Run the images in turn, ``batch`` at a time, all of them and for at least ``seconds``."""
     ((model, images),) = _loaded
     turn = cycle(images)
     cpu, start = time.process_time(), time.perf_counter()
     done = 0
     while True:
-        _forward(model, list(islice(turn, batch)))
+        model(PackedBatch.cat(list(islice(turn, batch))))
         done += batch
         elapsed = time.perf_counter() - start
-        if elapsed >= seconds:
+        if done >= len(images) and elapsed >= seconds:
             return Looped(done, elapsed, time.process_time() - cpu)
-
-
-def _forward(model: PackedModel, images: Sequence[Tensor]) -> Tensor:
-    config = model.config
-    return model(PackedBatch.from_images(images, config.patch_size, config.stride))

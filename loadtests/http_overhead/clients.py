@@ -13,12 +13,17 @@ from vimserve.loadtests.common.client import open_session
 class Driven:
     """What the server did, from the first request to the last answer.
 
-    ``cpu_s`` is the processor time of all clients together.
+    Attributes:
+        images: that were answered.
+        seconds: that it took.
+        cpu_s: the processor time of all clients together.
+        latencies_s: of every answer, with the number of its body among the bodies.
     """
 
     images: int
     seconds: float
     cpu_s: float
+    latencies_s: list[tuple[int, float]]
 
 
 def drive(url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Driven:
@@ -39,16 +44,17 @@ async def _drive(
     async with open_session(url) as session:
         cpu, start = time.process_time(), time.perf_counter()
         numbers = count()
-        images = 0
+        latencies_s: list[tuple[int, float]] = []
 
         async def client() -> None:
-            nonlocal images
             while (number := next(numbers)) < len(bodies) or time.perf_counter() < start + seconds:
-                async with session.post(path, data=bodies[number % len(bodies)]) as answer:
+                index, sent = number % len(bodies), time.perf_counter()
+                async with session.post(path, data=bodies[index]) as answer:
                     text = await answer.read()
                 if answer.status != 200:
                     raise RuntimeError(f"{path} answered {answer.status}: {text[:500]!r}")
-                images += 1
+                latencies_s.append((index, time.perf_counter() - sent))
 
         await asyncio.gather(*(client() for _ in range(connections)))
-        return Driven(images, time.perf_counter() - start, time.process_time() - cpu)
+        seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+        return Driven(len(latencies_s), seconds, cpu_s, latencies_s)

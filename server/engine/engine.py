@@ -20,6 +20,7 @@ from vimserve.server.engine.worker import Ending, Worker
 from vimserve.server.errors import ModelFailure, NotReady, ServerError
 from vimserve.server.telemetry import request_id
 from vimserve.server.telemetry.metrics import Metrics
+from vimserve.server.telemetry.threads import name_thread
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +216,7 @@ class Engine:
         logger.info("ready after %.1f s", time.monotonic() - start)
 
     def _work(self) -> None:
+        name_thread("model")
         try:
             self._worker.run()
         except Exception as error:

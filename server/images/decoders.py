@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from vimserve.server.errors import ImageTooLarge
 from vimserve.server.images.cost import Cost
+from vimserve.server.telemetry.threads import name_thread
 
 NICENESS = 10
 # A small image takes at most this much memory, and all of them at most a quarter of the budget.
@@ -32,7 +33,7 @@ class Decoders:
     """
 
     def __init__(self, threads: int, max_bytes: int) -> None:
-        self._pool = ThreadPoolExecutor(threads + 1, "decode", _yield_to_others)
+        self._pool = ThreadPoolExecutor(threads + 1, "decode", _begin)
         self._small_bytes = min(SMALL_BYTES, max_bytes // SMALL_SHARE // (threads + 1))
         self._most_bytes = max_bytes - self._small_bytes * (threads + 1)
         self._free_threads = threads
@@ -112,11 +113,12 @@ class Decoders:
             loop.call_soon_threadsafe(self._release, num_bytes)
 
 
-def _yield_to_others() -> None:
-    """Give this thread a lower priority than the threads that run a model on the CPU.
+def _begin() -> None:
+    """Name this thread, and give it a lower priority than the threads that run a model on the CPU.
 
     These wait for one another many times in a forward pass, so a delay of one delays all. A
     decoder can be slower: it has the time of a forward pass to decode the next images.
     """
+    name_thread("decode")
     with suppress(OSError, AttributeError):  # only Linux has a priority per thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,3 +1,7 @@
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +20,40 @@ def test_patches_are_those_of_a_strided_convolution() -> None:
         assert batch.grids == (tuple(expected.shape[1:]),)
         projected = batch.patches @ weight.flatten(1).T
         torch.testing.assert_close(projected.T, expected.flatten(1), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [16, 8])
+def test_pixels_are_cut_in_whatever_order_they_lie(stride: int) -> None:
+    whole = torch.randint(256, (64, 96, 3), dtype=torch.uint8).permute(2, 0, 1)
+    image = whole[:, 8:56, 16:]
+    expected = PackedBatch.from_images([image.float()], P, stride).patches
+
+    single = torch.randint(256, (3, P, P), dtype=torch.uint8)  # nothing is left to copy
+    patches = PackedBatch.from_images([single], P, stride).patches
+    assert torch.equal(
+        patches.float(), PackedBatch.from_images([single.float()], P, stride).patches
+    )
+
+    for pixels in (image, image.contiguous(), whole.contiguous()[:, 8:56, 16:]):
+        patches = PackedBatch.from_images([pixels], P, stride).patches
+        assert patches.dtype == torch.uint8
+        assert torch.equal(patches.float(), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_cutting_an_image_starts_no_threads() -> None:
+    image = torch.zeros(3, 1024, 1024, dtype=torch.uint8)
+
+    def count() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    def cut() -> int:
+        before = count()
+        PackedBatch.from_images([image])
+        return count() - before
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cut).result() == 0
 
 
 def test_images_lie_end_to_end() -> None:

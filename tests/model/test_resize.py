@@ -77,6 +77,12 @@ def test_a_high_narrow_picture_is_made_lower_first(monkeypatch):
     assert between_pixels((900, 3), (90, 16)) == 1000
 
 
+def test_a_picture_of_the_right_size_is_not_copied():
+    image = picture(40, 30).convert("RGB")
+    assert resize(image, (30, 40), (0, 0, 30, 40), lambda part: part) is image
+    assert resize(image, (30, 40), (0, 0, 29, 40), lambda part: part) is not image
+
+
 def test_a_small_picture_is_resized_in_one_go():
     image = picture(100, 120)
     whole = on_white(image).resize((224, 224), BICUBIC, box=(3, 4, 90, 80))

@@ -1,11 +1,14 @@
 import mmap
 import os
 import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
-from vimserve.loadtests.common.process import usage
+from vimserve.loadtests.common.process import descendants, thread_cpu_seconds, usage
+from vimserve.server.telemetry.threads import name_thread
 
 
 def test_usage_of_this_process(tmp_path):
@@ -32,3 +35,40 @@ def test_a_process_that_has_ended():
             usage(process.pid)
     with pytest.raises(FileNotFoundError):
         usage(process.pid)
+
+
+def test_processor_time_of_threads_by_their_names():
+    ready, stop = threading.Barrier(3), threading.Event()
+
+    def work(burn_s):
+        name_thread("a busy thread")
+        end = time.thread_time() + burn_s
+        while time.thread_time() < end:
+            pass
+        ready.wait()
+        stop.wait()
+
+    threads = [threading.Thread(target=work, args=(burn_s,)) for burn_s in (0.1, 0.2)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    used = thread_cpu_seconds(os.getpid())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    assert 0.3 - 2 * tick <= used["a busy thread"] <= 0.3 + 0.1
+    assert set(used) - {"a busy thread"}
+    assert "a busy thread" not in thread_cpu_seconds(os.getpid())
+
+
+def test_descendants_are_children_and_theirs():
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    before = set(descendants(os.getpid()))
+    with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE) as process:
+        while len(found := set(descendants(os.getpid())) - before) < 2:
+            time.sleep(0.01)
+        assert process.pid in found
+        assert set(descendants(process.pid)) == found - {process.pid}
+        process.communicate(b"\n")
+    assert process.pid not in descendants(os.getpid())

@@ -1,0 +1,1 @@
+"""The server against its own model and against LitServe."""
