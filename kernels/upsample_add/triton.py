@@ -14,7 +14,7 @@ from vimserve.kernels.triton_config import OPTIONS, walked_rows
 from vimserve.kernels.triton_math import between
 
 AT_ONCE = 4  # maps that a launch takes
-COLUMNS, CHANNELS, WARPS = 8, 64, 4
+COLUMNS, CHANNELS, WARPS = 4, 64, 4
 
 
 @triton.jit
@@ -72,7 +72,7 @@ def _upsample_add(
     held = ()
     for i in tl.static_range(MAPS):
         for dy in tl.static_range(K):
-            above, _, _ = between(begin + (dy - K // 2), h[i], H)
+            above = between(begin + (dy - K // 2), h[i], H)[0]
             # The rows before ``above`` are what the first steps down leave behind.
             held = held + ((above - 2, zeros, zeros),)
     for y in range(begin, end):
