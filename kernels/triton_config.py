@@ -22,6 +22,9 @@ START = 8.0  # what a program does before its first token, and carrying its stat
 
 MIN_CHUNK = 8  # tokens; in smaller chunks the states would take more bytes than the tokens
 
+MIN_WALK, MAX_WALK = 4, 32  # rows of ``upsample_add``
+PROGRAMS = 4  # of it that a multiprocessor should get at least
+
 # Set explicitly, because Triton's default is about to change.
 OPTIONS = {"enable_fp_fusion": True}
 
@@ -92,6 +95,15 @@ def norm_block(D: int) -> tuple[int, int]:
     """Rows of a normalisation program of 4 warps and the power of two that holds D."""
     width = max(16, 1 << (D - 1).bit_length())
     return max(1, 2048 // width), width
+
+
+def walked_rows(H: int, tiles: int, device: torch.device) -> int:
+    """Rows of an image that a program of ``upsample_add`` walks down, if so many begin each row.
+
+    Long walks read less again, short ones keep small images from leaving multiprocessors idle.
+    """
+    enough = PROGRAMS * _multiprocessors(device)
+    return max(MIN_WALK, min(MAX_WALK, H * tiles // enough))
 
 
 @functools.cache

@@ -102,3 +102,16 @@ def find_sequence(cu_seqlens, N, rounds, t):
         low = tl.where(before, middle, low)
         high = tl.where(before, high, middle)
     return low
+
+
+@triton.jit
+def between(i, inputs, outputs):
+    """The two inputs beside output i of a linear interpolation, and the weight of the second.
+
+    As PyTorch computes them with ``align_corners=False``; for any i the inputs exist.
+    """
+    scale = tl.div_rn(inputs.to(tl.float32), outputs.to(tl.float32))
+    at = tl.maximum((i.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
+    first = tl.minimum(at.to(tl.int32), inputs - 1)
+    second = tl.minimum(first + 1, inputs - 1)
+    return first, second, tl.minimum(at - first.to(tl.float32), 1.0)

@@ -13,7 +13,7 @@ from vimserve.server.__main__ import main
 
 T = TypeVar("T")
 
-OPERATIONS = ("add_norm", "conv1d", "selective_scan", "upsample_argmax")
+OPERATIONS = ("add_norm", "conv1d", "selective_scan", "upsample_add", "upsample_argmax")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [

@@ -1,12 +1,11 @@
 """Bilinear upsampling + arg max for CPUs. A task is a run of output rows."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numba import float32
 from torch import Tensor
 
+from vimserve.kernels.lerp import Lerp
 from vimserve.kernels.openmp import Kernel, floats, ints, next_task, octets, task_loop
 from vimserve.kernels.simd import (
     LANES,
@@ -80,30 +79,6 @@ def _upsample_argmax(a):
 
 
 _kernel = Kernel(_upsample_argmax)
-
-
-class Lerp(NamedTuple):
-    """Linear interpolation along one axis.
-
-    Attributes:
-        first: int32 ``[outputs]``, the input before each output.
-        second: int32 ``[outputs]``, the input after it.
-        fraction: float32 ``[outputs]``, the weight of ``second``; ``first`` has the rest.
-    """
-
-    first: Tensor
-    second: Tensor
-    fraction: Tensor
-
-    @classmethod
-    def of(cls, inputs: int, outputs: int) -> "Lerp":
-        """Interpolation with ``align_corners=False``, in float32 as PyTorch computes it."""
-        scale = np.float32(inputs) / np.float32(outputs)
-        at = np.maximum((np.arange(outputs, dtype=np.float32) + 0.5) * scale - 0.5, 0)
-        first = np.minimum(at.astype(np.int32), inputs - 1)
-        second = np.minimum(first + 1, inputs - 1)
-        fraction = (at - first).clip(0, 1).astype(np.float32)
-        return cls(*map(torch.from_numpy, (first, second, fraction)))
 
 
 def upsample_argmax(

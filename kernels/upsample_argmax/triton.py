@@ -10,18 +10,9 @@ import triton.language as tl
 from torch import Tensor
 
 from vimserve.kernels.triton_config import OPTIONS
-from vimserve.kernels.triton_math import LOG2_E, exp2
+from vimserve.kernels.triton_math import LOG2_E, between, exp2
 
 PIXELS, BLOCK, WARPS = 32, 32, 4
-
-
-@triton.jit
-def _source(i, scale, size):
-    """The two inputs between which an output lies, and the weight of the second."""
-    at = tl.maximum((i.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
-    first = tl.minimum(at.to(tl.int32), size - 1)
-    second = tl.minimum(first + 1, size - 1)
-    return first, second, tl.minimum(at - first.to(tl.float32), 1.0)
 
 
 @triton.jit
@@ -34,17 +25,17 @@ def _interpolated(corners, weights, k, K: tl.constexpr):
     return tl.where((k < K)[None, :], value, float("-inf"))
 
 
-@triton.jit(do_not_specialize=("h", "w", "W", "down", "across"))
+@triton.jit(do_not_specialize=("h", "w", "H", "W"))
 def _upsample_argmax(
-    scores, classes, probabilities, h, w, W, down, across,
+    scores, classes, probabilities, h, w, H, W,
     K: tl.constexpr, PROBABILITY: tl.constexpr, BX: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     # A grid of one dimension, because a tall image can exceed the second one's limit of 65,535.
     runs = tl.cdiv(W, BX)
     x = tl.program_id(0) % runs * BX + tl.arange(0, BX)
     y = tl.program_id(0) // runs
-    above, below, f = _source(y, down, h)
-    left, right, g = _source(x, across, w)
+    above, below, f = between(y, h, H)
+    left, right, g = between(x, w, W)
     top = scores + above.to(tl.int64) * w * K
     bottom = scores + below.to(tl.int64) * w * K
     corners = (top + left * K, top + right * K, bottom + left * K, bottom + right * K)
@@ -80,7 +71,7 @@ def upsample_argmax(
     probabilities = torch.empty(H, W, device=scores.device) if probability else None
     _upsample_argmax[(-(-W // PIXELS) * H,)](
         scores, classes, classes if probabilities is None else probabilities,
-        h, w, W, h / H, w / W,
+        h, w, H, W,
         K=K, PROBABILITY=probability, BX=PIXELS, BK=BLOCK, num_warps=WARPS, **OPTIONS,
     )  # fmt: skip
     return classes, probabilities

@@ -17,7 +17,10 @@ from vimserve.kernels.conv1d.naive import conv1d as plain_conv1d
 from vimserve.kernels.dispatch import VARIABLE, implementation
 from vimserve.kernels.selective_scan import selective_scan
 from vimserve.kernels.selective_scan.naive import selective_scan as plain_selective_scan
+from vimserve.kernels.upsample_add import upsample_add
+from vimserve.kernels.upsample_add.naive import upsample_add as plain_upsample_add
 from vimserve.loadtests.gpu_check.sections import Clock, Job, Row
+from vimserve.model.families.upernet.head import BLOCK
 
 DEVICE = torch.device("cuda")
 DTYPES = (torch.bfloat16, torch.float32, torch.float16)  # the one that is measured first
@@ -27,6 +30,10 @@ LENGTHS = {
     "long": [1500],
 }
 WIDTHS = ((384, 16, 12, 2), (128, 8, 4, 1))  # E, S, R, K
+MAPS = {  # sizes of an image and of what is upsampled to it
+    "levels": ((96, 96), [(48, 48), (24, 24), (12, 12)]),
+    "ragged": ((5, 37), [(3, 19), (1, 1), (6, 6), (5, 37)]),
+}
 OPERATIONS = ("selective_scan", "conv1d", "add_norm")
 FLOAT32_ERROR = 2e-5  # of the largest magnitude, from sums in another order
 
@@ -77,12 +84,22 @@ def rounding_bound(exact: Tensor, dtype: torch.dtype) -> float:
 
 
 def kernel_jobs(dtype: torch.dtype) -> Iterator[Job]:
-    """Compare each kernel in a dtype on ragged, many and long sequences."""
+    """Compare each kernel in a dtype on ragged, many and long sequences, or on maps."""
     uses = tuple(of(operation, dtype) for operation in OPERATIONS)
     for E, S, R, K in WIDTHS:
         for kind, lengths in LENGTHS.items():
             name = f"{short(dtype)} {kind} E={E} S={S} K={K}"
             yield Job(name, partial(_kernel_rows, name, lengths, dtype, (E, S, R, K)), uses)
+    yield from upsample_jobs(dtype)
+
+
+def upsample_jobs(dtype: torch.dtype) -> Iterator[Job]:
+    """Compare ``upsample_add`` in a dtype, for products and for sums of nine."""
+    for kind, (size, sizes) in MAPS.items():
+        for taps in (1, 9):
+            name = f"{short(dtype)} {kind} taps={taps}"
+            rows = partial(_upsample_rows, name, size, sizes, taps, dtype)
+            yield Job(name, rows, (of("upsample_add", dtype),))
 
 
 def of(subject: str, dtype: torch.dtype) -> str:
@@ -157,6 +174,28 @@ def _operations(
     yield from _norms("add_norm", name, hidden, None)
     yield from _norms("add_norm turning hidden", name, hidden, Turn(positions, rates, False))
     yield from _norms("add_norm turning both", name, hidden, Turn(positions, rates, True))
+
+
+def _upsample_rows(
+    name: str, size: tuple[int, int], sizes: list[tuple[int, int]], taps: int, dtype: torch.dtype,
+    clock: Clock,  # noqa: ARG001
+) -> Iterator[Row]:  # fmt: skip
+    x, maps, bias = upsample_inputs(size, sizes, taps, dtype)
+    exact = x.float()
+    plain_upsample_add(exact, [products.float() for products in maps], bias.float(), relu=True)
+    upsample_add(x, maps, bias, relu=True)
+    error, bound = worst_error(x, exact), rounding_bound(exact, dtype)
+    return rows_of([Gate(f"upsample_add {name}", error, bound, (of("upsample_add", dtype),))])
+
+
+def upsample_inputs(
+    size: tuple[int, int], sizes: Iterable[tuple[int, int]], taps: int, dtype: torch.dtype
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """An image of two blocks of channels, of which the second is meant; maps, and a bias."""
+    torch.manual_seed(taps)
+    maps = [torch.randn(2, *of, taps, BLOCK, device=DEVICE).to(dtype) for of in sizes]
+    x = torch.randn(2, *size, 2 * BLOCK, device=DEVICE).to(dtype)
+    return x[..., BLOCK:], maps, torch.randn(BLOCK, device=DEVICE).to(dtype)
 
 
 def _norms(kernel: str, name: str, hidden: Tensor, turn: Turn | None) -> Iterator[Gate]:

@@ -10,23 +10,26 @@ from torch import Tensor
 from vimserve.kernels.add_norm import add_norm
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.selective_scan import selective_scan
+from vimserve.kernels.upsample_add import upsample_add
 from vimserve.loadtests.gpu_check import counts
 from vimserve.loadtests.gpu_check.counts import Cost, Floor
-from vimserve.loadtests.gpu_check.gates import of, scan_inputs
+from vimserve.loadtests.gpu_check.gates import of, scan_inputs, upsample_inputs
 from vimserve.loadtests.gpu_check.report import Report
 from vimserve.loadtests.gpu_check.sections import Clock, Job, Row
 from vimserve.loadtests.gpu_check.timing import copies_needed, kernel_ms
+from vimserve.model.families.upernet.head import BLOCK
 from vimserve.model.families.vim.config import VIM_SMALL, VIM_TINY, VimConfig
 
 DTYPE = torch.bfloat16
 MODELS = {"vim-tiny": VIM_TINY, "vim-small": VIM_SMALL}
 SEQUENCES = {"1 x 6085": [6085], "32 x 197": [197] * 32, "16 x 6085": [6085] * 16}
+UPSAMPLED = (312, 156, 78, 39)  # sides of the levels of an image of 1248 pixels
 
 Make = Callable[[], Callable[[], object]]
 
 
 def jobs(report: Report) -> Iterator[Job]:
-    """A job for each model, kernel and shape."""
+    """A job for each model, kernel and shape, and one for the head of a segmenter."""
     for model, config in MODELS.items():
         for sequences, lengths in SEQUENCES.items():
             for kernel, (cost, make) in operations(config, lengths).items():
@@ -35,6 +38,12 @@ def jobs(report: Report) -> Iterator[Job]:
                     partial(_rows, cost, make, report),
                     (of(kernel, DTYPE),),
                 )
+    cost, make = upsampling()
+    yield Job(
+        f"upsample_add {UPSAMPLED[0]} x {UPSAMPLED[0]}",
+        partial(_rows, cost, make, report),
+        (of("upsample_add", DTYPE),),
+    )
 
 
 def floor_row(report: Report, cost: Cost) -> Row:
@@ -71,6 +80,18 @@ def operations(config: VimConfig, lengths: list[int]) -> dict[str, tuple[Cost, M
         "conv1d": (counts.conv(config, T, itemsize), conv),
         "add_norm": (counts.norm(config, T, itemsize), norm),
     }
+
+
+def upsampling() -> tuple[Cost, Make]:
+    """The same for a block of the channels of a segmenter's finest level, to which three add."""
+    size, *sizes = [(side, side) for side in UPSAMPLED]
+    moved = 2 * size[0] * size[1] + sum(9 * rows * cols for rows, cols in sizes)
+
+    def upsample() -> Callable[[], Tensor]:
+        x, maps, bias = upsample_inputs(size, sizes, 9, DTYPE)
+        return lambda: upsample_add(x[:1], [products[:1] for products in maps], bias, relu=True)
+
+    return Cost(moved * BLOCK * DTYPE.itemsize), upsample
 
 
 def _rows(cost: Cost, make: Make, report: Report, clock: Clock) -> Iterator[Row]:  # noqa: ARG001

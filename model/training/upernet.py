@@ -4,13 +4,14 @@ Parameters have the published names, so the state dict is the checkpoint that th
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vimserve.model.config import UPerNetConfig, VimConfig
-from vimserve.model.families.upernet.head import NECKS, UPerHead, resize
+from vimserve.model.families.upernet.head import NECKS, UPerHead
 from vimserve.model.training.vim import Layer, PatchEmbed, resized_positions
 
 
@@ -19,6 +20,13 @@ def conv_module(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     norm = nn.BatchNorm2d(outputs)
     return nn.Sequential(OrderedDict(conv=conv, bn=norm, activate=nn.ReLU(inplace=True)))
+
+
+def resize(features: Tensor, size: Sequence[int]) -> Tensor:
+    """``[N, C, H, W]`` to another height and width, bilinearly, unless it has them already."""
+    if features.shape[2:] == torch.Size(size):
+        return features
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class Backbone(nn.Module):

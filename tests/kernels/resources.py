@@ -17,9 +17,11 @@ from tests.processes import CONTEXT
 from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
 from vimserve.kernels.selective_scan.triton import selective_scan
+from vimserve.kernels.upsample_add.triton import upsample_add
 from vimserve.kernels.upsample_argmax.triton import upsample_argmax
 from vimserve.loadtests.gpu_check.simulator.launches import DTYPE_NAMES, Launch, recorded
 from vimserve.loadtests.gpu_check.simulator.sass import Usage, disassemble, usage
+from vimserve.model.families.upernet.head import BLOCK
 
 TABLE = ROOT / "kernels" / "registers.md"
 ARCHITECTURES = (80, 90, 100)
@@ -38,11 +40,14 @@ class Case:
     S: int = 16
     probability: bool = False
     turns: str = "nothing"
+    maps: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         ending = " probability" if self.probability else ""
         if self.turns != "nothing":
             ending = f" turning {self.turns}"
+        if self.kernel == "_upsample_add":
+            ending = " {} maps of {} taps".format(*self.maps)
         return f"{self.kernel} {DTYPE_NAMES[self.dtype]} D={self.D}{ending}"
 
 
@@ -64,6 +69,12 @@ CASES += [
     Case("_upsample_argmax", dtype, WIDTHS[0], probability=probability)
     for dtype in DTYPES
     for probability in (False, True)
+]
+# The pooled maps, the feature pyramid's levels, and a level that is added to a finer one.
+CASES += [
+    Case("_upsample_add", dtype, WIDTHS[0], maps=maps)
+    for dtype in DTYPES
+    for maps in ((4, 9), (3, 9), (1, 1))
 ]
 
 
@@ -140,6 +151,13 @@ def _launches(case: Case) -> list[Launch]:
         elif case.kernel == "_upsample_argmax":
             scores = torch.empty(312, 312, CLASSES, dtype=case.dtype).permute(2, 0, 1)
             upsample_argmax(scores, (1248, 1248), probability=case.probability)
+        elif case.kernel == "_upsample_add":
+            count, taps = case.maps
+            channels = BLOCK if taps > 1 else D
+            x = torch.empty(1, 312, 312, D, dtype=case.dtype)[..., :channels]
+            maps = [torch.empty(1, 78, 78, taps, channels, dtype=case.dtype)] * count
+            bias = torch.empty(channels, dtype=case.dtype) if taps > 1 else None
+            upsample_add(x, maps, bias, relu=taps > 1)
         elif case.kernel == "_convolve":
             taps, bias = (torch.empty(*shape, dtype=case.dtype) for shape in ((K, E, 4), (K, E)))
             conv1d(xz[:, :E], taps, bias, cu_seqlens, (False, True))

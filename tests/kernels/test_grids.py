@@ -17,6 +17,7 @@ from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
 from vimserve.kernels.selective_scan import triton
 from vimserve.kernels.selective_scan.triton import selective_scan
+from vimserve.kernels.upsample_add.triton import upsample_add
 from vimserve.kernels.upsample_argmax.triton import upsample_argmax
 from vimserve.server.config import ServerConfig
 
@@ -124,3 +125,11 @@ def test_class_map(size: tuple[int, int]) -> None:
     grids = launched(lambda: upsample_argmax(empty(150, 64, 64), size, probability=True))
     assert_within_limits(grids)
     assert list(grids) == ["_upsample_argmax"]
+
+
+@pytest.mark.parametrize("size", MAPS.values(), ids=MAPS)
+def test_upsampled_maps(size: tuple[int, int]) -> None:
+    x, maps = empty(1, *size, 384), [empty(1, 64, 64, 9, 64)] * 3
+    grids = launched(lambda: upsample_add(x[..., :64], maps, empty(64), relu=True))
+    assert_within_limits(grids)
+    assert list(grids) == ["_upsample_add"]

@@ -37,7 +37,11 @@ def stubbed_kernels() -> Iterator[None]:
     def selective_scan(x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x.new_empty(x.shape[1], x.shape[0] * x.shape[2])
 
+    def upsample_add(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        return x
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vimserve.model.families.upernet.head.upsample_add", upsample_add)
         patch.setattr("vimserve.model.families.vim.model.add_norm", add_norm)
         patch.setattr("vimserve.model.families.vim.mixer.conv1d", conv1d)
         patch.setattr("vimserve.model.families.vim.mixer.selective_scan", selective_scan)

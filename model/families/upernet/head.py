@@ -1,69 +1,91 @@
 """The dense part of a UPerNet: necks, pyramid pooling, feature pyramid and classifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from vimserve.kernels.upsample_add import upsample_add
+from vimserve.model.linear import PreparedLinear
 from vimserve.model.prepared import PreparedModule
 
 NECKS = ("fpn1", "fpn2", "fpn3", "fpn4")
 POOL_SCALES = (1, 2, 3, 6)
+BLOCK = 64  # output channels for which products of all taps are held
 
 
-class Folded(PreparedModule):
-    """A module with a convolution into which its batch norm is folded."""
-
-    _folded: tuple[Tensor, Tensor] | None = None
-
-    def weight_and_bias(
-        self, conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d
-    ) -> tuple[Tensor, Tensor]:
-        """Weight and bias of one convolution that does what both do."""
-        if self._folded is None:
-            mean, var = norm.running_mean, norm.running_var
-            assert mean is not None
-            assert var is not None
-            with torch.no_grad():
-                weight, bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias,
-                    transpose=isinstance(conv, nn.ConvTranspose2d),
-                )  # fmt: skip
-            self._folded = weight.contiguous(memory_format=torch.channels_last), bias
-        return self._folded
-
-    def forget_prepared(self) -> None:
-        """Drop what was derived from parameters that have changed."""
-        self._folded = None
+def fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one convolution that does what both do."""
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert var is not None
+    with torch.no_grad():
+        return fuse_conv_bn_weights(
+            conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias,
+            transpose=isinstance(conv, nn.ConvTranspose2d),
+        )  # fmt: skip
 
 
-class ConvModule(Folded):
+class ConvModule(PreparedModule):
     """Convolution, batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
+        self._prepared: tuple[Tensor, Tensor, list[list[PreparedLinear]]] | None = None
 
-    def forward(self, *parts: Tensor) -> Tensor:
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
         """``[N, C_i, H, W]`` each, which stand for their concatenation, to ``[N, C, H, W]``.
 
-        A part of another height and width is resized to those of the first. The convolution of the
-        concatenation is the sum of the convolutions of the parts. It is computed so, and no more
-        than one part is held resized at a time.
+        A part of another height and width than the first's stands for itself resized to those. The
+        convolution of the concatenation is the sum of the convolutions of the parts. That of
+        each further part is computed from products at the part's own size, which
+        ``kernels.upsample_add`` upsamples and adds, for some of the output channels at a time, so
+        that the products of all taps take no more memory than the output does.
         """
-        weight, bias = self.weight_and_bias(self.conv, self.bn)
-        weights = weight.split([part.shape[1] for part in parts], dim=1)
-        padding = self.conv.kernel_size[0] // 2
-        out = F.conv2d(parts[0], weights[0], bias, padding=padding)
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            out += F.conv2d(resize(part, out.shape[2:]), weight, padding=padding)
-        return out.relu_()
+        widths = [part.shape[1] for part in others]
+        weight, bias, blocks = self._prepared = self._prepared or self._prepare(widths)
+        padding = self.conv.padding
+        if not others:
+            return F.conv2d(first, weight, bias, padding=padding).relu_()
+        sums = positions(F.conv2d(first, weight, padding=padding))
+        parts = [positions(part).contiguous() for part in others]
+        for channels, of_channels, products in zip(
+            sums.split(BLOCK, dim=3), bias.split(BLOCK), blocks, strict=True
+        ):
+            maps = [
+                product(part.flatten(0, 2)).view(*part.shape[:3], -1, len(of_channels))
+                for product, part in zip(products, parts, strict=True)
+            ]
+            upsample_add(channels, maps, of_channels, relu=True)
+            del maps  # before the next are made
+        return sums.permute(0, 3, 1, 2)
+
+    def _prepare(self, widths: list[int]) -> tuple[Tensor, Tensor, list[list[PreparedLinear]]]:
+        """Lay out the weights for parts of so many channels after the first.
+
+        Returns:
+            The first part's weight; the bias; for each block of output channels and each further
+            part a product with the weights of all taps.
+        """
+        weight, bias = fold(self.conv, self.bn)
+        first, *others = weight.split([weight.shape[1] - sum(widths), *widths], dim=1)
+        blocks = [
+            # [channels, inputs, rows, columns] as [taps * channels, inputs]
+            [PreparedLinear(part.permute(2, 3, 0, 1).flatten(0, 2)) for part in parts]
+            for parts in zip(*(other.split(BLOCK) for other in others), strict=True)
+        ]
+        return first.contiguous(memory_format=torch.channels_last), bias, blocks
+
+    def forget_prepared(self) -> None:
+        """Drop what was derived from parameters that have changed."""
+        self._prepared = None
 
 
-class Quadruple(Folded):
+class Quadruple(PreparedModule):
     """The neck ``fpn1``: four times the height and width."""
 
     def __init__(self, width: int) -> None:
@@ -73,15 +95,21 @@ class Quadruple(Folded):
         self.add_module("0", up[0])
         self.add_module("1", nn.BatchNorm2d(width))
         self.add_module("3", up[1])
+        self._folded: tuple[Tensor, Tensor] | None = None
 
     def forward(self, features: Tensor) -> Tensor:
         """``[N, D, H, W]`` to ``[N, D, 4 H, 4 W]``."""
         first, norm, second = self.children()
         assert isinstance(first, nn.ConvTranspose2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        doubled = F.conv_transpose2d(features, *self.weight_and_bias(first, norm), stride=2)
+        weight, bias = self._folded = self._folded or fold(first, norm)
+        doubled = F.conv_transpose2d(features, weight, bias, stride=2)
         quadrupled: Tensor = second(F.gelu(doubled))
         return quadrupled
+
+    def forget_prepared(self) -> None:
+        """Drop what was derived from parameters that have changed."""
+        self._folded = None
 
 
 class Halve(nn.Module):
@@ -134,14 +162,14 @@ class UPerHead(nn.Module):
             reversed(self.lateral_convs), reversed(self.fpn_convs), strict=True
         ):
             here = lateral(levels.pop())
-            above = here.add_(resize(above, here.shape[2:]))
+            upsampled = [positions(above).unsqueeze(3)]
+            above = upsample_add(positions(here), upsampled).permute(0, 3, 1, 2)
             pyramid.insert(0, smooth(above))
-        del above, here
-        return self.conv_seg(self.fpn_bottleneck(*pyramid))
+        fused = self.fpn_bottleneck(*pyramid)
+        del above, here, pyramid
+        return self.conv_seg(fused)
 
 
-def resize(features: Tensor, size: Sequence[int]) -> Tensor:
-    """``[N, C, H, W]`` to another height and width, bilinearly, unless it has them already."""
-    if features.shape[2:] == torch.Size(size):
-        return features
-    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+def positions(features: Tensor) -> Tensor:
+    """``[N, C, H, W]`` as ``[N, H, W, C]``, whose channels lie side by side."""
+    return features.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)

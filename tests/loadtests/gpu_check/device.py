@@ -138,13 +138,15 @@ SMALL: list[tuple[object, dict[str, Any]]] = [
     (machine, {"PRODUCT_SIDE": 8, "exponentials_per_s": lambda: 1e12}),
     (gates, {
         "LENGTHS": {"ragged": [3, 1]}, "WIDTHS": ((32, 8, 4, 2),),
-        "DTYPES": (torch.bfloat16, torch.float32),
+        "DTYPES": (torch.bfloat16, torch.float32), "MAPS": {"levels": ((8, 8), [(4, 4), (2, 2)])},
     }),
     (model_gates, {"RAGGED_CONFIG": VIM, "RAGGED_SIZES": [(16, 16), (32, 48)],
         "FIRST": ("deit_tiny_224", "seg_nano_128", "vim_tiny_224"),
         "UPERNET_CASES": ("seg_nano_128",),
     }),
-    (kernels, {"MODELS": {"vim-tiny": VIM}, "SEQUENCES": {"2 x 5": [5, 5]}}),
+    (kernels, {"MODELS": {"vim-tiny": VIM}, "SEQUENCES": {"2 x 5": [5, 5]},
+        "UPSAMPLED": (8, 4, 2, 1),
+    }),
     (sweep, {"CONFIG": VIM, "CASES": {"1 x 20": [20], "3 x 20": [20] * 3}, "SECONDS": 1e-3}),
     (models, {
         "MODELS": {"vim-tiny": VIM, "deit-tiny": DEIT}, "SIZES": (32,), "GRAPH_TOKENS": 256,

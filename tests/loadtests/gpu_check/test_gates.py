@@ -35,7 +35,7 @@ def test_every_kernel_is_compared_where_it_can_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(gates, "LENGTHS", {"ragged": [5, 1, 3]})
     monkeypatch.setattr(gates, "WIDTHS", ((32, 8, 4, 2),))
 
-    (job,) = gates.kernel_jobs(torch.float32)
+    job, *_ = gates.kernel_jobs(torch.float32)
     rows = list(job.rows(Clock(math.inf)))
 
     norms = ("add_norm", "add_norm turning hidden", "add_norm turning both")
@@ -46,13 +46,24 @@ def test_every_kernel_is_compared_where_it_can_run(monkeypatch: pytest.MonkeyPat
     assert {subject for row in rows for subject in row["of"]} == set(job.uses)
 
 
+def test_upsampling_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "DEVICE", torch.device("cpu"))
+    jobs = list(gates.upsample_jobs(torch.bfloat16))
+    rows = [row for job in jobs for row in job.rows(Clock(math.inf))]
+    assert [row["gate"] for row in rows] == [f"upsample_add {job.name}" for job in jobs]
+    assert all(row["green"] for row in rows), rows
+
+    monkeypatch.setattr(gates, "upsample_add", lambda *operands, relu: None)
+    assert not any(row["green"] for job in jobs for row in job.rows(Clock(math.inf)))
+
+
 def test_a_wrong_kernel_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "DEVICE", torch.device("cpu"))
     monkeypatch.setattr(gates, "LENGTHS", {"ragged": [5, 1, 3]})
     monkeypatch.setattr(gates, "WIDTHS", ((32, 8, 4, 2),))
     monkeypatch.setattr(gates, "conv1d", lambda *operands: conv1d(*operands) * 1.01)
 
-    (job,) = gates.kernel_jobs(torch.float32)
+    job, *_ = gates.kernel_jobs(torch.float32)
     red = [row["gate"] for row in job.rows(Clock(math.inf)) if not row["green"]]
 
     assert red == [f"conv1d {job.name}"]
