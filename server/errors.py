@@ -21,6 +21,7 @@ ServerError
 │   └── UploadTimeout         408  the body did not arrive in time
 ├── Overloaded (the same request may succeed later)
 │   ├── QueueFull             429
+│   ├── TooLate               429  before its deadline there is not enough time left
 │   ├── NotReady              503  loading or shutting down
 │   ├── ModelUnavailable      503  this model is loading, failed to load or is being removed
 │   ├── OutOfMemory           503  the image does not fit even alone
@@ -260,6 +261,13 @@ class QueueFull(Overloaded):
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     slug = "queue-full"
+
+
+class TooLate(Overloaded):
+    """With what waits already, the answer would come after the request's deadline."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "too-late"
 
 
 class NotReady(Overloaded):

@@ -119,6 +119,25 @@ def test_a_full_queue_answers_429(held, tiny, picture, encode):
     assert first.result().status_code == second.result().status_code == 200
 
 
+def test_what_would_be_answered_too_late_gets_429_at_once(held, tiny, picture, encode):
+    data = encode(picture(64, 64))
+    client, app, first, pool = held(data)
+    app.state.engine._backlog.served("tiny", [17], seconds=1000)
+    second = pool.submit(client.post, "/v1/classify", content=data)
+    wait_until(lambda: app.state.engine._backlog._scheduler.load("tiny").images == 1)
+    refused = client.post("/v1/classify", content=data, headers={"X-Request-Priority": "9"})
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == "application/problem+json"
+    problem = refused.json()
+    assert problem["type"] == "urn:vimserve:problem:too-late"
+    assert problem["limit"] == 60
+    assert problem["value"] > 2000  # its own batch and the one before it
+    assert "goes before it" in problem["detail"]
+    assert int(refused.headers["Retry-After"]) == problem["retry_after_s"] == 60
+    tiny.gate.set()
+    assert first.result().status_code == second.result().status_code == 200
+
+
 def test_no_answer_in_time(held, tiny, connect, picture, encode):
     data = encode(picture(64, 64))
     client, _, first, _ = held(data, request_timeout=0.5)
