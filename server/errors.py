@@ -83,15 +83,9 @@ class ServerError(Exception):
     def problem(self) -> dict[str, Any]:
         """The members of the response body."""
         detail = self.detail if self.file is None else f"{self.file}: {self.detail}"
-        members = {
-            "parameter": self.parameter,
-            "limit": self.limit,
-            "value": self.value,
-            "file": self.file,
-            "retry_after_s": self.retry_after_s,
-        }
+        names = ("parameter", "limit", "value", "file", "retry_after_s")
         return problem(self.status, detail, self.slug) | {
-            name: member for name, member in members.items() if member is not None
+            name: member for name in names if (member := getattr(self, name)) is not None
         }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vimserve.server.engine.backlog import Backlog, Room
-from vimserve.server.engine.scheduler import Budget
+from vimserve.server.engine.model_queue import Budget
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import QueueFull, TooLate
 

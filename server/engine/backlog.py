@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Generic, Self
 
 from vimserve.server.engine.cost import CostCurve, CostModel, Load
+from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
-from vimserve.server.engine.scheduler import Budget, Decision, R, Scheduler
+from vimserve.server.engine.scheduler import Decision, Scheduler
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull, TooLate
 

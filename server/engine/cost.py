@@ -66,8 +66,9 @@ class CostModel:
 class CostCurve:
     """Learns a cost model from batches, of which the later ones count more.
 
-    The coefficients are those of non-negative least squares in the relative errors. What cannot be
-    told apart, as long as all batches are alike, counts as ``launch``: so batches grow, and tell.
+    The coefficients are those of non-negative least squares in the relative errors. What a batch of
+    one image takes, whatever its size, counts as its launch until batches of more tell the rest: so
+    images that come one by one do not teach that nothing is gained by running them together.
 
     Attributes:
         model: what has been learnt.
@@ -89,14 +90,15 @@ class CostCurve:
             raise ValueError(f"a batch of {len(lengths)} images took {seconds} s")
         load = Load.of(lengths)
         expected = self.model.predict(load) or seconds
-        terms = [term / expected for term in (1, load.images, load.tokens, load.squares)]
+        terms = [term / expected for term in (1, load.images - 1, load.tokens, load.squares)]
         target = min(seconds / expected, SLOWEST)
         for i, row in enumerate(self._products):
             for j, term in enumerate(terms):
                 row[j] = FORGETTING * row[j] + terms[i] * term
             self._targets[i] = FORGETTING * self._targets[i] + terms[i] * target
         self._solve()
-        self.model = CostModel(*self._coefficients)
+        first, further, *of_tokens = self._coefficients
+        self.model = CostModel(max(first - further, 0.0), further, *of_tokens)
 
     def _solve(self) -> None:
         """Descend along one coefficient after another, from where they were."""
@@ -104,4 +106,4 @@ class CostCurve:
         for _ in range(SWEEPS):
             for i, row in enumerate(self._products):
                 rest = self._targets[i] - sum(row[j] * found[j] for j in range(4) if j != i)
-                found[i] = max(rest / row[i], 0.0)
+                found[i] = max(rest / row[i], 0.0) if row[i] else 0.0

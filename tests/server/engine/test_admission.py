@@ -1,18 +1,26 @@
 """Who is refused because the answer would come too late; the clock is made up."""
 
+import asyncio
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.server.engine.driving import image, running, submit
 from tests.server.engine.pending import Request
 from vimserve.server.engine.backlog import LONGEST_RETRY_S, Backlog, Room
-from vimserve.server.engine.scheduler import Budget
+from vimserve.server.engine.cost import CostModel
+from vimserve.server.engine.model_queue import Budget
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import QueueFull, TooLate
 
 BUDGET = Budget(100)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_learnt():
+    """Here it is, unlike in all other tests."""
 
 
 class Queue:
@@ -74,7 +82,7 @@ def test_after_the_time_that_it_was_told_it_is_accepted():
     queue.add(*8 * [100], priority=1)
     with queue.room(timeout_s=6) as room, pytest.raises(TooLate) as caught:
         room.take([50])
-    end = queue.now + caught.value.retry_after_s
+    end = queue.now + int(caught.value.headers["Retry-After"])
     while queue.now < end:
         queue.run()
     assert not queue.is_full_for(50, timeout_s=6)
@@ -154,6 +162,16 @@ def test_retry_after_is_the_time_that_the_queue_takes():
     with queue.room() as room, pytest.raises(QueueFull) as caught:
         room.take([10])
     assert caught.value.retry_after_s == LONGEST_RETRY_S
+
+
+def test_the_engine_learns_from_the_batches_that_it_runs(tiny, spec):
+    async def run():
+        async with running(spec) as engine:
+            assert engine._backlog._costs["tiny"] == CostModel()
+            await submit(engine, image(0))[0]
+            assert engine._backlog._costs["tiny"].launch > 0
+
+    asyncio.run(run())
 
 
 @settings(max_examples=50, deadline=None)

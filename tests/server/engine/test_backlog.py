@@ -9,6 +9,7 @@ import torch
 
 from tests.patience import PATIENCE_S
 from tests.server.engine.driving import SOMETIME, hold, image, running, submit
+from tests.server.engine.pending import Request
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.errors import (
     QueueFull,
@@ -91,7 +92,7 @@ def test_better_priorities_go_first(tiny, spec):
 
 
 def test_whoever_waits_for_a_batch_returns_without_one_when_interrupted():
-    backlog = Backlog(100, lambda model, load: None)
+    backlog = Backlog[Request](100, lambda model, load: None)
     asked = threading.Semaphore(0)
     stop = threading.Event()
 

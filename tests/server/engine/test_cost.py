@@ -11,6 +11,11 @@ from vimserve.server.engine.cost import CostCurve, CostModel, Load
 LENGTHS = (37, 145, 197, 365, 785, 1025, 3073, 6085)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_learnt():
+    """Here it is, unlike in all other tests."""
+
+
 def batches(number, seed=0):
     choice = random.Random(seed)  # noqa: S311
     return [choice.choices(LENGTHS, k=choice.choice((1, 1, 1, 2, 4, 8))) for _ in range(number)]
@@ -65,7 +70,20 @@ def test_as_long_as_all_batches_are_alike_they_cost_their_launch():
     curve = CostCurve()
     for _ in range(10):
         curve.observe([197], 0.25)
-    assert curve.model == CostModel(launch=pytest.approx(0.25))
+    assert curve.model.launch == pytest.approx(0.25)
+    assert curve.model == CostModel(launch=curve.model.launch)
+
+
+def test_images_that_come_one_by_one_leave_what_they_share_to_the_launch():
+    true = CostModel(launch=7e-3, per_image=5e-4, per_token=1e-5)
+    curve = CostCurve()
+    choice = random.Random(0)  # noqa: S311
+    for _ in range(300):
+        lengths = [choice.choice(LENGTHS)]
+        held_up = 20 if choice.random() < 0.05 else choice.uniform(0.9, 1.1)
+        curve.observe(lengths, held_up * true.predict(Load.of(lengths)))
+    assert curve.model.per_image == 0
+    assert curve.model.launch > true.launch
 
 
 def test_one_batch_that_was_held_up_hardly_matters():

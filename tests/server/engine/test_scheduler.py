@@ -7,7 +7,8 @@ import pytest
 
 from tests.server.engine.pending import Request, make
 from vimserve.server.engine.cost import CostModel, Load
-from vimserve.server.engine.scheduler import Budget, Decision, Scheduler
+from vimserve.server.engine.model_queue import Budget
+from vimserve.server.engine.scheduler import Decision, Scheduler
 
 
 def test_nothing_is_pending():

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.server.engine.pending import Request, make
 from vimserve.server.engine.cost import CostModel, Load
-from vimserve.server.engine.scheduler import BROUGHT_FORWARD, Budget, Decision, Scheduler
+from vimserve.server.engine.model_queue import BROUGHT_FORWARD, Budget
+from vimserve.server.engine.scheduler import Decision, Scheduler
 
 LOOKAHEAD, PATIENCE = 3, 2
 

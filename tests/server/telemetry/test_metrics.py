@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.patience import wait_until
 from tests.server import raw
+from vimserve.server.engine.cost import CostModel
 from vimserve.server.errors import ModelFailure, QueueFull, ServerError
 from vimserve.server.telemetry.metrics import resolution_bucket
 
@@ -145,7 +146,7 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
 
     def overdue():
         client, app, _, pool = held(good)
-        app.state.engine._backlog.served("tiny", [17], seconds=1000)
+        app.state.engine._backlog._costs["tiny"] = CostModel(launch=10_000)
         pool.submit(client.post, "/v1/classify", content=good)
         wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 1)
         client.post("/v1/classify", content=good, headers={"X-Request-Priority": "9"})
