@@ -21,6 +21,7 @@ ServerError
 │   └── UploadTimeout         408  the body did not arrive in time
 ├── Overloaded (the same request may succeed later)
 │   ├── QueueFull             429
+│   ├── TooLate               429  before its deadline there is not enough time left
 │   ├── NotReady              503  loading or shutting down
 │   ├── ModelUnavailable      503  this model is loading, failed to load or is being removed
 │   ├── OutOfMemory           503  the image does not fit even alone
@@ -82,15 +83,9 @@ class ServerError(Exception):
     def problem(self) -> dict[str, Any]:
         """The members of the response body."""
         detail = self.detail if self.file is None else f"{self.file}: {self.detail}"
-        members = {
-            "parameter": self.parameter,
-            "limit": self.limit,
-            "value": self.value,
-            "file": self.file,
-            "retry_after_s": self.retry_after_s,
-        }
+        names = ("parameter", "limit", "value", "file", "retry_after_s")
         return problem(self.status, detail, self.slug) | {
-            name: member for name, member in members.items() if member is not None
+            name: member for name in names if (member := getattr(self, name)) is not None
         }
 
 
@@ -260,6 +255,13 @@ class QueueFull(Overloaded):
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     slug = "queue-full"
+
+
+class TooLate(Overloaded):
+    """With what waits already, the answer would come after the request's deadline."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "too-late"
 
 
 class NotReady(Overloaded):

@@ -13,7 +13,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Room
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
-from vimserve.server.engine.request import Answer, Batch
+from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ServerError
 from vimserve.server.images.cost import Cost
@@ -109,14 +109,14 @@ class Pipeline:
         """
         name = model.runner.spec.name
         began = time.monotonic()
-        with self.engine.room(model) as room:
+        with self.engine.room(model, urgency) as room:
             measured = await self._measure(model, plan, sources, room)
             if drawing:
                 self._decoders.check(_drawing_cost(measured))
             jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
             images = await _each(jobs, sources)
             submitted = time.monotonic()
-            waiting = self.engine.submit(room, list(chain(*images)), urgency)
+            waiting = self.engine.submit(room, list(chain(*images)))
         answers = iter(await _all(waiting))
         answered = time.monotonic()
         of_images = [list(islice(answers, len(views))) for views in images]
@@ -144,7 +144,7 @@ class Pipeline:
         return Completed(results, measured, stages, Batch.sum_of(batches))
 
     async def _measure(
-        self, model: Loaded, plan: Plan[R], sources: Sequence[Source], room: Room
+        self, model: Loaded, plan: Plan[R], sources: Sequence[Source], room: Room[Req]
     ) -> list[Measured]:
         limits = Limits(self.config.max_pixels, self.config.max_resolution)
 
@@ -159,7 +159,7 @@ class Pipeline:
         for one in measured:
             for view, tokens in zip(one.views, one.lengths, strict=True):
                 model.check_fits(view.height, view.width, tokens)
-            room.take(one.tokens)
+            room.take(one.lengths)
         return measured
 
     async def _postprocess(

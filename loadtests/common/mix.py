@@ -18,7 +18,7 @@ SLOWEST_S = 10.0
 PNG = b"\x89PNG"
 NATIVE = "resolution=native&fit=contain"
 
-OVERLOADED = frozenset({(429, "queue-full"), (504, "request-timeout")})
+OVERLOADED = frozenset({(429, "queue-full"), (429, "too-late"), (504, "request-timeout")})
 ANSWERED = OVERLOADED | {(200, None)}
 
 # Percent of the requests. Those of ``WORK`` are answered unless the server has too much to do.

@@ -1,16 +1,20 @@
-"""Packing against batching equal sizes and against no batching.
+"""The server's batches against filling all, batching equal sizes and no batching.
 
 ``python -m vimserve.loadtests.mixed_sizes`` prints a table.
 
 A recorded trace of images of 96 to 1248 pixels and mixed aspect ratios is replayed against the real
-model, in one process and without HTTP, by three policies. ``packed`` is the server's own scheduler,
-``equal sizes`` batches only images of the same height and width, and ``one at a time`` batches
-nothing. All three have the same budget of tokens.
+model, in one process and without HTTP, by four policies. ``server`` is the server's own queue,
+``fill in order`` takes into a batch whatever fits, ``equal sizes`` batches only images of the same
+height and width, and ``one at a time`` batches nothing. All have the same budget of tokens.
 
 At first all images wait from the start, which gives the throughput. Then they arrive as recorded,
 at ``--load`` times the rate that ``one at a time`` was measured to keep up with, which gives the
 latencies. The policies take turns, in reverse order in every other round. No speed is reported
-unless all three give every image the same scores.
+unless all give every image the same scores.
+
+``--simulate cpu`` (or ``gpu``) replays the trace on a device that only exists as a cost curve, ten
+times in a row, with the server's bound on the queue and its time limit. That takes seconds, and its
+table does not depend on this machine.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import json
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,13 +31,15 @@ import numpy as np
 import torch
 
 from vimserve.loadtests.common.options import count, positive
-from vimserve.loadtests.mixed_sizes.policies import POLICIES
+from vimserve.loadtests.mixed_sizes.policies import POLICIES, Limits
 from vimserve.loadtests.mixed_sizes.replay import Replay, cut, replay, warm_up
-from vimserve.loadtests.mixed_sizes.trace import read
+from vimserve.loadtests.mixed_sizes.simulate import DEVICES, PERCENTILES, compare, table
+from vimserve.loadtests.mixed_sizes.trace import Arrival, read, repeat
 from vimserve.model.catalog import load_classifier, names
+from vimserve.server.config import ServerConfig
 
 TRACE = Path(__file__).with_name("mixed_96_1248.json")
-PERCENTILES = (50, 95, 99)
+LOADS = (0.5, 0.7, 0.9, 1.2, 2.0)
 TOLERANCE = 1e-3
 
 
@@ -62,13 +69,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trace = read(options.trace)[: options.images]
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    if options.simulate:
+        compared = compare(
+            DEVICES[options.simulate],
+            repeat(trace, options.rounds or 10),
+            options.load or LOADS,
+            timeout_s=options.timeout,
+            queue_tokens=options.max_queue_tokens,
+        )
+        print(table(compared))
+        return 0
+    return _replay(options, trace)
+
+
+def _replay(options: argparse.Namespace, trace: Sequence[Arrival]) -> int:
     torch.manual_seed(0)
     weights = None if options.model == "demo" else "random"
     model = load_classifier(options.model, weights=weights)
     images = cut(model, trace)
     warm_up(model, images)
+    rounds, limits = options.rounds or 3, Limits(options.max_batch_tokens, sys.maxsize)
     print(
-        f"{options.model}, {len(trace)} images, {options.rounds} rounds, at most "
+        f"{options.model}, {len(trace)} images, {rounds} rounds, at most "
         f"{options.max_batch_tokens} tokens a batch, float32, {torch.get_num_threads()} threads, "
         f"{platform.machine()}, torch {torch.__version__}"
     )
@@ -76,15 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone = torch.cat([model(image) for image in images])
 
     def run(policy: str, gap_s: float, load: float | None) -> Run:
-        policy_now = POLICIES[policy](options.max_batch_tokens)
+        policy_now = POLICIES[policy](limits, time.perf_counter)
         replayed = replay(model, trace, images, policy_now, gap_s)
         return _figures(policy, load, replayed, float((replayed.scores - alone).abs().max()))
 
-    runs = [run(policy, 0.0, None) for policy in _turns(options.rounds)]
+    runs = [run(policy, 0.0, None) for policy in _turns(rounds)]
     slowest = statistics.median(r.images_per_second for r in runs if r.policy == "one at a time")
     for load in options.load or [0.7]:
         gap_s = 1 / (load * slowest)
-        runs += [run(policy, gap_s, load) for policy in _turns(options.rounds)]
+        runs += [run(policy, gap_s, load) for policy in _turns(rounds)]
 
     if options.json:
         report = {
@@ -119,14 +141,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--trace", type=Path, default=TRACE, help="what arrives [%(default)s]")
     parser.add_argument("--images", type=count, help="only so many, the first [all]")
-    parser.add_argument("--rounds", type=count, default=3, help="turns of each policy [3]")
+    parser.add_argument(
+        "--rounds",
+        type=count,
+        help="turns of each policy [3], or of the trace if it is simulated [10]",
+    )
     parser.add_argument(
         "--load", type=positive, action="append", metavar="FACTOR",
-        help="arrivals, as a multiple of the throughput of one at a time, repeatable [0.7]",
+        help="arrivals, as a multiple of the throughput of one at a time, repeatable [0.7; "
+        f"if it is simulated {', '.join(map(str, LOADS))}]",
     )  # fmt: skip
     parser.add_argument(
         "--max-batch-tokens", type=count, default=8192, help="as the server's [%(default)s]"
     )
+    parser.add_argument("--simulate", choices=DEVICES, help="on such a device, in no time")
+    defaults = ServerConfig.model_fields
+    parser.add_argument(
+        "--timeout", type=positive, default=defaults["request_timeout"].default,
+        help="seconds until a simulated request expires [%(default)s]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-queue-tokens", type=count, default=defaults["max_queue_tokens"].default,
+        help="that wait on a simulated device [%(default)s]",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the figures of each run to this file")
     return parser
 

@@ -1,5 +1,6 @@
 """Replays a trace against a real model in real time, in one thread and without HTTP."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from vimserve.loadtests.mixed_sizes.policies import Job, Policy
 from vimserve.loadtests.mixed_sizes.trace import Arrival
 from vimserve.model.batch import PackedBatch
 from vimserve.model.packed import PackedModel
+from vimserve.server.engine.urgency import Urgency
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,31 @@ def replay(
     """
     start = time.perf_counter()
     jobs = [
-        Job(index, image, model.num_tokens(image.grids[0]), start + arrival.at * gap_s)
+        Job(
+            index,
+            (arrival.height, arrival.width),
+            model.num_tokens(image.grids[0]),
+            Urgency(start + arrival.at * gap_s, math.inf, priority=5),
+        )
         for index, (arrival, image) in enumerate(zip(arrivals, images, strict=True))
     ]
     latencies_s = [0.0] * len(jobs)
     scores: list[Tensor] = [torch.empty(0)] * len(jobs)
     arrived = answered = batches = 0
     while answered < len(jobs):
-        while arrived < len(jobs) and jobs[arrived].arrived <= time.perf_counter():
+        while arrived < len(jobs) and jobs[arrived].urgency.arrived <= time.perf_counter():
             policy.add(jobs[arrived])
             arrived += 1
         batch = policy.next()
         if not batch:
-            time.sleep(max(0.0, jobs[arrived].arrived - time.perf_counter()))
+            time.sleep(max(0.0, jobs[arrived].urgency.arrived - time.perf_counter()))
             continue
-        rows = model(PackedBatch.cat([job.patches for job in batch]))
+        began = time.perf_counter()
+        rows = model(PackedBatch.cat([images[job.index] for job in batch]))
         now = time.perf_counter()
+        policy.ran(batch, now - began)
         for job, row in zip(batch, rows, strict=True):
-            latencies_s[job.index] = now - job.arrived
+            latencies_s[job.index] = now - job.urgency.arrived
             scores[job.index] = row
         answered += len(batch)
         batches += 1

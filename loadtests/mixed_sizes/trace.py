@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 SMALLEST, LARGEST = 96, 1248
@@ -47,6 +47,16 @@ def draw(images: int, seed: int) -> list[Arrival]:
         arrivals.append(Arrival(round(at, 4), height, width))
         at += choice.expovariate(1)
     return arrivals
+
+
+def repeat(arrivals: Sequence[Arrival], times: int) -> list[Arrival]:
+    """The trace so many times in a row, a mean gap apart."""
+    length = arrivals[-1].at + 1
+    return [
+        replace(arrival, at=arrival.at + number * length)
+        for number in range(times)
+        for arrival in arrivals
+    ]
 
 
 def write(file: Path, arrivals: Sequence[Arrival], seed: int) -> None:

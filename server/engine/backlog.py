@@ -3,47 +3,63 @@
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
 
+from vimserve.server.engine.cost import CostCurve, CostModel, Load
+from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
-from vimserve.server.engine.request import Req
-from vimserve.server.engine.scheduler import Budget, Decision, Load, Scheduler
-from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull
+from vimserve.server.engine.scheduler import Decision, Scheduler
+from vimserve.server.engine.urgency import Urgency
+from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull, TooLate
 
 LONGEST_RETRY_S = 60
-# Weight of the old average in the moving average of the seconds per token.
-SMOOTHING = 0.8
+# What goes before a request may take longer than the cost curve says: batches are not quite full.
+CAUTION = 1.1
 
 
-class Backlog:
+class Backlog(Generic[R]):
     """The queue for the device, bounded in tokens, because they determine its time and memory.
+
+    It learns how long batches take, and refuses what it does not expect to be answered in time.
 
     Thread-safe. Models can be added and retired at any time.
 
     Args:
         max_tokens: most tokens that may wait for one model.
         show: called with a model's load whenever the load changes.
+        clock: tells the seconds in which deadlines are given.
     """
 
-    def __init__(self, max_tokens: int, show: Callable[[str, Load], None]) -> None:
+    def __init__(
+        self,
+        max_tokens: int,
+        show: Callable[[str, Load], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_tokens = max_tokens
         self._show = show
+        self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
-        self._reserved: Counter[str] = Counter()
-        self._token_s: dict[str, float] = {}
+        self._reserved: dict[str, Load] = {}
         self._budgets: dict[str, Budget] = {}
+        self._curves: dict[str, CostCurve] = {}
+        self._costs: dict[str, CostModel] = {}
         self._retired: dict[str, Future[None]] = {}
-        self._scheduler: Scheduler[Req] = Scheduler(self._budgets)
+        self._scheduler: Scheduler[R] = Scheduler(self._budgets, self._costs)
+        # When the device is expected to have run what it was given.
+        self._free_at = -math.inf
 
     def add(self, model: str, budget: Budget) -> None:
         """Accept requests for this model from now on."""
         with self._changed:
             self._budgets[model] = budget
+            self._reserved[model] = Load()
+            self._curves[model] = CostCurve()
+            self._costs[model] = self._curves[model].model
 
     def retire(self, model: str) -> Future[None]:
         """Refuse new requests for this model, and forget it once it has none left.
@@ -68,7 +84,7 @@ class Backlog:
         with self._changed:
             self._changed.notify_all()
 
-    def put(self, room: "Room", requests: Sequence[Req]) -> None:
+    def put(self, room: "Room[R]", requests: Sequence[R]) -> None:
         """Queue requests in the room that was reserved for them.
 
         Raises:
@@ -76,22 +92,22 @@ class Backlog:
         """
         with self._changed:
             self._check_open()
-            self._reserved[room.model] -= room.tokens
-            room.tokens = 0
+            self._reserved[room.model] -= room.load
+            room.load = Load()
             for request in requests:
                 self._scheduler.add(request)
             self._changed.notify_all()
             self._show(room.model, self._scheduler.load(room.model))
 
-    def discard(self, request: Req) -> None:
+    def discard(self, request: R) -> None:
         """Drop a request whose client no longer waits, if it is still queued."""
         with self._changed:
             if self._scheduler.discard(request):
                 self._left(request.model)
 
-    def clear(self) -> list[Req]:
+    def clear(self) -> list[R]:
         """Remove and return all requests that wait."""
-        requests: list[Req] = []
+        requests: list[R] = []
         with self._changed:
             while batch := self._scheduler.next(-math.inf).batch:
                 requests += batch
@@ -106,7 +122,7 @@ class Backlog:
 
     def take(
         self, timeout_s: float | None, interrupted: Callable[[], bool] = lambda: False
-    ) -> Decision[Req]:
+    ) -> Decision[R]:
         """Wait for the next batch.
 
         Args:
@@ -121,31 +137,35 @@ class Backlog:
         waited = False
         with self._changed:
             while True:
-                decision = self._scheduler.next(time.monotonic())
+                now = self._clock()
+                decision = self._scheduler.next(now)
+                if batch := decision.batch:
+                    load = Load.of(request.tokens for request in batch)
+                    self._free_at = now + self._costs[batch[0].model].predict(load)
                 for model in {request.model for request in decision.batch + decision.expired}:
                     self._left(model)
                 if decision.batch or decision.expired or self._closed or waited or interrupted():
                     return decision
                 waited = not self._changed.wait(timeout_s)
 
-    def served(self, model: str, tokens: int, seconds: float) -> None:
-        """Update the model's moving average of seconds per token."""
+    def served(self, model: str, lengths: Sequence[int], seconds: float) -> None:
+        """Learn how long a batch took whose images had ``lengths`` tokens."""
         with self._changed:
             if model in self._budgets:
-                now = seconds / tokens
-                known = self._token_s.get(model, now)
-                self._token_s[model] = SMOOTHING * known + (1 - SMOOTHING) * now
+                self._curves[model].observe(lengths, seconds)
+                self._costs[model] = self._curves[model].model
 
-    def reserve(self, room: "Room", tokens: int) -> None:
-        """Reserve room for an image; see ``Room.take``."""
+    def reserve(self, room: "Room[R]", lengths: Sequence[int]) -> None:
+        """Reserve room for images; see ``Room.take``."""
         with self._changed:
             self._check_open()
             if self._budgets.get(room.model) is not room.budget or room.model in self._retired:
                 raise ModelUnavailable(
                     f"model {room.model!r} is being removed", parameter="model", value=room.model
                 )
-            others = self._load(room.model) - room.tokens
-            total = others + room.tokens + tokens
+            wanted = room.load + Load.of(lengths)
+            others = (self._load(room.model) - room.load).tokens
+            total = others + wanted.tokens
             # An empty queue accepts a request of any size.
             if others and total > self._max_tokens:
                 raise QueueFull(
@@ -153,71 +173,119 @@ class Backlog:
                     f"be {total}, more than the limit of {self._max_tokens}",
                     limit=self._max_tokens,
                     value=total,
-                    retry_after_s=self._seconds_left(),
+                    retry_after_s=_retry_after(self._seconds_left()),
                 )
-            self._reserved[room.model] += tokens
-            room.tokens += tokens
+            self._check_time(room, wanted)
+            self._reserved[room.model] += wanted - room.load
+            room.load = wanted
 
-    def release(self, room: "Room") -> None:
-        """Release the tokens that a room still reserves."""
+    def release(self, room: "Room[R]") -> None:
+        """Release what a room still reserves."""
         with self._changed:
-            if room.tokens:
-                self._reserved[room.model] -= room.tokens
-                room.tokens = 0
+            if room.load.images:
+                self._reserved[room.model] -= room.load
+                room.load = Load()
                 self._forget_if_empty(room.model)
+
+    def _check_time(self, room: "Room[R]", wanted: Load) -> None:
+        """Refuse what is expected to end after its deadline.
+
+        If nothing else is there it is accepted, for it takes no other request's time, and shows
+        how long it takes.
+
+        Raises:
+            TooLate: if there is something else.
+        """
+        urgency, now = room.urgency, self._clock()
+        own = self._scheduler.seconds(room.model, wanted)
+        before = (
+            max(self._free_at - now, 0)
+            + self._scheduler.ahead(room.model, urgency.priority, urgency.deadline)
+            + self._seconds_reserved(room)
+        )
+        # It ends with its batch. The more goes before it, the more others join that batch.
+        full = self._scheduler.seconds(room.model, Load(tokens=room.budget.tokens))
+        expected = now - urgency.arrived + CAUTION * before + min(before, full) + own
+        late = expected - urgency.timeout_s
+        if before > 0 and late > 0:
+            raise TooLate(
+                f"the answer may take {expected:.3g} s, because what goes before it takes "
+                f"{before:.3g} s; the request waits for {urgency.timeout_s:g} s",
+                limit=urgency.timeout_s,
+                value=round(expected, 3),
+                retry_after_s=_retry_after(late),
+            )
 
     def _left(self, model: str) -> None:
         self._show(model, self._scheduler.load(model))
         self._forget_if_empty(model)
 
     def _forget_if_empty(self, model: str) -> None:
-        if model in self._retired and not self._load(model):
+        if model in self._retired and not self._load(model).images:
             self._scheduler.forget(model)
-            for known in (self._budgets, self._token_s, self._reserved):
+            for known in (self._budgets, self._curves, self._costs, self._reserved):
                 known.pop(model, None)
             self._retired.pop(model).set_result(None)
 
-    def _load(self, model: str) -> int:
-        return self._scheduler.load(model).tokens + self._reserved[model]
+    def _load(self, model: str) -> Load:
+        return self._scheduler.load(model) + self._reserved[model]
 
-    def _seconds_left(self) -> int:
-        """Estimated time until the device has run all that waits, from 1 to LONGEST_RETRY_S."""
-        seconds = sum(self._load(model) * token_s for model, token_s in self._token_s.items())
-        return min(max(math.ceil(seconds), 1), LONGEST_RETRY_S)
+    def _seconds_reserved(self, room: "Room[R]") -> float:
+        """Seconds that the device takes for what the other rooms reserve."""
+        others = self._reserved | {room.model: self._reserved[room.model] - room.load}
+        return sum(self._scheduler.seconds(*reserved) for reserved in others.items())
+
+    def _seconds_left(self) -> float:
+        """Estimated time until the device has run all that it has and all that waits."""
+        waiting = sum(self._scheduler.seconds(model, self._load(model)) for model in self._budgets)
+        return max(self._free_at - self._clock(), 0) + waiting
 
     def _check_open(self) -> None:
         if self._closed:
             raise NotReady("the server is stopping", limit="ready", value="stopping")
 
 
-class Room:
+def _retry_after(seconds: float) -> int:
+    return min(max(math.ceil(seconds), 1), LONGEST_RETRY_S)
+
+
+class Room(Generic[R]):
     """Room in a model's queue that one request reserves before its images are decoded.
 
-    So a full queue refuses a request after reading only the headers of its images. Leaving the
-    ``with`` block releases what was not queued.
+    So a request is refused after reading only the headers of its images. Leaving the ``with`` block
+    releases what was not queued.
 
     Args:
         backlog: the queue.
         model: name of the model.
         budget: the object that the model was added with, which tells it from a later model of
             the same name.
+        urgency: of the request.
+
+    Attributes:
+        load: what is reserved.
     """
 
-    def __init__(self, backlog: Backlog, model: str, budget: Budget) -> None:
+    def __init__(self, backlog: Backlog[R], model: str, budget: Budget, urgency: Urgency) -> None:
         self.model = model
         self.budget = budget
-        self.tokens = 0
+        self.urgency = urgency
+        self.load = Load()
         self._backlog = backlog
 
-    def take(self, tokens: int) -> None:
-        """Reserve room for one more image.
+    def take(self, lengths: Sequence[int]) -> None:
+        """Reserve room for more images.
+
+        Args:
+            lengths: their tokens.
 
         Raises:
             QueueFull: if the queue has no room.
+            TooLate: if they are not expected to be answered by the request's deadline.
             ModelUnavailable: if the model is being removed.
             NotReady: if the server is stopping.
         """
-        self._backlog.reserve(self, tokens)
+        self._backlog.reserve(self, lengths)
 
     def __enter__(self) -> Self:
         return self

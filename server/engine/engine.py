@@ -69,7 +69,7 @@ class Engine:
         self.failure: Exception | None = None
         self._config = config
         self._on_failure = on_failure
-        self._backlog = Backlog(config.max_queue_tokens, metrics.show_queue)
+        self._backlog: Backlog[Req] = Backlog(config.max_queue_tokens, metrics.show_queue)
         self._worker = Worker(config.device, self._backlog, self._settle, metrics)
         self.models = Models(specs, config, self._worker, self._backlog, metrics)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -127,14 +127,12 @@ class Engine:
             raise NotReady(f"the server is {self.state}", limit=State.READY, value=self.state)
         return self.models.loaded(model)
 
-    def room(self, model: Loaded) -> Room:
+    def room(self, model: Loaded, urgency: Urgency) -> Room[Req]:
         """Room in the model's queue, to be reserved before images are decoded."""
-        return Room(self._backlog, model.runner.spec.name, model.budget)
+        return Room(self._backlog, model.runner.spec.name, model.budget, urgency)
 
-    def submit(
-        self, room: Room, images: Sequence[Image], urgency: Urgency
-    ) -> list[asyncio.Future[Answer]]:
-        """Queue images for the model that ``room`` belongs to.
+    def submit(self, room: Room[Req], images: Sequence[Image]) -> list[asyncio.Future[Answer]]:
+        """Queue images for the model and with the urgency that ``room`` was made for.
 
         Returns:
             A future for each image; cancelling it removes the image from the queue.
@@ -150,7 +148,7 @@ class Engine:
             Req(
                 model=room.model,
                 image=image,
-                urgency=urgency,
+                urgency=room.urgency,
                 request_id=request_id.current.get() or "",
                 cost_bytes=served.memory.cost(image.tokens),
                 arrived=now,
@@ -195,7 +193,7 @@ class Engine:
         for served in self.models.values():
             if served.loaded is not None and served.status is Status.READY:
                 smallest = served.loaded.runner.smallest()
-                futures += self.submit(self.room(served.loaded), [smallest], urgency)
+                futures += self.submit(self.room(served.loaded, urgency), [smallest])
         async with asyncio.timeout(timeout_s):
             await asyncio.gather(*futures)
 

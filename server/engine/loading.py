@@ -11,9 +11,9 @@ from vimserve.model.device_memory import PeakMeter, release_unused, usage
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.memory import MemoryModel, Sample, fit
+from vimserve.server.engine.model_queue import Budget
 from vimserve.server.engine.plan import Demand, largest_batch, room, table
 from vimserve.server.engine.runner import Runner
-from vimserve.server.engine.scheduler import Budget
 from vimserve.server.errors import ImageTooLarge
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.loading import Loaded, Measured, Served, Status, admit, warm_up
 from vimserve.server.engine.promise import promise
+from vimserve.server.engine.request import Req
 from vimserve.server.engine.runner import Runner
 from vimserve.server.engine.turns import Turns
 from vimserve.server.engine.worker import Worker
@@ -43,7 +44,7 @@ class Models(Mapping[str, Served]):
         specs: Sequence[ModelSpec],
         config: ServerConfig,
         worker: Worker,
-        backlog: Backlog,
+        backlog: Backlog[Req],
         metrics: Metrics,
     ) -> None:
         self._served = {spec.name: Served(spec) for spec in specs}

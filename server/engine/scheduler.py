@@ -1,50 +1,20 @@
 """Chooses the requests that run next; it needs no device, no event loop and no clock.
 
-The time for a decision does not grow with the queue: it looks at the requests that leave, at
-``lookahead`` more, and at one number per model.
+The time for a decision hardly grows with the queue: it looks at the requests that leave, at
+``lookahead`` more, and at one number per model; they are found and removed by bisection.
 """
 
-import heapq
 import math
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import count, dropwhile, takewhile
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from types import MappingProxyType
+from typing import Generic
 
+from vimserve.server.engine.cost import CostModel, Load
+from vimserve.server.engine.model_queue import Budget, Entry, ModelQueue, R
 
-class Pending(Protocol):
-    """What the scheduler reads of a request; it must not change while the request waits."""
-
-    @property
-    def model(self) -> str: ...  # noqa: D102
-    @property
-    def tokens(self) -> int: ...  # noqa: D102
-    @property
-    def cost_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def priority(self) -> int: ...  # noqa: D102
-    @property
-    def deadline(self) -> float: ...  # noqa: D102
-
-
-R = TypeVar("R", bound=Pending)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits of one batch: the sums of its requests' ``tokens`` and ``cost_bytes``."""
-
-    tokens: int
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Load:
-    """Images and tokens that wait for a model."""
-
-    images: int
-    tokens: int
+FREE = CostModel()
 
 
 @dataclass(frozen=True)
@@ -63,11 +33,16 @@ class Decision(Generic[R]):
 class Scheduler(Generic[R]):
     """The queues of all models, and the choice of the next batch.
 
-    Within a model, the better priority (the smaller number) goes first, then the older request.
-    If a request does not fit into the rest of the budget, later ones may fill the batch. A batch
-    passes over a request if it takes one that was added later and leaves this one behind. A
-    request that was passed over ``patience`` times is due. Due requests go before all others,
-    oldest first, and a due request that does not fit ends the batch. So no request is passed over
+    Within a model, the better priority (the smaller number) goes first, then the earlier deadline,
+    then the older request. The first one leads the batch. Those behind it may fill it if they fit
+    into the rest of the budget, and if that makes the sum of all waiting times smaller: a request
+    that joins holds up those in the batch by its own time, and brings forward those outside it by
+    the ``launch`` that they need not wait for. So small images join, and large ones where a launch
+    costs much or many wait.
+
+    A batch passes over a request if it takes one that was added later and leaves this one behind.
+    A request that was passed over ``patience`` times is due. Due requests go before all others,
+    oldest first, and a due request that does not join ends the batch. So no request is passed over
     more than ``patience`` times.
 
     Between models, the better priority goes first, then the model that was served fewer tokens
@@ -78,7 +53,9 @@ class Scheduler(Generic[R]):
 
     Args:
         budgets: limits by model; they are read at every decision, so the caller may change them.
-        lookahead: how many requests behind one that does not fit may be tried.
+        costs: seconds of batches by model, read in the same way; a model that has none here costs
+            nothing, so its batches are filled.
+        lookahead: how many requests behind one that does not join may be tried.
         patience: how often a request may be passed over.
 
     Raises:
@@ -86,20 +63,23 @@ class Scheduler(Generic[R]):
     """
 
     def __init__(
-        self, budgets: Mapping[str, Budget], lookahead: int = 64, patience: int = 8
+        self,
+        budgets: Mapping[str, Budget],
+        costs: Mapping[str, CostModel] = MappingProxyType({}),
+        lookahead: int = 64,
+        patience: int = 8,
     ) -> None:
         if lookahead < 0:
             raise ValueError(f"lookahead must be at least 0, not {lookahead}")
         if patience < 1:
             raise ValueError(f"patience must be at least 1, not {patience}")
         self._budgets = budgets
+        self._costs = costs
         self._lookahead = lookahead
         self._patience = patience
         self._arrivals = count()
-        self._queues: dict[str, _Queue[R]] = {}
-        self._entries: dict[int, _Entry[R]] = {}
-        # Heap of (deadline, arrival, key). It holds no requests, because stale items stay a while.
-        self._deadlines: list[tuple[float, int, int]] = []
+        self._queues: dict[str, ModelQueue[R]] = {}
+        self._entries: dict[int, Entry[R]] = {}
         self._served: dict[int, int] = {}
 
     def add(self, request: R) -> None:
@@ -113,15 +93,9 @@ class Scheduler(Generic[R]):
         key = id(request)
         if key in self._entries:
             raise ValueError("the request is pending already")
-        entry = _Entry(request, next(self._arrivals))
+        entry = Entry(request, next(self._arrivals), request.deadline)
         self._entries[key] = entry
-        self._queues.setdefault(request.model, _Queue(request.model, self._patience)).add(
-            key, entry
-        )
-        heapq.heappush(self._deadlines, (request.deadline, entry.arrival, key))
-        if len(self._deadlines) > 2 * len(self._entries) + 64:
-            self._deadlines = [item for item in self._deadlines if self._pending(*item[1:])]
-            heapq.heapify(self._deadlines)
+        self._queues.setdefault(request.model, ModelQueue(request.model, self._patience)).add(entry)
 
     def discard(self, request: R) -> bool:
         """Forget the request; False if it is not pending."""
@@ -144,7 +118,26 @@ class Scheduler(Generic[R]):
     def load(self, model: str) -> Load:
         """What waits for the model."""
         queue = self._queues.get(model)
-        return Load(queue.images, queue.tokens) if queue else Load(0, 0)
+        return queue.load if queue else Load()
+
+    def ahead(self, model: str, priority: int, deadline: float) -> float:
+        """Seconds that the device takes for what goes before a request that is added now.
+
+        Of other models that is as much as fairness gives them. What will be added later may go
+        first too, but is unknown.
+        """
+        own = self._queues[model].ahead(priority, deadline) if model in self._queues else Load()
+        seconds = self.seconds(model, own)
+        for name, queue in self._queues.items():
+            if name != model and (rivals := queue.up_to(priority)).tokens:
+                turns = own.tokens + self._budgets[name].tokens
+                seconds += min(turns / rivals.tokens, 1) * self.seconds(name, rivals)
+        return seconds
+
+    def seconds(self, model: str, load: Load) -> float:
+        """Seconds that the device takes for a load, in batches as large as the budget allows."""
+        batches = math.ceil(load.tokens / self._budgets[model].tokens)
+        return self._costs.get(model, FREE).predict(load, batches)
 
     def next(self, now: float) -> Decision[R]:
         """Form the next batch; the requests in the decision are no longer pending.
@@ -156,26 +149,29 @@ class Scheduler(Generic[R]):
             now: the present time, on the clock of the deadlines.
         """
         expired = self._expire(now)
-        active = [queue for queue in self._queues.values() if queue.images]
+        active = [queue for queue in self._queues.values() if queue.load.images]
         if not active:
             return Decision([], expired)
         queue = self._choose(active)
-        batch = [entry.request for entry in queue.fill(self._budgets[queue.model], self._lookahead)]
+        chosen = queue.fill(
+            self._budgets[queue.model],
+            self._costs.get(queue.model, FREE),
+            self._lookahead,
+            len(self._entries),
+        )
+        batch = [entry.request for entry in chosen]
         queue.served += sum(request.tokens for request in batch)
         for request in batch:
             self._remove(id(request))
         return Decision(batch, expired)
 
     def _expire(self, now: float) -> list[R]:
-        expired = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, arrival, key = heapq.heappop(self._deadlines)
-            if self._pending(arrival, key):
-                expired.append(self._entries[key].request)
-                self._remove(key)
+        expired = [entry.request for queue in self._queues.values() for entry in queue.expired(now)]
+        for request in expired:
+            self._remove(id(request))
         return expired
 
-    def _choose(self, active: list["_Queue[R]"]) -> "_Queue[R]":
+    def _choose(self, active: list["ModelQueue[R]"]) -> "ModelQueue[R]":
         """The model to serve: of those with the best priority, the one served fewest tokens.
 
         A model that begins to compete starts with the lowest count of the others at its priority.
@@ -193,105 +189,6 @@ class Scheduler(Generic[R]):
         self._served[level] = max(least, self._served.get(level, 0))
         return chosen
 
-    def _pending(self, arrival: int, key: int) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry.arrival == arrival
-
     def _remove(self, key: int) -> None:
-        request = self._entries.pop(key).request
-        self._queues[request.model].remove(key, request)
-        if not self._entries:
-            self._deadlines.clear()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry(Generic[R]):
-    request: R
-    arrival: int
-
-
-@dataclass(eq=False)
-class _Queue(Generic[R]):
-    """The requests of one model.
-
-    No request counts how often it was passed over. Instead, the latest arrival in a batch is the
-    batch's reach: the batch passed over all waiting requests that arrived before it. A request
-    was passed over ``patience`` times if ``patience`` batches reached beyond it, so it suffices
-    to keep the ``patience`` furthest reaches.
-    """
-
-    model: str
-    patience: int
-    images: int = 0
-    tokens: int = 0
-    competes: bool = False
-    level: int = 0
-    served: int = 0
-    passed: int = 0
-    _levels: dict[int, OrderedDict[int, _Entry[R]]] = field(default_factory=dict)
-    _reaches: list[int] = field(default_factory=list)
-
-    @property
-    def best(self) -> int:
-        """The best priority that waits."""
-        return min(self._levels)
-
-    def add(self, key: int, entry: _Entry[R]) -> None:
-        self.images += 1
-        self.tokens += entry.request.tokens
-        self._levels.setdefault(entry.request.priority, OrderedDict())[key] = entry
-
-    def remove(self, key: int, request: R) -> None:
-        self.images -= 1
-        self.tokens -= request.tokens
-        level = self._levels[request.priority]
-        del level[key]
-        if not level:
-            del self._levels[request.priority]
-        if not self.images:
-            self.competes = False
-            self.passed = 0
-
-    def join(self, served: Mapping[int, int]) -> None:
-        """Compete at the best priority that waits; ``served`` has the lowest count of each one."""
-        if self.competes and self.level == self.best:
-            return
-        own = self.served if self.level == self.best else 0
-        self.level, self.competes = self.best, True
-        self.served = max(own, served.get(self.level, 0))
-
-    def fill(self, budget: Budget, lookahead: int) -> list[_Entry[R]]:
-        """The next batch; the caller removes its requests."""
-        tokens = budget.tokens
-        memory = math.inf if budget.memory_bytes is None else budget.memory_bytes
-        batch: list[_Entry[R]] = []
-        tried = 0
-        for entry in self._in_order():
-            if tried > lookahead or (batch and tokens <= 0):
-                break
-            request = entry.request
-            fits = request.tokens <= tokens and request.cost_bytes <= memory
-            if fits or not batch:
-                batch.append(entry)
-                tokens -= request.tokens
-                memory -= request.cost_bytes
-                tried += tried > 0
-            elif self._is_due(entry):
-                break
-            else:
-                tried += 1
-        heapq.heappush(self._reaches, max(entry.arrival for entry in batch))
-        if len(self._reaches) > self.patience:
-            heapq.heappop(self._reaches)
-        return batch
-
-    def _in_order(self) -> Iterator[_Entry[R]]:
-        levels = [self._levels[priority].values() for priority in sorted(self._levels)]
-        due = (takewhile(self._is_due, level) for level in levels)
-        yield from heapq.merge(*due, key=lambda entry: entry.arrival)
-        # Reached only if the batch took all due requests, so few are skipped a second time.
-        for level in levels:
-            yield from dropwhile(self._is_due, level)
-
-    def _is_due(self, entry: _Entry[R]) -> bool:
-        return len(self._reaches) == self.patience and entry.arrival <= self._reaches[0]
+        entry = self._entries.pop(key)
+        self._queues[entry.request.model].remove(entry)

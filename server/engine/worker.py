@@ -74,7 +74,7 @@ class Worker:
     def __init__(
         self,
         device: str,
-        backlog: Backlog,
+        backlog: Backlog[Req],
         settle: Callable[[Sequence[tuple[Req, Ending]]], None],
         metrics: Metrics,
     ) -> None:
@@ -257,7 +257,8 @@ class Worker:
 
     def _observe(self, running: Running, seconds: float) -> None:
         model = running.requests[0].model
-        self._backlog.served(model, running.tokens, seconds)
+        lengths = [request.tokens for request in running.requests]
+        self._backlog.served(model, lengths, seconds)
         self._metrics.observe_batch(
             BatchFigures(
                 model=model,
@@ -265,9 +266,7 @@ class Worker:
                 tokens=running.tokens,
                 largest=max((request.image.size for request in running.requests), key=_area),
                 peak_bytes=running.peak_bytes,
-                predicted_bytes=self.models[model].memory.predict(
-                    [request.tokens for request in running.requests]
-                ),
+                predicted_bytes=self.models[model].memory.predict(lengths),
             )
         )
 

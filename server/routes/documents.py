@@ -36,7 +36,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"description": "Too many bytes, pixels, tokens, images or form fields"},
     415: {"description": "Not an image in a supported format, or another Content-Encoding"},
     422: {"description": "A wrong parameter, an empty body, a damaged image"},
-    429: {"description": "The model's queue is full; see Retry-After"},
+    429: {"description": "The queue is full, or the answer would come too late; see Retry-After"},
     500: {"description": "The model failed"},
     503: {"description": "The models are loading, or the server is stopping; see Retry-After"},
     504: {"description": "No answer in time"},

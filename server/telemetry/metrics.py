@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from vimserve.model.spec import ModelSpec
-from vimserve.server.engine.scheduler import Load
+from vimserve.server.engine.cost import Load
 
 RESOLUTIONS = (224, 512, 1024, 1248)
 # They would be a second series for each metric, which nothing here needs.
@@ -176,7 +176,7 @@ class Metrics:
     def forget_model(self, model: str) -> None:
         """Stop listing a model; its counters remain."""
         self.model_info.remove_by_labels({"model": model})
-        self.show_queue(model, Load(0, 0))
+        self.show_queue(model, Load())
 
     def observe_batch(self, batch: BatchFigures) -> None:
         """Count a batch that has run."""

@@ -18,6 +18,7 @@ from vimserve.model.config import DeiTConfig
 from vimserve.model.families import build
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
+from vimserve.server.engine.cost import CostModel
 
 SIZES = [(16 * (1 + i % 7), 16 * (1 + i * 3 % 11)) for i in range(20)]
 TINY = {"model": "tiny"}
@@ -115,6 +116,26 @@ def test_a_full_queue_answers_429(held, tiny, picture, encode):
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.headers["content-type"] == "application/problem+json"
     assert (refused.json()["limit"], refused.json()["value"]) == (20, 34)
+    tiny.gate.set()
+    assert first.result().status_code == second.result().status_code == 200
+
+
+def test_what_would_be_answered_too_late_gets_429_at_once(held, tiny, picture, encode):
+    data = encode(picture(64, 64))
+    client, app, first, pool = held(data)
+    app.state.engine._backlog._costs["tiny"] = CostModel(launch=1000)
+    second = pool.submit(client.post, "/v1/classify", content=data)
+    wait_until(lambda: depth(app) == 1)
+    late = {"X-Request-Priority": "9", "X-Request-Timeout-Ms": "500000"}
+    refused = client.post("/v1/classify", content=data, headers=late)
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == "application/problem+json"
+    problem = refused.json()
+    assert problem["type"] == "urn:vimserve:problem:too-late"
+    assert problem["limit"] == 500
+    assert problem["value"] > 2000  # its own batch and the one before it
+    assert "goes before it" in problem["detail"]
+    assert int(refused.headers["Retry-After"]) == problem["retry_after_s"] == 60
     tiny.gate.set()
     assert first.result().status_code == second.result().status_code == 200
 

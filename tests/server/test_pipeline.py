@@ -12,6 +12,7 @@ import torch
 
 from tests.patience import PATIENCE_S
 from vimserve.server.config import ServerConfig
+from vimserve.server.engine.cost import Load
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import CorruptImage, ImageTooLarge, ModelUnavailable, QueueFull
@@ -159,7 +160,7 @@ def test_the_first_image_at_fault_is_named(tiny, spec):
                 await run(pipeline, [ArrayImage(pixels(0, 64, 64), "large")])
             assert large.value.file == "large"
             # Neither holds any room in the queue.
-            assert pipeline.engine._backlog._reserved["tiny"] == 0
+            assert pipeline.engine._backlog._reserved["tiny"] == Load()
 
     asyncio.run(answer())
 
@@ -203,7 +204,7 @@ def test_a_full_queue_refuses_before_pixels_are_decoded(tiny, spec):
             first = asyncio.create_task(run(pipeline, [ArrayImage(pixels(0))]))
             await asyncio.to_thread(tiny.wait_for_batch)
             second = asyncio.create_task(run(pipeline, [ArrayImage(pixels(1))]))
-            while not pipeline.engine._backlog._load("tiny"):
+            while not pipeline.engine._backlog._load("tiny").images:
                 await asyncio.sleep(0.001)
             with pytest.raises(QueueFull):
                 await run(pipeline, [Undecodable(pixels(2)), Undecodable(pixels(3))])

@@ -1,14 +1,17 @@
 import json
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from vimserve.loadtests.mixed_sizes import __main__ as mixed_sizes
-from vimserve.loadtests.mixed_sizes.policies import POLICIES, Job, OldestFirst, equal_sizes
+from vimserve.loadtests.mixed_sizes.policies import POLICIES, Job, Limits, fill_in_order
 from vimserve.loadtests.mixed_sizes.replay import cut, replay
-from vimserve.loadtests.mixed_sizes.trace import Arrival, draw, read, write
+from vimserve.loadtests.mixed_sizes.trace import Arrival, draw, read, repeat, write
 from vimserve.model.catalog import load_model
+from vimserve.server.engine.urgency import Urgency
 
 SIZES = [(32, 32), (64, 48), (32, 32), (96, 96), (48, 64), (32, 32)]
 TRACE = [Arrival(float(at), *size) for at, size in enumerate(SIZES)]
@@ -20,9 +23,16 @@ def demo():
 
 
 @pytest.fixture
-def jobs(demo):
-    images = cut(demo, TRACE)
-    return [Job(i, image, demo.num_tokens(image.grids[0]), 0.0) for i, image in enumerate(images)]
+def jobs():
+    now = Urgency(0.0, 1000.0, priority=5)
+    return [
+        Job(index, (height, width), height // 16 * (width // 16) + 1, now)
+        for index, (height, width) in enumerate(SIZES)
+    ]
+
+
+def make(name, batch_tokens=8192, queue_tokens=sys.maxsize, clock=lambda: 0.0):
+    return POLICIES[name](Limits(batch_tokens, queue_tokens), clock)
 
 
 def batches(policy, jobs):
@@ -34,26 +44,60 @@ def batches(policy, jobs):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("packed", [[0, 1, 2, 4, 5], [3]]),
+        ("server", [[0, 1, 2, 4, 5], [3]]),
+        ("fill in order", [[0, 1, 2, 4, 5], [3]]),
         ("equal sizes", [[0, 2, 5], [1], [3], [4]]),
         ("one at a time", [[0], [1], [2], [3], [4], [5]]),
     ],
 )
 def test_what_a_policy_batches(name, expected, jobs):
     # 3 of 5 tokens and 2 of 13; that of 37 does not fit beside them.
-    assert batches(POLICIES[name](41), jobs) == expected
+    assert batches(make(name, 41), jobs) == expected
 
 
 def test_equal_sizes_keep_to_the_budget(jobs):
-    policy = OldestFirst(equal_sizes, 2 * jobs[0].tokens)
+    policy = make("equal sizes", 2 * jobs[0].tokens)
     assert batches(policy, jobs) == [[0, 2], [1], [3], [4], [5]]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_full_queue_takes_no_more(name, jobs):
+    policy = make(name, 41, queue_tokens=sum(job.tokens for job in jobs[:3]))
+    assert [policy.add(job) for job in jobs] == [True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_has_expired_is_not_run(name, jobs):
+    now = 0.0
+    policy = make(name, clock=lambda: now)
+    for job in jobs[:3]:
+        policy.add(job)
+    now = 1000.0
+    later = Job(9, (32, 32), 5, Urgency(now, 1000.0, priority=5))
+    policy.add(later)
+    assert policy.next() == [later]
+    assert policy.next() == []
+
+
+def test_filling_in_order_passes_over_nobody_for_ever():
+    def job(tokens):
+        return Job(0, (0, 0), tokens, Urgency(0.0, 1.0, priority=5))
+
+    pending = [job(5), large := job(10), *(job(5) for _ in range(40))]
+    for _ in range(8):
+        batch = fill_in_order([pending[0], large, *pending[2:]], 10)
+        assert large not in batch
+        pending = [one for one in pending if one not in batch or one is large]
+        pending.sort(key=lambda one: one is large)
+        pending.insert(1, pending.pop())
+    assert fill_in_order(pending, 10) == pending[:1]
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_image_gets_its_scores_and_its_latency(name, demo):
     images = cut(demo, TRACE)
     alone = torch.cat([demo(image) for image in images])
-    replayed = replay(demo, TRACE, images, POLICIES[name](8192), gap_s=0.02)
+    replayed = replay(demo, TRACE, images, make(name, clock=time.perf_counter), gap_s=0.02)
     torch.testing.assert_close(replayed.scores, alone, atol=1e-4, rtol=0)
     assert replayed.makespan_s >= TRACE[-1].at * 0.02
     assert all(0 < latency <= replayed.makespan_s for latency in replayed.latencies_s)
@@ -61,7 +105,7 @@ def test_every_image_gets_its_scores_and_its_latency(name, demo):
 
 def test_waiting_counts_from_the_arrival(demo):
     images = cut(demo, TRACE)
-    replayed = replay(demo, TRACE, images, POLICIES["one at a time"](8192), gap_s=0)
+    replayed = replay(demo, TRACE, images, make("one at a time", clock=time.perf_counter), gap_s=0)
     assert replayed.latencies_s == sorted(replayed.latencies_s)
     assert replayed.latencies_s[-1] == pytest.approx(replayed.makespan_s, abs=0.01)
 
@@ -78,6 +122,12 @@ def test_the_recorded_trace_is_what_its_seed_gives():
 def test_a_trace_is_read_back(tmp_path):
     write(tmp_path / "trace.json", TRACE, 7)
     assert read(tmp_path / "trace.json") == TRACE
+
+
+def test_a_trace_goes_on_a_gap_after_its_end():
+    twice = repeat(TRACE, 2)
+    assert twice[: len(TRACE)] == TRACE
+    assert [arrival.at for arrival in twice] == [float(at) for at in range(2 * len(TRACE))]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"arrivals": [{"at": 1}]}', '{"arrivals": []}'])
@@ -104,12 +154,20 @@ def test_measures_all_policies(few, tmp_path, capsys):
     for run in runs:
         assert 0 < run["p50_ms"] <= run["p95_ms"] <= run["p99_ms"]
         assert run["images_per_second"] > 0
-    assert {run["policy"]: run["images_per_batch"] for run in runs[:3]} == {
-        "packed": 5,
+    assert {run["policy"]: run["images_per_batch"] for run in runs[:4]} == {
+        "server": 5,
+        "fill in order": 5,
         "equal sizes": 1.25,
         "one at a time": 1,
     }
-    assert "all at once     packed" in capsys.readouterr().out
+    assert "all at once     server" in capsys.readouterr().out
+
+
+def test_a_simulated_device_needs_no_model(few, monkeypatch, capsys):
+    monkeypatch.delattr(mixed_sizes, "load_classifier")
+    assert mixed_sizes.main(["--trace", str(few), "--simulate", "gpu", "--load", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert [line[7:20].strip() for line in printed.splitlines()[1:]] == [*POLICIES]
 
 
 def test_no_speed_is_reported_for_wrong_scores(few, monkeypatch, capsys):

@@ -19,6 +19,7 @@ from vimserve.server.engine.urgency import Urgency
 from vimserve.server.telemetry.metrics import Metrics
 
 FAR = float("inf")
+SOMETIME = Urgency(0, FAR, priority=5)
 
 
 def image(seed, height=32, width=32):
@@ -51,10 +52,10 @@ async def running(*specs, **settings):
 
 
 def submit(engine, *images, model="tiny", timeout_s=FAR, priority=5):
-    with engine.room(engine.models.loaded(model)) as room:
-        for one in images:
-            room.take(one.tokens)
-        return engine.submit(room, images, Urgency(time.monotonic(), timeout_s, priority))
+    urgency = Urgency(time.monotonic(), timeout_s, priority)
+    with engine.room(engine.models.loaded(model), urgency) as room:
+        room.take([one.tokens for one in images])
+        return engine.submit(room, images)
 
 
 async def reach_device(model):

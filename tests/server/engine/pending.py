@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from vimserve.server.engine.scheduler import Budget, Scheduler
+from vimserve.server.engine.model_queue import Budget
+from vimserve.server.engine.scheduler import Scheduler
 
 
 @dataclass(eq=False)
@@ -16,7 +17,7 @@ class Request:
 
 
 def make(*requests: Request, budget: int = 10, **options: int) -> Scheduler[Request]:
-    scheduler = Scheduler[Request]({name: Budget(budget) for name in "abc"}, **options)
+    scheduler = Scheduler[Request]({name: Budget(budget) for name in "abc"}, {}, **options)
     for request in requests:
         scheduler.add(request)
     return scheduler

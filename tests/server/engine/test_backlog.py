@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.patience import PATIENCE_S
-from tests.server.engine.driving import hold, image, running, submit
+from tests.server.engine.driving import SOMETIME, hold, image, running, submit
+from tests.server.engine.pending import Request
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.errors import (
     QueueFull,
@@ -63,29 +64,14 @@ def test_a_request_holds_its_room_until_it_is_queued_or_gives_up(tiny, spec):
     async def run():
         async with running(spec, max_queue_tokens=10) as engine:
             tiny_model = engine.loaded("tiny")
-            with engine.room(tiny_model) as decoding:
-                decoding.take(5)
-                decoding.take(5)
-                with engine.room(tiny_model) as other, pytest.raises(QueueFull) as caught:
-                    other.take(5)
+            with engine.room(tiny_model, SOMETIME) as decoding:
+                decoding.take([5])
+                decoding.take([5])
+                with engine.room(tiny_model, SOMETIME) as other, pytest.raises(QueueFull) as caught:
+                    other.take([5])
                 assert caught.value.value == 15
-            with engine.room(tiny_model) as other:
-                other.take(100)
-
-    asyncio.run(run())
-
-
-def test_retry_after_is_the_time_that_the_queue_takes(tiny, spec):
-    async def run():
-        async with running(spec, max_queue_tokens=100) as engine:
-            engine._backlog.served("tiny", tokens=10, seconds=1)
-            futures = await hold(engine, tiny)
-            futures += submit(engine, *[image(1)] * 20)
-            with pytest.raises(QueueFull) as caught:
-                submit(engine, image(2))
-            assert caught.value.retry_after_s == 10
-            tiny.gate.set()
-            await asyncio.gather(*futures)
+            with engine.room(tiny_model, SOMETIME) as other:
+                other.take([100])
 
     asyncio.run(run())
 
@@ -106,7 +92,7 @@ def test_better_priorities_go_first(tiny, spec):
 
 
 def test_whoever_waits_for_a_batch_returns_without_one_when_interrupted():
-    backlog = Backlog(100, lambda model, load: None)
+    backlog = Backlog[Request](100, lambda model, load: None)
     asked = threading.Semaphore(0)
     stop = threading.Event()
 

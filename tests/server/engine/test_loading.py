@@ -18,8 +18,8 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine import loading
 from vimserve.server.engine.engine import Engine, State
 from vimserve.server.engine.memory import MemoryModel
+from vimserve.server.engine.model_queue import Budget
 from vimserve.server.engine.plan import Demand
-from vimserve.server.engine.scheduler import Budget
 from vimserve.server.errors import (
     ImageTooLarge,
     ModelUnavailable,

@@ -36,8 +36,8 @@ async def _answer():
     images = [*(image(512) for _ in range(20)), image(SIDE)]
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM,) * 2)
-    with engine.room(loaded) as room:
-        answers = engine.submit(room, images, Urgency(time.monotonic(), PATIENCE_S, 5))
+    with engine.room(loaded, Urgency(time.monotonic(), PATIENCE_S, 5)) as room:
+        answers = engine.submit(room, images)
     endings = await asyncio.gather(*answers, return_exceptions=True)
     await engine.probe(PATIENCE_S)
     detail = engine.health().detail

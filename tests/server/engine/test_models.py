@@ -10,7 +10,7 @@ import torch
 
 from tests.patience import PATIENCE_S
 from tests.server.engine.driving import (
-    FAR,
+    SOMETIME,
     hold,
     image,
     running,
@@ -22,7 +22,6 @@ from vimserve.model.checkpoint import CheckpointError
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.models import does
-from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import (
     ModelFailure,
     ModelUnavailable,
@@ -113,20 +112,20 @@ def test_what_waits_for_a_model_is_answered_before_it_goes(tiny, spec, other):
         async with running(spec, other) as engine:
             first = await hold(engine, tiny)
             model = engine.loaded("other")
-            with engine.room(model) as decoding:
-                decoding.take(5)
+            with engine.room(model, SOMETIME) as decoding:
+                decoding.take([5])
                 waiting = submit(engine, image(1), image(2), model="other")
                 removing = asyncio.create_task(engine.models.remove("other"))
                 await asyncio.sleep(0)
                 assert engine.models["other"].status == "unloading"
                 with pytest.raises(ModelUnavailable, match="'other' is unloading"):
                     engine.loaded("other")
-                with engine.room(model) as late, pytest.raises(ModelUnavailable):
-                    late.take(5)
+                with engine.room(model, SOMETIME) as late, pytest.raises(ModelUnavailable):
+                    late.take([5])
                 tiny.gate.set()
                 await asyncio.gather(*first, *waiting)
                 assert not removing.done()  # an image of it is still being decoded
-                (last,) = engine.submit(decoding, [image(3)], Urgency(0, FAR, priority=5))
+                (last,) = engine.submit(decoding, [image(3)])
             assert (await last).batch.images == 1
             await removing
             assert list(engine.models) == ["tiny"]
@@ -141,8 +140,8 @@ def test_a_successor_is_not_taken_for_the_model_that_a_request_began_with(tiny, 
             await engine.models.remove("other")
             await engine.models.add(other)
             assert engine.loaded("other") is not before
-            with engine.room(before) as room, pytest.raises(ModelUnavailable):
-                room.take(5)
+            with engine.room(before, SOMETIME) as room, pytest.raises(ModelUnavailable):
+                room.take([5])
             await submit(engine, image(0), model="other")[0]
 
     asyncio.run(run())

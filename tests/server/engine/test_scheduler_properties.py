@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.server.engine.pending import Request, make
-from vimserve.server.engine.scheduler import Budget, Decision, Load, Scheduler
+from vimserve.server.engine.cost import CostModel, Load
+from vimserve.server.engine.model_queue import BROUGHT_FORWARD, Budget
+from vimserve.server.engine.scheduler import Decision, Scheduler
 
 LOOKAHEAD, PATIENCE = 3, 2
 
@@ -20,8 +22,10 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.costs: dict[str, CostModel] = {}
         self.scheduler = Scheduler[Request](
             dict.fromkeys("ab", Budget(self.most_tokens, self.most_bytes)),
+            self.costs,
             lookahead=LOOKAHEAD,
             patience=PATIENCE,
         )
@@ -48,6 +52,10 @@ class Machine(RuleBasedStateMachine):
             assert self.scheduler.discard(request) == (request in self.passed)
             self.leave(request)
 
+    @rule(model=st.sampled_from("ab"), launch=st.floats(0, 10), per_token=st.floats(0, 1))
+    def learn(self, model, launch, per_token):
+        self.costs[model] = CostModel(launch=launch, per_token=per_token)
+
     @rule(passes=st.sampled_from([0, 1]))
     def next(self, passes):
         self.now += passes
@@ -68,9 +76,17 @@ class Machine(RuleBasedStateMachine):
         if len(batch) > 1:
             assert sum(request.tokens for request in batch) <= self.most_tokens
             assert sum(request.cost_bytes for request in batch) <= self.most_bytes
+        cost = self.costs.get(model, CostModel())
+        for others, request in enumerate(batch):
+            brought_forward = BROUGHT_FORWARD * (len(self.passed) - others)
+            assert others * cost.image(request.tokens) <= brought_forward * cost.launch
         rivals = [request for request in self.passed if request.model == model]
+
+        def place(request):
+            return request.priority, request.deadline, rivals.index(request)
+
         due = [request for request in rivals if self.passed[request] == PATIENCE]
-        order = due + sorted(set(rivals) - set(due), key=lambda r: (r.priority, rivals.index(r)))
+        order = due + sorted(set(rivals) - set(due), key=place)
         assert batch[0] is order[0]
         assert batch == [request for request in order if request in batch]
         last = rivals[max(rivals.index(request) for request in batch)]
@@ -89,7 +105,7 @@ class Machine(RuleBasedStateMachine):
     def loads_add_up(self):
         for model in "ab":
             tokens = [request.tokens for request in self.passed if request.model == model]
-            assert self.scheduler.load(model) == Load(len(tokens), sum(tokens))
+            assert self.scheduler.load(model) == Load.of(tokens)
 
     def teardown(self):
         while self.passed:
@@ -133,3 +149,41 @@ def test_saturated_models_get_the_same_tokens_within_a_batch(sizes):
         for request in scheduler.next(0).batch:
             served[request.model] += request.tokens
         assert abs(served["a"] - served["b"]) <= 100
+
+
+WAITING = st.lists(st.tuples(st.integers(1, 10), st.integers(1, 3), st.integers(1, 5)))
+
+
+@settings(max_examples=60)
+@given(WAITING, st.tuples(st.integers(1, 10), st.integers(1, 3), st.integers(1, 5)))
+def test_a_request_waits_for_what_was_said_to_go_ahead(waiting, added):
+    costs = {"a": CostModel(per_image=100, per_token=1)}
+    scheduler = Scheduler[Request]({"a": Budget(10)}, costs, lookahead=0, patience=1000)
+    for one in waiting:
+        scheduler.add(Request(*one))
+    request = Request(*added)
+    ahead = scheduler.ahead("a", request.priority, request.deadline)
+    scheduler.add(request)
+    order = []
+    while batch := scheduler.next(0).batch:
+        order += batch
+    before = order[: order.index(request)]
+    assert ahead == sum(costs["a"].image(one.tokens) for one in before)
+
+
+@settings(max_examples=60)
+@given(WAITING, WAITING, st.integers(1, 3))
+def test_no_more_is_ahead_than_everything(waiting, others, priority):
+    scheduler = Scheduler[Request](
+        dict.fromkeys("ab", Budget(10)), dict.fromkeys("ab", CostModel(1, 1, 1, 1)), patience=2
+    )
+    for model, requests in ("a", waiting), ("b", others):
+        for tokens, urgency, deadline in requests:
+            scheduler.add(Request(tokens, urgency, deadline, model))
+    while scheduler.load("a").images or scheduler.load("b").images:
+        everything = sum(scheduler.seconds(model, scheduler.load(model)) for model in "ab")
+        ahead = [scheduler.ahead("a", priority, deadline) for deadline in range(7)]
+        assert ahead == sorted(ahead)
+        assert ahead[0] >= 0
+        assert ahead[-1] <= everything
+        scheduler.next(0)

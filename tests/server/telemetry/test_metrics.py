@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.patience import wait_until
 from tests.server import raw
+from vimserve.server.engine.cost import CostModel
 from vimserve.server.errors import ModelFailure, QueueFull, ServerError
 from vimserve.server.telemetry.metrics import resolution_bucket
 
@@ -143,6 +144,14 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
         wait_until(lambda: any(answer.done() for answer in answers))
         return client
 
+    def overdue():
+        client, app, _, pool = held(good)
+        app.state.engine._backlog._costs["tiny"] = CostModel(launch=10_000)
+        pool.submit(client.post, "/v1/classify", content=good)
+        wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 1)
+        client.post("/v1/classify", content=good, headers={"X-Request-Priority": "9"})
+        return client
+
     def late():
         client, _, _, _ = held(good, request_timeout=0.3)
         assert raw.answer(connect(client, raw.post(good)))[0] == 504
@@ -212,6 +221,7 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
         "too-many-parts": post(content=200 * b"--x\r\n\r\n\r\n", headers=form),
         "upload-timeout": stalled,
         "queue-full": full,
+        "too-late": overdue,
         "request-timeout": late,
         "client-gone": left,
         "not-ready": stopping,
@@ -237,7 +247,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 25
+    assert len(REASONS) == 26
 
 
 def test_scrapes_at_once(client, picture, encode):
