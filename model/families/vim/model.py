@@ -14,6 +14,7 @@ from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.families.vim.rope import Rotary
 from vimserve.model.layout import Grid, Layout
 from vimserve.model.packed import PackedModel, normal
+from vimserve.model.threads import each_block
 
 NORM_EPS = 1e-5
 # They read the same number of tokens of every image, which fixes the shapes in a graph.
@@ -119,13 +120,14 @@ class Vim(PackedModel):
         turn = self._turn(layout)
         if self.config.bidirectional == "layer":
             # Two blocks read the same input in opposite directions; outputs and residuals add up.
-            for ahead, back in zip(self.layers[::2], self.layers[1::2], strict=True):
+            pairs = zip(self.layers[::2], self.layers[1::2], strict=True)
+            for ahead, back in each_block(pairs):
                 forward, residual = ahead(hidden, residual, layout, turn)
                 backward, residual = back(residual, None, layout)
                 hidden, residual = forward.add_(backward), residual.mul_(2)
                 yield hidden, residual
         else:
-            for layer in self.layers:
+            for layer in each_block(self.layers):
                 hidden, residual = layer(hidden, residual, layout, turn)
                 yield hidden, residual
 
