@@ -21,8 +21,8 @@ ENOUGH_S, ENOUGH_BLOCKS, MARGIN = 0.1, 8, 0.03
 LEAST_WAIT_S, MOST_WAIT_S, WAIT_PER_LOSS = 1.0, 10.0, 20
 # The calling thread computes for a share of the time; for the rest it waits, for other threads or
 # for a CPU. If this share, averaged over some time, differs so much from what it was after the last
-# trial, the CPUs have other users now, and the next trial is due.
-OTHER_SHARE, AVERAGED_S = 0.25, 0.2
+# trial, the CPUs have other users now, and the next trial comes sooner by a factor.
+OTHER_SHARE, AVERAGED_S, WAIT_IF_CHANGED = 0.25, 0.2, 4
 
 
 @dataclass
@@ -137,7 +137,8 @@ class ThreadPolicy:
             self._step += 1
             self._wait_s = min(2 * self._wait_s, MOST_WAIT_S)
         loss_s = max(0.0, trial.seconds - trial.expected_s)
-        self._may_try = self._now + max(LEAST_WAIT_S, WAIT_PER_LOSS * loss_s)
-        self._must_try = max(self._may_try, self._now + self._wait_s)
+        rest_s = max(LEAST_WAIT_S, WAIT_PER_LOSS * loss_s, self._wait_s / WAIT_IF_CHANGED)
+        self._may_try = self._now + rest_s
+        self._must_try = self._now + max(rest_s, self._wait_s)
         self._share_at_trial = self._share
         self._trial, self._on_trial = None, False

@@ -47,7 +47,7 @@ class Config(BaseSettings):
     threads: Positive | None = Field(
         default=None,
         description="CPU threads of a forward pass (default: adapted between one and the CPUs that "
-        "the process may use to whatever is fastest beside other processes)",
+        "the process may use)",
     )
     max_pixels: Positive = Field(
         default=50_000_000, description="largest image accepted, in pixels"
