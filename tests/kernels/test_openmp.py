@@ -19,7 +19,7 @@ from tests.patience import PATIENCE_S
 from vimserve.kernels import openmp
 from vimserve.kernels.selective_scan import cpu
 
-SCRIPT = """
+SCRIPT = r"""
 import json, os, re, torch
 from vimserve.kernels.conv1d import cpu
 from vimserve.kernels.selective_scan import cpu as scan
@@ -33,7 +33,7 @@ cpu.conv1d(torch.randn(65, 64), torch.ones(1, 64, 4), torch.ones(1, 64),
            torch.tensor([0, 65], dtype=torch.int32), (False,))
 a @ a
 ended = threads - set(os.listdir("/proc/self/task"))
-libraries = set(re.findall(r"/lib[gi]?omp[^/]*$", open("/proc/self/maps").read(), re.MULTILINE))
+libraries = set(re.findall(r"/lib[gi]?omp[^/\s]*$", open("/proc/self/maps").read(), re.MULTILINE))
 print(json.dumps({
     "more threads": len(os.listdir("/proc/self/task")) - before,
     "threads ended": len(ended),

@@ -89,6 +89,7 @@ NAMES = {
     "batch_predicted_memory_bytes": "histogram",
     "device_busy_seconds": "counter",
     "inflight": "gauge",
+    "threads": "gauge",
     "rejected": "counter",
     "model_info": "gauge",
 }
