@@ -66,11 +66,15 @@ class Kernel:
         self._serial = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled.address)
 
     def __call__(self, tasks: int, *arguments: Tensor | int) -> None:
-        """Run ``tasks`` tasks on up to ``torch.get_num_threads()`` threads and wait for them."""
+        """Run ``tasks`` tasks on ``torch.get_num_threads()`` threads and wait for them.
+
+        Where there are fewer tasks than threads, the others find none. A smaller team would be
+        slower: libgomp ends the threads that a team leaves out, and the next team starts them anew.
+        """
         packed = array("q", [0, tasks, *addresses(arguments)])
         address, _ = packed.buffer_info()
-        threads = min(torch.get_num_threads(), tasks)
-        parallel = _gomp_parallel() if threads > 1 else None
+        threads = torch.get_num_threads()
+        parallel = _gomp_parallel() if min(threads, tasks) > 1 else None
         if parallel is None:
             self._serial(address)
         else:

@@ -17,8 +17,10 @@ import torch
 
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, names
+from vimserve.model.cpus import usable_cpus
 from vimserve.model.device_memory import PeakMeter, release_unused
 from vimserve.model.served import ServedModel
+from vimserve.model.threads import use_threads
 
 SIZES = (224, 512, 1248)
 LEAST_SECONDS = 2.0
@@ -89,12 +91,13 @@ class Forward:
         return meter.bytes
 
 
-def load(model: str, weights: str | None, threads: int, device: str = "cpu") -> ServedModel:
+def load(model: str, weights: str | None, threads: int | None, device: str = "cpu") -> ServedModel:
     """Load a model to measure in this process, and warm it up.
 
-    On a GPU it computes in bfloat16, launched kernel by kernel.
+    On a GPU it computes in bfloat16, launched kernel by kernel. Without ``threads`` their number
+    adapts, as in the server.
     """
-    torch.set_num_threads(threads)
+    use_threads(threads)
     torch.manual_seed(0)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     module = load_model(model, weights, torch.device(device), dtype)
@@ -102,7 +105,9 @@ def load(model: str, weights: str | None, threads: int, device: str = "cpu") -> 
     return module
 
 
-def measure(model: str, weights: str | None, size: int, batch: int, threads: int) -> Measurement:
+def measure(
+    model: str, weights: str | None, size: int, batch: int, threads: int | None
+) -> Measurement:
     """Load, warm up and time one configuration on the CPU; meant for a process of its own."""
     forward = Forward(load(model, weights, threads), size, batch)
     peak = forward.peak_bytes()
@@ -136,12 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, action="append", help=f"pixels, repeatable [{SIZES}]")
     parser.add_argument("--batch", type=int, default=1, help="images per forward pass [1]")
     parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="CPU threads [%(default)s]"
+        "--threads", type=int, help="CPU threads [adapted to other processes, as in the server]"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args(arguments)
 
-    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, float32")
+    threads = options.threads or f"1 to {usable_cpus()}"
+    print(f"{platform.machine()}, {threads} threads, torch {torch.__version__}, float32")
     print(
         f"{'model':<20}{'pixels':>8}{'batch':>7}{'ms':>10}{'images/s':>10}{'MB above weights':>18}"
     )

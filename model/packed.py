@@ -64,7 +64,8 @@ class PackedModel(ServedModel):
         Raises:
             ValueError: if the patches are not of this model's size.
         """
-        return self.classify(*self.embed(batch))
+        with self.running(batch):
+            return self.classify(*self.embed(batch))
 
     @torch.inference_mode()
     def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
@@ -78,7 +79,13 @@ class PackedModel(ServedModel):
         Raises:
             ValueError: if the patches are not of this model's size.
         """
-        return self.features(*self.embed(batch), out_indices)
+        with self.running(batch):
+            return self.features(*self.embed(batch), out_indices)
+
+    @property
+    def width(self) -> int:
+        """Of a token in the blocks."""
+        return self.config.width
 
     def num_tokens(self, grid: tuple[int, int]) -> int:
         """Length of the sequence of an image with this grid of patches."""

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.batch import PackedBatch
 from vimserve.model.prepared import PreparedModule
+from vimserve.model.threads import adaptive_threads
 
 MapSize = tuple[int, int]  # height and width of a class map
 
@@ -64,6 +66,11 @@ class ServedModel(PreparedModule):
             ValueError: if the patches are not of this model's size.
         """
 
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """Of a token in the blocks."""
+
     @abc.abstractmethod
     def num_tokens(self, grid: tuple[int, int]) -> int:
         """Length of the sequence of an image with this grid of patches."""
@@ -76,6 +83,11 @@ class ServedModel(PreparedModule):
         image = next(self.parameters()).new_zeros(3, side, side)
         batch = PackedBatch.from_images([image], config.patch_size, config.stride)
         self.answer(batch, [(side, side)])
+
+    def running(self, batch: PackedBatch) -> AbstractContextManager[None]:
+        """To be held during a forward pass, which on a CPU adapts its number of threads."""
+        work = batch.patches.shape[0] * self.width**2
+        return adaptive_threads(next(self.parameters()).device, work)
 
     def forget_prepared(self) -> None:
         """Drop everything derived from the parameters."""

@@ -1,7 +1,6 @@
 """The settings of all commands, from flags and ``VIMSERVE_*`` variables."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -15,6 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from vimserve.model.cpus import usable_cpus
 from vimserve.server.settings import Origin, RootPath, split_list, split_models
 
 Positive = Annotated[int, Field(ge=1)]
@@ -44,7 +44,11 @@ class Config(BaseSettings):
         default=True,
         description="on a GPU, replay recorded forward passes instead of launching each kernel",
     )
-    threads: Positive | None = Field(default=None, description="CPU threads of a forward pass")
+    threads: Positive | None = Field(
+        default=None,
+        description="CPU threads of a forward pass (default: adapted between one and the CPUs that "
+        "the process may use)",
+    )
     max_pixels: Positive = Field(
         default=50_000_000, description="largest image accepted, in pixels"
     )
@@ -186,7 +190,7 @@ class ServerConfig(Config):
         description="seconds that a batch may run before /healthz reports the server as stuck",
     )
     decode_threads: Positive = Field(
-        default=min(4, os.cpu_count() or 1),
+        default=min(4, usable_cpus()),
         description="threads that decode large images; there is one more for small ones",
     )
     max_decode_bytes: Positive = Field(

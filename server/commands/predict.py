@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vimserve.model.catalog import resolve
 from vimserve.model.spec import ModelSpec
+from vimserve.model.threads import use_threads
 from vimserve.server.config import Config, ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.models import does
@@ -113,8 +112,7 @@ def predict(config: Config, request: Request) -> int:
     Raises:
         ValueError: for a model, a checkpoint or a parameter that cannot be used.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     task = request.task
     specs = [resolve(name) for name in config.model]
     able = [spec for spec in specs if spec.task == task.name]

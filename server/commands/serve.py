@@ -5,9 +5,8 @@ import os
 import signal
 import socket
 
-import torch
-
 from vimserve.model.catalog import resolve
+from vimserve.model.threads import use_threads
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
 from vimserve.server.http.server import http_server
@@ -23,8 +22,7 @@ def serve(config: ServerConfig) -> int:
         ValueError: for an unknown model, a checkpoint that cannot be used, an unusable device.
         OSError: if the port or the TLS certificate cannot be used.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     specs = [resolve(name) for name in config.model]
     # Listen before the models load, so that a port in use is reported at once.
     listener = _listen(config.host, config.port)

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from vimserve.model.spec import ModelSpec
+from vimserve.model.threads import threads_in_use
 from vimserve.server.engine.cost import Load
 
 RESOLUTIONS = (224, 512, 1024, 1248)
@@ -150,6 +151,12 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.threads = Gauge(
+            "vimserve_threads",
+            "CPU threads of the latest forward pass; without --threads the number adapts",
+            registry=registry,
+        )
+        self.threads.set_function(threads_in_use)
         self.model_info = Gauge(
             "vimserve_model_info",
             "Models that are ready",

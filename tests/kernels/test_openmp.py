@@ -19,7 +19,7 @@ from tests.patience import PATIENCE_S
 from vimserve.kernels import openmp
 from vimserve.kernels.selective_scan import cpu
 
-SCRIPT = """
+SCRIPT = r"""
 import json, os, re, torch
 from vimserve.kernels.conv1d import cpu
 from vimserve.kernels.selective_scan import cpu as scan
@@ -28,9 +28,15 @@ a = torch.randn(600, 600); a @ a
 before = len(os.listdir("/proc/self/task"))
 cpu.conv1d(torch.randn(900, 64), torch.ones(1, 64, 4), torch.ones(1, 64),
            torch.tensor([0, 900], dtype=torch.int32), (False,))
-libraries = set(re.findall(r"/lib[gi]?omp[^/]*$", open("/proc/self/maps").read(), re.MULTILINE))
+threads = set(os.listdir("/proc/self/task"))
+cpu.conv1d(torch.randn(65, 64), torch.ones(1, 64, 4), torch.ones(1, 64),
+           torch.tensor([0, 65], dtype=torch.int32), (False,))
+a @ a
+ended = threads - set(os.listdir("/proc/self/task"))
+libraries = set(re.findall(r"/lib[gi]?omp[^/\s]*$", open("/proc/self/maps").read(), re.MULTILINE))
 print(json.dumps({
     "more threads": len(os.listdir("/proc/self/task")) - before,
+    "threads ended": len(ended),
     "libraries": len(libraries),
     "from disk": scan._scan._cache_hits,
 }))
@@ -73,6 +79,11 @@ def another() -> dict[str, int]:
 def test_kernels_run_on_the_threads_of_pytorch(another: dict[str, int]) -> None:
     """One OpenMP library in the process, and no thread beside PyTorch's."""
     assert (another["more threads"], another["libraries"]) == (0, 1)
+
+
+def test_a_kernel_with_few_tasks_leaves_all_threads_alive(another: dict[str, int]) -> None:
+    """libgomp would end those that a smaller team leaves out, and start others for the next one."""
+    assert another["threads ended"] == 0
 
 
 def test_compiled_kernels_are_kept_on_disk(another: dict[str, int]) -> None:

@@ -19,6 +19,7 @@ from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.layout import Layout
 from vimserve.model.linear import Linear
 from vimserve.model.packed import PackedModel, normal
+from vimserve.model.threads import each_block
 
 NORM_EPS = 1e-6
 
@@ -92,7 +93,7 @@ class DeiT(PackedModel):
 
     def run_blocks(self, tokens: Tensor, layout: Layout) -> Iterator[Tensor]:
         """Yield the tokens ``[T, D]`` after each block."""
-        for block in self.blocks:
+        for block in each_block(self.blocks):
             tokens = block(tokens, layout)
             yield tokens
 

@@ -71,7 +71,8 @@ class UPerNetSegmenter(ServedModel):
         Raises:
             ValueError: if the patches are not of this model's size.
         """
-        scores = dict(self.scores(batch))
+        with self.running(batch):
+            scores = dict(self.scores(batch))
         return [scores[image] for image in range(batch.num_images)]
 
     def segment(self, batch: PackedBatch) -> list[Tensor]:
@@ -93,7 +94,8 @@ class UPerNetSegmenter(ServedModel):
         Raises:
             ValueError: if the patches are not of this model's size.
         """
-        return answers(self.scores(batch), wanted)
+        with self.running(batch):
+            return answers(self.scores(batch), wanted)
 
     @torch.inference_mode()
     def scores(self, batch: PackedBatch) -> Iterator[tuple[int, Tensor]]:
@@ -142,6 +144,11 @@ class UPerNetSegmenter(ServedModel):
     def backbone_necks(self) -> list[nn.Module]:
         """``fpn1`` to ``fpn4``."""
         return [self.backbone.get_submodule(name) for name in NECKS]
+
+    @property
+    def width(self) -> int:
+        """Of a token in the backbone's blocks."""
+        return self.backbone.width
 
     def num_tokens(self, grid: Grid) -> int:
         """Length of the sequence of an image with this grid of patches."""

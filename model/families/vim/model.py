@@ -16,6 +16,7 @@ from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.families.vim.rope import Rotary
 from vimserve.model.layout import Grid, Layout
 from vimserve.model.packed import PackedModel, normal
+from vimserve.model.threads import each_block
 
 if TYPE_CHECKING:
     from vimserve.kernels.vim_blocks.cpu import VimBlocks
@@ -136,7 +137,7 @@ class Vim(PackedModel):
             if at_once is not None:
                 hidden, residual = at_once(begin, end, hidden, residual, layout.cu_seqlens, turn)
             else:
-                for i in range(begin, end):
+                for i in each_block(range(begin, end)):
                     hidden, residual = self._run_block(i, hidden, residual, layout, turn)
             assert residual is not None
             yield hidden, residual

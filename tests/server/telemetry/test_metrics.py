@@ -6,9 +6,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.patience import wait_until
 from tests.server import raw
+from vimserve.model import threads
 from vimserve.server.engine.cost import CostModel
 from vimserve.server.errors import ModelFailure, QueueFull, ServerError
-from vimserve.server.telemetry.metrics import resolution_bucket
+from vimserve.server.telemetry.metrics import Metrics, resolution_bucket
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ NAMES = {
     "batch_predicted_memory_bytes": "histogram",
     "device_busy_seconds": "counter",
     "inflight": "gauge",
+    "threads": "gauge",
     "rejected": "counter",
     "model_info": "gauge",
 }
@@ -288,3 +290,8 @@ def test_what_waits(held, tiny, picture, encode):
     assert scrape(client)["queue_tokens", "tiny"] == 2 * 17
     tiny.gate.set()
     assert [answer.result().status_code for answer in (first, *waiting)] == [200] * 3
+
+
+def test_threads_in_use(monkeypatch):
+    monkeypatch.setattr(threads._Process, "in_use", 3)
+    assert Metrics().registry.get_sample_value("vimserve_threads") == 3
