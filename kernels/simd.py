@@ -9,9 +9,15 @@ import operator
 
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
+# Of the CPU that Numba compiles for: this one, or that of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
+# Numba's cache keeps code for different features apart.
+_FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+AVX512 = "+avx512f" in _FEATURES
+REGISTER_LANES = 16 if AVX512 else 8 if "+avx" in _FEATURES else 4  # of which a vector is made
 LOG2_E = 1.4426950408889634
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -46,12 +52,18 @@ def _constant(value: float):
     return ir.Constant(_FLOATS, [value] * LANES)
 
 
-def _fma(builder, a, b, c):
-    name = f"llvm.fma.v{LANES}f32"
+def _call(builder, name, *args):
+    """Call an LLVM intrinsic that returns a vector."""
     function = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), name
+        builder.module, ir.FunctionType(_FLOATS, [arg.type for arg in args]), name
     )
-    return builder.call(function, (a, b, c))
+    return builder.call(function, args)
+
+
+def _fma(builder, a, b, c):
+    # llvm.fma would round once on every CPU, and on one without the instruction call a function
+    # for every lane.
+    return _call(builder, f"llvm.fmuladd.v{LANES}f32", a, b, c)
 
 
 def _polynomial(builder, coefficients: tuple[float, ...], x):
@@ -66,12 +78,31 @@ def _maximum(builder, a, b):
 
 
 def _exp2(builder, x):
+    if AVX512:
+        return _exp2_avx512(builder, x)
     x = _maximum(builder, x, _constant(-126.0))
     rounded = builder.fadd(x, _constant(_ROUND))
     fraction = builder.fsub(x, builder.fsub(rounded, _constant(_ROUND)))
     mantissa = builder.bitcast(_polynomial(builder, _EXP2, fraction), _INTS)
     exponent = builder.shl(builder.bitcast(rounded, _INTS), ir.Constant(_INTS, [23] * LANES))
     return builder.bitcast(builder.add(mantissa, exponent), _FLOATS)
+
+
+def _exp2_avx512(builder, x):
+    """Two instructions round and scale, for any exponent; a third of ``_exp2`` does the same."""
+    rounded = _call(builder, f"llvm.roundeven.v{LANES}f32", x)
+    mantissa = _polynomial(builder, _EXP2, builder.fsub(x, rounded))
+    every_lane, as_set = ir.Constant(ir.IntType(LANES), -1), ir.Constant(ir.IntType(32), 4)
+    return _call(
+        builder, "llvm.x86.avx512.mask.scalef.ps.512",
+        mantissa, rounded, ir.Constant(_FLOATS, ir.Undefined), every_lane, as_set,
+    )  # fmt: skip
+
+
+def _splat(builder, value):
+    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * LANES))
 
 
 def _address(builder, pointer, offset):
@@ -134,7 +165,7 @@ def splat(_context, value):
 
 @intrinsic
 def fma(_context, a, b, c):
-    """A * b + c, rounded once."""
+    """A * b + c, rounded once where the CPU can."""
 
     def codegen(_context, builder, _signature, args):
         return _fma(builder, *args)
@@ -144,7 +175,7 @@ def fma(_context, a, b, c):
 
 @intrinsic
 def exp2(_context, x):
-    """2^x for x < 127, relative error below 3e-7; 2^-126 for anything below -126."""
+    """2^x for x < 127, relative error below 3e-7; at most 2^-126 for anything below -126."""
 
     def codegen(_context, builder, _signature, args):
         return _exp2(builder, args[0])

@@ -1,7 +1,7 @@
 """Selective scan for CPUs. A task is a block of channels of one sequence, in all directions.
 
 It walks the sequence in tiles. It computes a tile's step sizes and scaled inputs into a buffer that
-stays in the cache, then takes eight states of 16 channels at a time through the tile in registers.
+stays in the cache, then takes a block of states of 16 channels at a time through the tile in registers.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,16 @@ from torch import Tensor
 
 from vimserve.kernels.dispatch import require_float32
 from vimserve.kernels.openmp import Kernel, floats, ints, next_task, task_loop
+from vimserve.kernels.selective_scan.states import (
+    UNROLL,
+    advance,
+    load_block,
+    read_out,
+    store_block,
+)
 from vimserve.kernels.simd import (
     LANES,
     LOG2_E,
-    exp2,
     fma,
     load,
     pointer,
@@ -30,54 +36,6 @@ from vimserve.kernels.simd import (
 
 BLOCK = 32
 TILE = 32
-UNROLL = 8
-
-
-@njit(inline="always")
-def _load_states(p, at):
-    return (
-        load(p, at), load(p, at + BLOCK), load(p, at + 2 * BLOCK), load(p, at + 3 * BLOCK),
-        load(p, at + 4 * BLOCK), load(p, at + 5 * BLOCK), load(p, at + 6 * BLOCK),
-        load(p, at + 7 * BLOCK),
-    )  # fmt: skip
-
-
-@njit(inline="always")
-def _store_states(p, at, h):
-    store(p, at, h[0])
-    store(p, at + BLOCK, h[1])
-    store(p, at + 2 * BLOCK, h[2])
-    store(p, at + 3 * BLOCK, h[3])
-    store(p, at + 4 * BLOCK, h[4])
-    store(p, at + 5 * BLOCK, h[5])
-    store(p, at + 6 * BLOCK, h[6])
-    store(p, at + 7 * BLOCK, h[7])
-
-
-@njit(inline="always")
-def _advance(h, A, dt, dtx, b, at):
-    return (
-        fma(exp2(dt * A[0]), h[0], dtx * splat(b[at])),
-        fma(exp2(dt * A[1]), h[1], dtx * splat(b[at + 1])),
-        fma(exp2(dt * A[2]), h[2], dtx * splat(b[at + 2])),
-        fma(exp2(dt * A[3]), h[3], dtx * splat(b[at + 3])),
-        fma(exp2(dt * A[4]), h[4], dtx * splat(b[at + 4])),
-        fma(exp2(dt * A[5]), h[5], dtx * splat(b[at + 5])),
-        fma(exp2(dt * A[6]), h[6], dtx * splat(b[at + 6])),
-        fma(exp2(dt * A[7]), h[7], dtx * splat(b[at + 7])),
-    )
-
-
-@njit(inline="always")
-def _read_out(y, h, c, at):
-    even = fma(h[0], splat(c[at]), y)
-    odd = h[1] * splat(c[at + 1])
-    even = fma(h[2], splat(c[at + 2]), even)
-    odd = fma(h[3], splat(c[at + 3]), odd)
-    even = fma(h[4], splat(c[at + 4]), even)
-    odd = fma(h[5], splat(c[at + 5]), odd)
-    even = fma(h[6], splat(c[at + 6]), even)
-    return even + fma(h[7], splat(c[at + 7]), odd)
 
 
 @njit
@@ -94,8 +52,8 @@ def _scan_tile(
     """
     for e in range(0, width, LANES):
         for s in range(0, S, UNROLL):
-            decay = _load_states(A, s * BLOCK + e)
-            states = _load_states(h, s * BLOCK + e)
+            rates = load_block(A, s * BLOCK + e, BLOCK)
+            states = load_block(h, s * BLOCK + e, BLOCK)
             for i in range(tokens):
                 t = first + step * i
                 at = t * BLOCK + e
@@ -103,9 +61,9 @@ def _scan_tile(
                     prefetch(x_next, t * x_row + e)
                     prefetch(z_next, t * z_row + e)
                     prefetch(out_next, t * out_row + e)
-                states = _advance(states, decay, load(dt, at), load(dtx, at), b, t * b_row + s)
-                store(y, at, _read_out(load(y, at), states, c, t * c_row + s))
-            _store_states(h, s * BLOCK + e, states)
+                states = advance(states, rates, load(dt, at), load(dtx, at), b, t * b_row + s)
+                store(y, at, read_out(load(y, at), states, c, t * c_row + s))
+            store_block(h, s * BLOCK + e, BLOCK, states)
 
 
 @njit
