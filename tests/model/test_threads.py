@@ -47,8 +47,9 @@ def two_cpus(monkeypatch):
     monkeypatch.setattr(threads, "usable_cpus", lambda: 2)
     monkeypatch.setattr(threads, "_passes", threads._Passes())
     monkeypatch.setattr(threads, "ThreadPolicy", Alternating)
-    for name in ("adapts", "in_use", "logged_threads", "logged_at"):
-        monkeypatch.setattr(threads._Process, name, getattr(threads._Process, name))
+    nothing = {"adapts": True, "in_use": 0, "logged_threads": 0, "logged_at": -float("inf")}
+    for name, value in nothing.items():
+        monkeypatch.setattr(threads._Process, name, value)
     use_threads(None)
     yield
     torch.set_num_threads(before)
