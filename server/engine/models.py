@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
+from vimserve.server.engine import loading
 from vimserve.server.engine.backlog import Backlog
-from vimserve.server.engine.loading import Loaded, Measured, Served, Status, admit, warm_up
+from vimserve.server.engine.loading import Loaded, Measured, Served, Status
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.runner import Runner
 from vimserve.server.engine.turns import Turns
@@ -34,6 +35,9 @@ class Models(Mapping[str, Served]):
         backlog: the queue of their requests.
         metrics: lists them.
 
+    Attributes:
+        repository: the first models, served or not, which can be added again.
+
     Raises:
         ValueError: if two models have the same name.
     """
@@ -46,7 +50,8 @@ class Models(Mapping[str, Served]):
         backlog: Backlog,
         metrics: Metrics,
     ) -> None:
-        self._served = {spec.name: Served(spec) for spec in specs}
+        self.repository = {spec.name: spec for spec in specs}
+        self._served = {name: Served(spec) for name, spec in self.repository.items()}
         if len(self._served) < len(specs):
             raise ValueError(
                 f"every model needs a different name, not {', '.join(spec.name for spec in specs)}"
@@ -81,7 +86,7 @@ class Models(Mapping[str, Served]):
                 names of those that have it.
         """
         able = [name for name, served in self.items() if served.spec.task == task]
-        name = next(iter(able or self)) if model is None else model
+        name = self.default(task) if model is None else model
         spec = self._find(name).spec
         if spec.task != task:
             raise WrongTask(
@@ -92,6 +97,17 @@ class Models(Mapping[str, Served]):
                 value=name,
             )
         return spec
+
+    def default(self, task: str | None = None) -> str:
+        """The first model for the task, or for any.
+
+        Raises:
+            UnknownModel: if no model is served.
+        """
+        able = [name for name, served in self.items() if task in (None, served.spec.task)]
+        if not self:
+            raise UnknownModel("no model is served", parameter="model", limit=[])
+        return next(iter(able or self))
 
     def loaded(self, model: str) -> Loaded:
         """The model, for a new request.
@@ -119,9 +135,9 @@ class Models(Mapping[str, Served]):
         Raises:
             Exception: the first failure; with ``allow_partial``, only if all models failed.
         """
-        loading = [served for served in self.values() if served.status is Status.LOADING]
+        new = [served for served in self.values() if served.status is Status.LOADING]
         runners = await asyncio.gather(
-            *(self._build(served.spec) for served in loading), return_exceptions=True
+            *(self._build(served.spec) for served in new), return_exceptions=True
         )
         failures: list[Exception] = []
 
@@ -134,7 +150,7 @@ class Models(Mapping[str, Served]):
 
         async with self._turns.alone():
             measured: dict[str, Measured] = {}
-            for served, runner in zip(loading, runners, strict=True):
+            for served, runner in zip(new, runners, strict=True):
                 try:
                     if isinstance(runner, BaseException):
                         raise runner
@@ -144,7 +160,7 @@ class Models(Mapping[str, Served]):
             for name, loaded in (await self._admit(measured)).items():
                 if isinstance(loaded, Exception):
                     fail(self[name], loaded)
-        if failures and len(failures) == len(loading):
+        if failures and len(failures) == len(new):
             raise failures[0]
 
     async def add(self, spec: ModelSpec) -> None:
@@ -157,6 +173,8 @@ class Models(Mapping[str, Served]):
         if spec.name in self:
             raise ValueError(f"a model {spec.name!r} is served already")
         self._served[spec.name] = Served(spec)
+        in_order = dict.fromkeys((*self.repository, *self))
+        self._served = {name: self[name] for name in in_order if name in self}
         try:
             runner = await self._build(spec)
             async with self._turns.alone():
@@ -166,6 +184,30 @@ class Models(Mapping[str, Served]):
         except BaseException:
             del self._served[spec.name]
             raise
+
+    async def reload(self, model: str) -> None:
+        """Read a model's weights again; it keeps answering, and no request is refused.
+
+        Each request is answered by the old weights or by the new ones, never by both. For a moment
+        the device holds both.
+
+        Raises:
+            UnknownModel: with the names that are served.
+            ModelUnavailable: if it is loading or being removed.
+            Exception: if the weights cannot be loaded; then the old ones stay.
+        """
+        self.loaded(model)
+        runner = await self._build(self[model].spec)
+        async with self._turns.alone():
+            old = self.loaded(model)
+            call = self._worker.call(lambda: loading.with_weights(old, runner, self._config))
+            new = await asyncio.wrap_future(call)
+            async with old.turns.alone():
+                self.loaded(model)
+                # In the worker's thread, which alone looks at its models.
+                swap = self._worker.call(lambda: self._worker.models.update({model: new}))
+                await asyncio.wrap_future(swap)
+                self[model].loaded = new
 
     async def remove(self, model: str) -> None:
         """Remove a model once its accepted requests are answered.
@@ -220,7 +262,8 @@ class Models(Mapping[str, Served]):
         return await asyncio.wrap_future(runner)
 
     async def _measure(self, runner: Runner) -> Measured:
-        return await asyncio.wrap_future(self._worker.call(lambda: warm_up(runner, self._config)))
+        call = self._worker.call(lambda: loading.warm_up(runner, self._config))
+        return await asyncio.wrap_future(call)
 
     async def _admit(self, measured: Mapping[str, Measured]) -> dict[str, Loaded | Exception]:
         """Let the models answer; in place of one that cannot, why."""
@@ -229,7 +272,7 @@ class Models(Mapping[str, Served]):
         there = [served.loaded.batch_bytes for served in self.values() if served.loaded]
 
         def admit_all() -> dict[str, Loaded | Exception]:
-            results = admit([*measured.values()], self._config, max(there, default=0))
+            results = loading.admit([*measured.values()], self._config, max(there, default=0))
             admitted = dict(zip(measured, results, strict=True))
             self._worker.models |= {
                 name: loaded for name, loaded in admitted.items() if isinstance(loaded, Loaded)
