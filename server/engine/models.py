@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vimserve.model.spec import ModelSpec
@@ -12,7 +11,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine import loading
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.loading import Loaded, Measured, Served, Status
-from vimserve.server.engine.promise import promise
+from vimserve.server.engine.promise import call_soon, promise
 from vimserve.server.engine.runner import Runner
 from vimserve.server.engine.turns import Turns
 from vimserve.server.engine.worker import Worker
@@ -87,7 +86,7 @@ class Models(Mapping[str, Served]):
         """
         able = [name for name, served in self.items() if served.spec.task == task]
         name = self.default(task) if model is None else model
-        spec = self._find(name).spec
+        spec = self.find(name).spec
         if spec.task != task:
             raise WrongTask(
                 f"model {name!r} {does(spec.task)}; it cannot {task}: "
@@ -116,7 +115,7 @@ class Models(Mapping[str, Served]):
             UnknownModel: with the names that are served.
             ModelUnavailable: if it could not be loaded, is loading or is being removed.
         """
-        served = self._find(model)
+        served = self.find(model)
         if served.loaded is not None and served.status is Status.READY:
             return served.loaded
         reason = f"could not be loaded: {served.detail}" if served.detail else f"is {served.status}"
@@ -216,7 +215,7 @@ class Models(Mapping[str, Served]):
             UnknownModel: with the names that are served.
             ModelUnavailable: if it is loading or being removed.
         """
-        served = self._find(model)
+        served = self.find(model)
         if served.status is not Status.FAILED:
             self.loaded(model)
             served.status = Status.UNLOADING
@@ -231,7 +230,12 @@ class Models(Mapping[str, Served]):
             self._metrics.forget_model(model)
         del self._served[model]
 
-    def _find(self, name: str) -> Served:
+    def find(self, name: str) -> Served:
+        """The model of that name.
+
+        Raises:
+            UnknownModel: with the names that are served.
+        """
         if name not in self:
             raise UnknownModel(
                 f"no model {name!r} is served; choose one of {', '.join(self)}",
@@ -254,7 +258,7 @@ class Models(Mapping[str, Served]):
 
         # Not when the waiter ends, which may give up before the thread does.
         loop = asyncio.get_running_loop()
-        runner.add_done_callback(lambda _: _call(loop, self._turns.end_loading))
+        runner.add_done_callback(lambda _: call_soon(loop, self._turns.end_loading))
         self._builders = {thread for thread in self._builders if thread.is_alive()}
         thread = threading.Thread(target=build, name=f"load {spec.name}", daemon=True)
         self._builders.add(thread)
@@ -287,11 +291,6 @@ class Models(Mapping[str, Served]):
                 self._backlog.add(name, loaded.budget)
                 served.loaded, served.status = loaded, Status.READY
         return admitted
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the event loop is closed, so nobody waits
-        loop.call_soon_threadsafe(function)
 
 
 def does(task: str) -> str:
