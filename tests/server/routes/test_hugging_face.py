@@ -155,7 +155,7 @@ def test_javascript(client, tmp_path):
     assert bare == pytest.approx(native(client))
     for one in answers["masks"] + answers["certain"]:
         mask = Image.open(io.BytesIO(base64.b64decode(one["mask"])))
-        assert (mask.mode, mask.size) == ("L", Image.open(file).size)
+        assert (mask.mode, mask.size) == ("L", Image.open(io.BytesIO(DOG)).size)
     assert all("score" not in one for one in answers["masks"])
     assert answers["certain"]
     assert all(one["score"] >= 0.5 for one in answers["certain"])
