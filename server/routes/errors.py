@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from vimserve.server.errors import BadRequest, UnknownModel
+from vimserve.server.errors import BadRequest
 
 
 class MalformedRequest(BadRequest):
@@ -11,9 +11,10 @@ class MalformedRequest(BadRequest):
     slug = "malformed-request"
 
 
-class UnknownVersion(UnknownModel):
+class UnknownVersion(BadRequest):
     """The model has no such version."""
 
+    status = HTTPStatus.NOT_FOUND
     slug = "unknown-version"
 
 
