@@ -49,6 +49,7 @@ def install() -> None:
     )  # fmt: skip
     if done.returncode:
         shutil.rmtree(INSTALLED)
-        if UNREACHABLE.search(done.stderr):
-            pytest.skip(f"npm's registry is out of reach: {done.stderr.strip()[:300]}")
-    assert done.returncode == 0, done.stderr
+        told = str(done.stderr)
+        if UNREACHABLE.search(told):
+            pytest.skip(f"npm's registry is out of reach: {told.strip()[:300]}")
+        raise AssertionError(told)

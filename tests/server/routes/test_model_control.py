@@ -28,6 +28,7 @@ RAW = {"Inference-Header-Content-Length": "0", "Accept-Encoding": "identity"}
 def weights(tmp_path):
     """Two files of the same shapes that answer differently, and the one that is served."""
     demo = resolve("demo")
+    assert isinstance(demo.source, Path)
     tensors = load_file(demo.source)
     other = {name: value.clone() for name, value in tensors.items()}
     head = next(name for name in tensors if name.endswith("head.weight"))
@@ -88,7 +89,7 @@ def test_hot_swap_under_load(client, grid, weights):
     stop, present = threading.Event(), [1]  # which file every request from now on must see
     counts = dict.fromkeys((200, 404, 503), 0)
     lock = threading.Lock()
-    faults = []
+    faults: list[object] = []
 
     def send(number: int) -> None:
         model = ("stays", "goes")[number % 2]

@@ -109,7 +109,7 @@ def test_pixels_are_treated_as_a_file(client, grid, encode, picture, binary):
 @pytest.mark.parametrize("binary", [True, False])
 def test_normalised_images_are_taken_as_they_are(client, grid, encode, picture, binary):
     image = picture(64, 96)
-    mean, std = (np.float32(part) for part in (SPEC.config.pixel_mean, SPEC.config.pixel_std))
+    mean, std = np.array([SPEC.config.pixel_mean, SPEC.config.pixel_std], np.float32)
     array = ((pixels(image) / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
     given = tensor(np.ascontiguousarray(array, np.float32), "FP32", binary_data=binary)
     scores = grid.infer("demo", [given]).as_numpy("scores")[0]
@@ -229,9 +229,12 @@ def test_parameters_say_more_than_headers(held, encode, picture):
     assert (late.status_code, late.json()) == (504, {"error": "no answer within 0.02 s"})
     seen = []
     submit = app.state.engine.submit
-    app.state.engine.submit = lambda room, images, urgency: (
-        seen.append(urgency.priority) or submit(room, images, urgency)
-    )
+
+    def watched(room, images, urgency):
+        seen.append(urgency.priority)
+        return submit(room, images, urgency)
+
+    app.state.engine.submit = watched
     asked = [({"X-Request-Priority": "9"}, {"priority": 1}), ({"X-Request-Priority": "2"}, {})]
     waiting = [pool.submit(send, headers, **given) for headers, given in asked]
     wait_until(lambda: len(seen) == 2)

@@ -133,9 +133,9 @@ def test_what_is_chosen_for_a_normalised_image(client):
         message = {"inputs": [given], "parameters": {name: "1"}}
         check(client.post(PATH, json=message), 400, f"parameter {name} is for images that are not")
     nan = np.full((1, 3, 32, 32), math.nan, "<f4").tobytes()
-    message = json.dumps({"inputs": [binary(len(nan), "FP32", [1, 3, 32, 32])]}).encode()
-    headers = {HEADER: str(len(message))}
-    check(client.post(PATH, content=message + nan, headers=headers), 400, "there is nan")
+    text = json.dumps({"inputs": [binary(len(nan), "FP32", [1, 3, 32, 32])]}).encode()
+    headers = {HEADER: str(len(text))}
+    check(client.post(PATH, content=text + nan, headers=headers), 400, "there is nan")
 
 
 @pytest.mark.parametrize(
