@@ -74,6 +74,19 @@ class PackedBatch:
         """The batch on ``device``; a GPU is not waited for if the patches are in pinned memory."""
         return PackedBatch(self.patches.to(device, non_blocking=True), self.grids)
 
+    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> "PackedBatch":
+        """The batch with normalised patches, float32; itself if they are that already.
+
+        Args:
+            mean: of each channel, for pixels from 0 to 1.
+            std: likewise, the standard deviation.
+        """
+        if self.patches.is_floating_point():
+            return self
+        pixels = self.patches.unflatten(1, (3, -1)).float() / 255
+        means, stds = (pixels.new_tensor(values)[:, None] for values in (mean, std))
+        return PackedBatch(((pixels - means) / stds).flatten(1), self.grids)
+
     @property
     def num_images(self) -> int:
         """Images in the batch."""
@@ -122,7 +135,8 @@ def _names(dtypes: set[torch.dtype]) -> str:
 
 
 def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
-    if image.dtype == torch.uint8 and image.device.type == "cpu":
+    in_numpy = image.dtype in (torch.uint8, torch.float32) and not image.requires_grad
+    if in_numpy and image.device.type == "cpu":
         # In NumPy, because torch would start a thread pool of its own in every caller's thread.
         pixels = np.ascontiguousarray(image.numpy())
         window = (3, patch_size, patch_size)

@@ -21,7 +21,7 @@ from vimserve.server.http.openapi import ALWAYS_OPEN, openapi
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.http.root_path import BelowPrefix, check_prefix
 from vimserve.server.pipeline import Pipeline
-from vimserve.server.routes import compare, health, native
+from vimserve.server.routes import compare, health, hugging_face, native, open_inference
 from vimserve.server.telemetry.gpu_memory import GpuMemory
 from vimserve.server.telemetry.metrics import DeviceBusy, Metrics
 from vimserve.server.telemetry.observe import Observe
@@ -70,7 +70,7 @@ def create_app(
     app.state.probe = SharedProbe(engine.probe, config.request_timeout)
     _add_middleware(app, config, keys)
     add_error_handlers(app, metrics)
-    for dialect in (native, compare, health):
+    for dialect in (native, compare, hugging_face, open_inference, health):
         app.include_router(dialect.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     check_prefix(config.root_path, app)

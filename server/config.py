@@ -183,6 +183,11 @@ class ServerConfig(Config):
         default=False,
         description="serve the models that load even if others fail, instead of exiting",
     )
+    model_control: bool = Field(
+        default=False,
+        description="let clients load, reload and unload the models of the start "
+        "(POST /v2/repository/models/NAME/load and …/unload)",
+    )
     stuck_timeout: float = Field(
         default=120,
         gt=0,

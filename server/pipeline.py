@@ -116,8 +116,9 @@ class Pipeline:
             jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
             images = await _each(jobs, sources)
             submitted = time.monotonic()
-            waiting = self.engine.submit(room, list(chain(*images)))
-        answers = iter(await _all(waiting))
+            async with model.turns.together():
+                waiting = self.engine.submit(room, list(chain(*images)))
+                answers = iter(await _all(waiting))
         answered = time.monotonic()
         of_images = [list(islice(answers, len(views))) for views in images]
         results = await self._postprocess(
@@ -149,7 +150,8 @@ class Pipeline:
         limits = Limits(self.config.max_pixels, self.config.max_resolution)
 
         def look(source: Source) -> Measured:
-            return measure(source, model.runner, plan.transform, limits, plan.views)
+            transform, views = plan.transform, plan.views
+            return measure(source, model.runner, transform, limits, views, scores=plan.scores)
 
         # The headers have a thread of their own, so that a refusal does not wait until the
         # images of earlier requests are decoded.

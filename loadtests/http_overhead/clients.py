@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from types import MappingProxyType
 
 from vimserve.loadtests.common.client import open_session
 
@@ -26,7 +27,14 @@ class Driven:
     latencies_s: list[tuple[int, float]]
 
 
-def drive(url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Driven:
+def drive(
+    url: str,
+    path: str,
+    bodies: Sequence[bytes],
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Driven:
     """Post ``bodies`` in turn from so many clients, each of which waits for its answer.
 
     It ends when ``seconds`` have passed and every body has been sent.
@@ -35,11 +43,16 @@ def drive(url: str, path: str, bodies: Sequence[bytes], connections: int, second
         RuntimeError: if the status of an answer is not 200.
         aiohttp.ClientError, TimeoutError: if a connection fails.
     """
-    return asyncio.run(_drive(url, path, bodies, connections, seconds))
+    return asyncio.run(_drive(url, path, bodies, connections, seconds, dict(headers)))
 
 
 async def _drive(
-    url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float
+    url: str,
+    path: str,
+    bodies: Sequence[bytes],
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str],
 ) -> Driven:
     async with open_session(url) as session:
         cpu, start = time.process_time(), time.perf_counter()
@@ -49,7 +62,7 @@ async def _drive(
         async def client() -> None:
             while (number := next(numbers)) < len(bodies) or time.perf_counter() < start + seconds:
                 index, sent = number % len(bodies), time.perf_counter()
-                async with session.post(path, data=bodies[index]) as answer:
+                async with session.post(path, data=bodies[index], headers=headers) as answer:
                     text = await answer.read()
                 if answer.status != 200:
                     raise RuntimeError(f"{path} answered {answer.status}: {text[:500]!r}")

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from vimserve.model.device_memory import PeakMeter, release_unused, usage
@@ -14,6 +14,7 @@ from vimserve.server.engine.memory import MemoryModel, Sample, fit
 from vimserve.server.engine.model_queue import Budget
 from vimserve.server.engine.plan import Demand, largest_batch, room, table
 from vimserve.server.engine.runner import Runner
+from vimserve.server.engine.turns import Turns
 from vimserve.server.errors import ImageTooLarge
 
 logger = logging.getLogger(__name__)
@@ -44,11 +45,13 @@ class Loaded:
         runner: the model on its device.
         memory: predicts the device memory of a batch above the weights.
         budget: limits of one batch; its bytes exclude ``memory.base``.
+        turns: whoever waits for answers does so ``together``; its weights change ``alone``.
     """
 
     runner: Runner
     memory: MemoryModel
     budget: Budget
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def batch_bytes(self) -> int:
@@ -128,6 +131,20 @@ def warm_up(runner: Runner, config: ServerConfig) -> Measured:
         runner.spec.name, time.monotonic() - start, memory.predict([1000]) / 1e6,
     )  # fmt: skip
     return Measured(runner, memory, tokens, demand)
+
+
+def with_weights(old: Loaded, runner: Runner, config: ServerConfig) -> Loaded:
+    """The model with the weights of ``runner``, warm, within the limits that it has already.
+
+    Nothing else may use the device meanwhile.
+    """
+    runner.module.warm_up()
+    if config.cuda_graphs and runner.recordable:
+        runner.record_graphs(
+            old.budget.tokens, lambda lengths: old.memory.predict(lengths) <= old.batch_bytes
+        )
+    runner.run([runner.smallest()])
+    return replace(old, runner=runner)
 
 
 def admit(

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
+from vimserve.server.engine import loading
 from vimserve.server.engine.backlog import Backlog
-from vimserve.server.engine.loading import Loaded, Measured, Served, Status, admit, warm_up
-from vimserve.server.engine.promise import promise
+from vimserve.server.engine.loading import Loaded, Measured, Served, Status
+from vimserve.server.engine.promise import call_soon, promise
 from vimserve.server.engine.request import Req
 from vimserve.server.engine.runner import Runner
 from vimserve.server.engine.turns import Turns
@@ -35,6 +35,9 @@ class Models(Mapping[str, Served]):
         backlog: the queue of their requests.
         metrics: lists them.
 
+    Attributes:
+        repository: the first models, served or not, which can be added again.
+
     Raises:
         ValueError: if two models have the same name.
     """
@@ -47,7 +50,8 @@ class Models(Mapping[str, Served]):
         backlog: Backlog[Req],
         metrics: Metrics,
     ) -> None:
-        self._served = {spec.name: Served(spec) for spec in specs}
+        self.repository = {spec.name: spec for spec in specs}
+        self._served = {name: Served(spec) for name, spec in self.repository.items()}
         if len(self._served) < len(specs):
             raise ValueError(
                 f"every model needs a different name, not {', '.join(spec.name for spec in specs)}"
@@ -82,8 +86,8 @@ class Models(Mapping[str, Served]):
                 names of those that have it.
         """
         able = [name for name, served in self.items() if served.spec.task == task]
-        name = next(iter(able or self)) if model is None else model
-        spec = self._find(name).spec
+        name = self.default(task) if model is None else model
+        spec = self.find(name).spec
         if spec.task != task:
             raise WrongTask(
                 f"model {name!r} {does(spec.task)}; it cannot {task}: "
@@ -94,6 +98,17 @@ class Models(Mapping[str, Served]):
             )
         return spec
 
+    def default(self, task: str | None = None) -> str:
+        """The first model for the task, or for any.
+
+        Raises:
+            UnknownModel: if no model is served.
+        """
+        able = [name for name, served in self.items() if task in (None, served.spec.task)]
+        if not self:
+            raise UnknownModel("no model is served", parameter="model", limit=[])
+        return next(iter(able or self))
+
     def loaded(self, model: str) -> Loaded:
         """The model, for a new request.
 
@@ -101,7 +116,7 @@ class Models(Mapping[str, Served]):
             UnknownModel: with the names that are served.
             ModelUnavailable: if it could not be loaded, is loading or is being removed.
         """
-        served = self._find(model)
+        served = self.find(model)
         if served.loaded is not None and served.status is Status.READY:
             return served.loaded
         reason = f"could not be loaded: {served.detail}" if served.detail else f"is {served.status}"
@@ -120,9 +135,9 @@ class Models(Mapping[str, Served]):
         Raises:
             Exception: the first failure; with ``allow_partial``, only if all models failed.
         """
-        loading = [served for served in self.values() if served.status is Status.LOADING]
+        new = [served for served in self.values() if served.status is Status.LOADING]
         runners = await asyncio.gather(
-            *(self._build(served.spec) for served in loading), return_exceptions=True
+            *(self._build(served.spec) for served in new), return_exceptions=True
         )
         failures: list[Exception] = []
 
@@ -135,7 +150,7 @@ class Models(Mapping[str, Served]):
 
         async with self._turns.alone():
             measured: dict[str, Measured] = {}
-            for served, runner in zip(loading, runners, strict=True):
+            for served, runner in zip(new, runners, strict=True):
                 try:
                     if isinstance(runner, BaseException):
                         raise runner
@@ -145,7 +160,7 @@ class Models(Mapping[str, Served]):
             for name, loaded in (await self._admit(measured)).items():
                 if isinstance(loaded, Exception):
                     fail(self[name], loaded)
-        if failures and len(failures) == len(loading):
+        if failures and len(failures) == len(new):
             raise failures[0]
 
     async def add(self, spec: ModelSpec) -> None:
@@ -158,6 +173,8 @@ class Models(Mapping[str, Served]):
         if spec.name in self:
             raise ValueError(f"a model {spec.name!r} is served already")
         self._served[spec.name] = Served(spec)
+        in_order = dict.fromkeys((*self.repository, *self))
+        self._served = {name: self[name] for name in in_order if name in self}
         try:
             runner = await self._build(spec)
             async with self._turns.alone():
@@ -168,6 +185,30 @@ class Models(Mapping[str, Served]):
             del self._served[spec.name]
             raise
 
+    async def reload(self, model: str) -> None:
+        """Read a model's weights again; it keeps answering, and no request is refused.
+
+        Each request is answered by the old weights or by the new ones, never by both. For a moment
+        the device holds both.
+
+        Raises:
+            UnknownModel: with the names that are served.
+            ModelUnavailable: if it is loading or being removed.
+            Exception: if the weights cannot be loaded; then the old ones stay.
+        """
+        self.loaded(model)
+        runner = await self._build(self[model].spec)
+        async with self._turns.alone():
+            old = self.loaded(model)
+            call = self._worker.call(lambda: loading.with_weights(old, runner, self._config))
+            new = await asyncio.wrap_future(call)
+            async with old.turns.alone():
+                self.loaded(model)
+                # In the worker's thread, which alone looks at its models.
+                swap = self._worker.call(lambda: self._worker.models.update({model: new}))
+                await asyncio.wrap_future(swap)
+                self[model].loaded = new
+
     async def remove(self, model: str) -> None:
         """Remove a model once its accepted requests are answered.
 
@@ -175,7 +216,7 @@ class Models(Mapping[str, Served]):
             UnknownModel: with the names that are served.
             ModelUnavailable: if it is loading or being removed.
         """
-        served = self._find(model)
+        served = self.find(model)
         if served.status is not Status.FAILED:
             self.loaded(model)
             served.status = Status.UNLOADING
@@ -190,7 +231,12 @@ class Models(Mapping[str, Served]):
             self._metrics.forget_model(model)
         del self._served[model]
 
-    def _find(self, name: str) -> Served:
+    def find(self, name: str) -> Served:
+        """The model of that name.
+
+        Raises:
+            UnknownModel: with the names that are served.
+        """
         if name not in self:
             raise UnknownModel(
                 f"no model {name!r} is served; choose one of {', '.join(self)}",
@@ -213,7 +259,7 @@ class Models(Mapping[str, Served]):
 
         # Not when the waiter ends, which may give up before the thread does.
         loop = asyncio.get_running_loop()
-        runner.add_done_callback(lambda _: _call(loop, self._turns.end_loading))
+        runner.add_done_callback(lambda _: call_soon(loop, self._turns.end_loading))
         self._builders = {thread for thread in self._builders if thread.is_alive()}
         thread = threading.Thread(target=build, name=f"load {spec.name}", daemon=True)
         self._builders.add(thread)
@@ -221,7 +267,8 @@ class Models(Mapping[str, Served]):
         return await asyncio.wrap_future(runner)
 
     async def _measure(self, runner: Runner) -> Measured:
-        return await asyncio.wrap_future(self._worker.call(lambda: warm_up(runner, self._config)))
+        call = self._worker.call(lambda: loading.warm_up(runner, self._config))
+        return await asyncio.wrap_future(call)
 
     async def _admit(self, measured: Mapping[str, Measured]) -> dict[str, Loaded | Exception]:
         """Let the models answer; in place of one that cannot, why."""
@@ -230,7 +277,7 @@ class Models(Mapping[str, Served]):
         there = [served.loaded.batch_bytes for served in self.values() if served.loaded]
 
         def admit_all() -> dict[str, Loaded | Exception]:
-            results = admit([*measured.values()], self._config, max(there, default=0))
+            results = loading.admit([*measured.values()], self._config, max(there, default=0))
             admitted = dict(zip(measured, results, strict=True))
             self._worker.models |= {
                 name: loaded for name, loaded in admitted.items() if isinstance(loaded, Loaded)
@@ -245,11 +292,6 @@ class Models(Mapping[str, Served]):
                 self._backlog.add(name, loaded.budget)
                 served.loaded, served.status = loaded, Status.READY
         return admitted
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the event loop is closed, so nobody waits
-        loop.call_soon_threadsafe(function)
 
 
 def does(task: str) -> str:

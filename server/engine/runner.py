@@ -54,13 +54,17 @@ class Runner:
         return Image((side, side), self.pack(pixels), self.tokens(side, side), (side, side))
 
     def pack(self, pixels: Tensor) -> PackedBatch:
-        """One image, uint8 ``[3, H, W]``, cut into the model's patches; any thread may call it."""
+        """One image ``[3, H, W]``, cut into the model's patches; any thread may call it.
+
+        Args:
+            pixels: uint8, or float32 that are normalised already.
+        """
         config = self.spec.config
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
     def start(self, images: Sequence[Image]) -> "Pass":
         """Begin a forward pass, without waiting for a GPU to finish it."""
-        patches = [image.patches for image in images]
+        patches = self._of_one_dtype([image.patches for image in images])
         wanted = [image.map_size for image in images]
         with torch.inference_mode():
             if self._copies is None:
@@ -79,6 +83,13 @@ class Runner:
             result = Pass(Answers(outputs, finite, answers.recorded_bytes), ended)
             ended.record(stream)
             return result
+
+    def _of_one_dtype(self, images: Sequence[PackedBatch]) -> Sequence[PackedBatch]:
+        """The images as they are; but if some are normalised already, all others are as well."""
+        if len({image.patches.dtype for image in images}) == 1:
+            return images
+        config = self.spec.config
+        return [image.normalised(config.pixel_mean, config.pixel_std) for image in images]
 
     def run(self, images: Sequence[Image]) -> list[Tensor | None]:
         """The outputs for ``images``; see ``Pass.outputs``."""

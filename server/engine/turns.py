@@ -1,4 +1,4 @@
-"""Who may use the device's memory while models come: loaders side by side, a measurement alone."""
+"""Who may do something side by side, and who only alone."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,9 @@ class Turns:
     """What loads waits for what measures or records CUDA graphs, and the other way round.
 
     Loading allocates: its memory would count as that of the measured model, and a graph that is
-    being recorded would get what is left. Only for the event loop's thread.
+    being recorded would get what is left. In the same way a model's requests are answered together,
+    and its weights are swapped alone. Who waits to be alone goes before those that come later.
+    Only for the event loop's thread.
     """
 
     def __init__(self) -> None:
@@ -29,6 +31,15 @@ class Turns:
         self._loading -= 1
         if not self._loading:
             self._none_loads.set()
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """As ``begin_loading`` and ``end_loading``, before and after the block."""
+        await self.begin_loading()
+        try:
+            yield
+        finally:
+            self.end_loading()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vimserve.model.text_files import read_text
 from vimserve.server.config import ServerConfig
 from vimserve.server.errors import Unauthorized
-from vimserve.server.http.problems import problem_response
+from vimserve.server.http.problems import error_response
 from vimserve.server.http.root_path import own_path
 from vimserve.server.telemetry.metrics import Metrics
 
@@ -73,7 +73,8 @@ class RequireKey:
             parameter="Authorization",
         )
         self.metrics.rejected.labels(error.slug).inc()
-        answer = problem_response(error.problem(), {"WWW-Authenticate": 'Bearer realm="vimserve"'})
+        challenge = {"WWW-Authenticate": 'Bearer realm="vimserve"'}
+        answer = error_response(scope, error.problem(), challenge)
         return await answer(scope, receive, send)
 
     def _accepts(self, given: str) -> bool:

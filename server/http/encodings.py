@@ -1,12 +1,14 @@
 """Decodes what a request's Content-Encoding says (RFC 9110) while the bytes arrive."""
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from vimserve.server.errors import MalformedEncoding, UnsupportedEncoding
 
 # zlib's ``wbits``: 31 is gzip's format (RFC 1952), 15 zlib's (RFC 1950), -15 bare deflate.
+_QUICK = 1
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 # Bytes that are decoded at a time; other requests run in between.
 PIECE_BYTES = 65_536
@@ -50,6 +52,22 @@ async def decoded(stream: AsyncIterator[bytes], coding: str) -> AsyncGenerator[b
             yield piece
             await asyncio.sleep(0)
     decoder.finish()
+
+
+def accepted_coding(accept_encoding: str) -> str | None:
+    """The coding of an answer that a client wants by this Accept-Encoding, gzip before deflate."""
+    wanted = set()
+    for part in accept_encoding.lower().split(","):
+        name, _, weight = part.partition(";")
+        if not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight):
+            wanted.add(name.strip())
+    return next((coding for coding in ("gzip", "deflate") if coding in wanted), None)
+
+
+def encode(body: bytes, coding: str) -> bytes:
+    """The body in a coding that ``accepted_coding`` named, with little effort."""
+    encoder = zlib.compressobj(_QUICK, wbits=_WINDOWS[coding])
+    return encoder.compress(body) + encoder.flush()
 
 
 class _Decoder:

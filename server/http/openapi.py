@@ -7,10 +7,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.errors import PROBLEM_JSON
+from vimserve.server.http.plain_errors import PlainError, has_plain_errors
 from vimserve.server.telemetry import request_id
 
 # Orchestrators ask these without an API key.
-ALWAYS_OPEN = ("/healthz", "/readyz")
+ALWAYS_OPEN = ("/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready")
 
 _REQUEST_ID = {
     "description": "what the client called its request, or the name that the server gave it",
@@ -73,8 +74,8 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas["Problem"] = Problem.model_json_schema(ref_template=_TEMPLATE)
-    reference = {"schema": {"$ref": _TEMPLATE.format(model="Problem")}}
+    for model in (Problem, PlainError):
+        schemas[model.__name__] = model.model_json_schema(ref_template=_TEMPLATE)
     document["components"]["securitySchemes"] = {"key": _KEY}
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -83,10 +84,17 @@ def openapi(app: FastAPI) -> dict[str, Any]:
                 operation["responses"]["401"] = {"description": "No API key, or a wrong one"}
             for status, response in operation["responses"].items():
                 response["headers"] = {request_id.HEADER: _REQUEST_ID}
-                if status == "422" or (int(status) >= 400 and path.startswith("/v1")):
-                    response["content"] = {PROBLEM_JSON: reference}
+                if int(status) >= 400 and ("content" not in response or status == "422"):
+                    response["content"] = _error_content(path)
     app.openapi_schema = document
     return document
+
+
+def _error_content(path: str) -> dict[str, Any]:
+    plain = has_plain_errors(path)
+    name = (PlainError if plain else Problem).__name__
+    schema = {"$ref": _TEMPLATE.format(model=name)}
+    return {"application/json" if plain else PROBLEM_JSON: {"schema": schema}}
 
 
 def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:

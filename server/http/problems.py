@@ -1,4 +1,7 @@
-"""Answers every error, ours and the frameworks', with a problem (RFC 9457)."""
+"""Answers every error, ours and the frameworks', with a problem (RFC 9457).
+
+On paths of protocols that have errors of another form, these are answered.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from vimserve.server.errors import PROBLEM_JSON, InvalidParameter, ServerError, problem
 from vimserve.server.http.openapi import parameters
+from vimserve.server.http.plain_errors import has_plain_errors, plain_error_response
+from vimserve.server.http.root_path import own_path
 from vimserve.server.telemetry import request_id
 from vimserve.server.telemetry.metrics import Metrics
 
@@ -21,17 +27,18 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Register a handler for each kind of exception."""
 
     @app.exception_handler(ServerError)
-    async def _ours(_request: Request, error: ServerError) -> Response:
+    async def _ours(request: Request, error: ServerError) -> Response:
         metrics.rejected.labels(error.slug).inc()
-        return problem_response(error.problem(), error.headers)
+        return error_response(request.scope, error.problem(), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         return await _ours(request, _invalid(request, error.errors()[0]))
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> Response:
-        return problem_response(problem(error.status_code, error.detail), error.headers)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        members = problem(error.status_code, error.detail)
+        return error_response(request.scope, members, error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
@@ -41,13 +48,23 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     # Runs outside all middleware, so the request id must be added here. uvicorn then closes the
     # connection.
     @app.exception_handler(Exception)
-    async def _unexpected(_request: Request, _error: Exception) -> Response:
+    async def _unexpected(request: Request, _error: Exception) -> Response:
         metrics.rejected.labels(ServerError.slug).inc()
         name = request_id.current.get()
-        return problem_response(
+        return error_response(
+            request.scope,
             problem(500, "the server failed; its log says why"),
             {"Connection": "close"} | ({} if name is None else {request_id.HEADER: name}),
         )
+
+
+def error_response(
+    scope: Scope, members: dict[str, Any], headers: Mapping[str, str] | None
+) -> JSONResponse:
+    """The response to the problem with these members, in the form that the request's path has."""
+    if has_plain_errors(own_path(scope)):
+        return plain_error_response(members, headers)
+    return problem_response(members, headers)
 
 
 def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:

@@ -10,6 +10,7 @@ import termios
 from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from vimserve.server.errors import problem
 from vimserve.server.http.drain import FAREWELL_S, Drain
 from vimserve.server.http.problems import problem_response
+from vimserve.server.http.uploads import CHUNKS
 from vimserve.server.telemetry import request_id
 
 # Time that a client has to send the head of a request, or to read some bytes of an answer.
@@ -37,6 +39,8 @@ class Protocol(HttpToolsProtocol):
     - the time in which the client reads nothing of an answer, to ``CLIENT_TIMEOUT_S``;
     - the size of a head, to ``MAX_HEAD_BYTES``;
     - the requests that wait on the connection, to ``MAX_PIPELINED``.
+
+    It tells the application how many chunks of a body have arrived, in ``scope[CHUNKS]``.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -75,6 +79,11 @@ class Protocol(HttpToolsProtocol):
         if not self.flow.write_paused:
             self._stop_timer()
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Count the chunk."""
+        scope = cast("dict[str, Any]", self.scope)
+        scope[CHUNKS] = scope.get(CHUNKS, 0) + 1
 
     def on_response_complete(self) -> None:
         """Start the timer for the next head; it also ends a body that nobody reads."""

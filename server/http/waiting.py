@@ -1,7 +1,7 @@
 """Works on a request until it is answered, times out or its client hangs up."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -28,23 +28,20 @@ async def exchange(
         UploadTimeout, RequestTimeout: the images or the result did not arrive in time.
         BadRequest: as ``read_uploads``.
     """
-    images = await _receive(request, urgency, config.max_body_bytes, config.max_images)
-    return await _finish(request, work(images), urgency)
+    reading = read_uploads(request, config.max_body_bytes, config.max_images)
+    images = await receive(reading, urgency)
+    return await finish(request, work(images), urgency)
 
 
-async def _receive(
-    request: Request, urgency: Urgency, max_bytes: int, max_images: int
-) -> list[EncodedImage]:
-    """The request's images.
+async def receive(reading: Awaitable[T], urgency: Urgency) -> T:
+    """What ``reading`` makes of a request's body.
 
     Raises:
-        ClientDisconnect: the client hung up.
-        UploadTimeout: they did not arrive in time.
-        BadRequest: as ``read_uploads``.
+        UploadTimeout: the body did not arrive in time.
     """
     try:
         async with asyncio.timeout(urgency.left_s):
-            return await read_uploads(request, max_bytes, max_images)
+            return await reading
     except TimeoutError as error:
         limit = urgency.timeout_s
         raise UploadTimeout(
@@ -52,7 +49,7 @@ async def _receive(
         ) from error
 
 
-async def _finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
+async def finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
     """The result of ``work``, which is cancelled if the client hangs up or the time is up.
 
     The request's body must have been read, so that its next message is the disconnect.

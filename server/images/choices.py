@@ -69,8 +69,8 @@ class PillowImage:
         """
         _check(transform)
         if self._own_range(transform.range):
-            return _tensor_bands(self._header.pixels(transform), transform)
-        return _tensor_bands(transform(self._deep(transform)), transform)
+            return choose_bands(self._header.pixels(transform), transform)
+        return choose_bands(transform(self._deep(transform)), transform)
 
     def picture(self, transform: Transform) -> Image.Image:
         """The whole image in its own size, RGB and upright, by the transform's range and bands.
@@ -138,7 +138,8 @@ def _check(transform: Transform) -> None:
         check_bands(transform.bands, 3)
 
 
-def _tensor_bands(pixels: Tensor, transform: Transform) -> Tensor:
+def choose_bands(pixels: Tensor, transform: Transform) -> Tensor:
+    """The bands of ``[3, H, W]`` that the transform names, as red, green and blue."""
     if transform.bands is None:
         return pixels
     order = [band - 1 for band in transform.bands]

@@ -185,8 +185,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     file = essence(name, data)
     image = _open(name, file, len(data), max_pixels)
     pixels = image.height * image.width
-    if max(pixels, file.frame_pixels) > max_pixels:
-        raise _too_large(max(pixels, file.frame_pixels), max_pixels)
+    check_pixels(max(pixels, file.frame_pixels), max_pixels)
     most = MOST_PASSES * max(pixels, QUICK_PIXELS)
     if file.frame_pixels * file.passes > most:
         refuse(f"pixels in frames for {pixels}", most, int(file.frame_pixels * file.passes))
@@ -206,6 +205,16 @@ def _open(name: str, file: Essence, num_bytes: int, max_pixels: int) -> ImageFil
         raise _corrupt(name, num_bytes, "its header cannot be read") from error
     except Exception as error:
         raise _corrupt(name, num_bytes, str(error)) from error
+
+
+def check_pixels(pixels: int, max_pixels: int) -> None:
+    """Refuse an image of more than ``max_pixels``.
+
+    Raises:
+        ImageTooLarge: it has more.
+    """
+    if pixels > max_pixels:
+        raise _too_large(pixels, max_pixels)
 
 
 def _too_large(pixels: int | None, max_pixels: int) -> ImageTooLarge:

@@ -24,6 +24,14 @@ def to_png(classes: np.ndarray[Any, np.dtype[np.uint8]], palette: Palette) -> by
     return buffer.getvalue()
 
 
+def to_grey_png(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> bytes:
+    """A PNG of 8 bits of grey: 255 where the mask is true, else 0."""
+    buffer = BytesIO()
+    # The rows of a mask resemble each other so much that more effort hardly makes it smaller.
+    Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def overlay(
     picture: Image.Image,
     classes: np.ndarray[Any, np.dtype[np.uint8]],

@@ -57,6 +57,7 @@ class Measured:
     _image: OpenImage
     _runner: Runner
     _transform: Transform
+    _scores: bool = False
 
     @property
     def image_size(self) -> Size:
@@ -102,13 +103,13 @@ class Measured:
         """Decode, resize and cut every view into patches.
 
         If the model sees the input in one piece, a segmenter is asked for a map of the original
-        image's size.
+        image's size, unless its class scores are wanted.
 
         Raises:
             BadRequest: if it cannot be decoded.
         """
         pixels = self._image.pixels(self._transform)
-        map_size = self.image_size if len(self.views) == 1 else None
+        map_size = None if self._scores or len(self.views) > 1 else self.image_size
         return [
             Image((view.height, view.width), self._runner.pack(view.of(pixels)), tokens, map_size)
             for view, tokens in zip(self.views, self.lengths, strict=True)
@@ -116,9 +117,23 @@ class Measured:
 
 
 def measure(
-    source: Source, runner: Runner, transform: Transform, limits: Limits, views: Views = whole
+    source: Source,
+    runner: Runner,
+    transform: Transform,
+    limits: Limits,
+    views: Views = whole,
+    *,
+    scores: bool = False,
 ) -> Measured:
     """Read the size of an image, and derive the model's input and its cost.
+
+    Args:
+        source: the image.
+        runner: the model.
+        transform: the first step for it.
+        limits: what it may not exceed.
+        views: splits the input into the parts that the model sees one by one.
+        scores: whether a segmenter returns class scores also for a single view.
 
     Raises:
         ImageTooLarge: if it exceeds one of ``limits``.
@@ -129,7 +144,7 @@ def measure(
     _check_side(*size, runner, limits)
     parts = views(size)
     lengths = [runner.tokens(part.height, part.width) for part in parts]
-    return Measured(source.name, size, parts, lengths, image, runner, transform)
+    return Measured(source.name, size, parts, lengths, image, runner, transform, scores)
 
 
 def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None:

@@ -7,6 +7,7 @@ import PIL.Image
 from torch import Tensor
 
 from vimserve.model.transform import Transform
+from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.choices import PillowImage
 from vimserve.server.images.cost import Cost
 from vimserve.server.images.decode import read_header
@@ -76,6 +77,38 @@ class Source(Protocol):
             BadRequest: if it is not an image, or has more than ``max_pixels``.
         """
         ...
+
+
+@dataclass(frozen=True)
+class OfOneSize:
+    """An image that must be as large as those of its request that were opened before it."""
+
+    image: Source
+    sizes: set[Size]
+
+    @property
+    def name(self) -> str | None:
+        """As the image."""
+        return self.image.name
+
+    def open(self, max_pixels: int) -> OpenImage:
+        """Read the image's size, and remember it.
+
+        Raises:
+            InvalidParameter: it is another one.
+            BadRequest: as the image.
+        """
+        opened = self.image.open(max_pixels)
+        self.sizes.add(opened.size)
+        if len(self.sizes) > 1:
+            (height, width), other = opened.size, next(iter(self.sizes - {opened.size}))
+            raise InvalidParameter(
+                f"its size, {height}x{width}, is not that of another image, "
+                f"{other[0]}x{other[1]}: a tensor of masks needs images of one size",
+                limit=list(other),
+                value=[height, width],
+            )
+        return opened
 
 
 @dataclass(frozen=True)

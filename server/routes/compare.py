@@ -119,7 +119,7 @@ def _plan(
 
 def _models(engine: Engine, given: str | None) -> list[Loaded]:
     """The models to compare, which all have the same task."""
-    task = next(iter(engine.models.values())).spec.task
+    task = engine.models[engine.models.default()].spec.task
     names = [name for name, served in engine.models.items() if served.spec.task == task]
     if given is not None:
         names = given.split(",")

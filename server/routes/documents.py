@@ -41,3 +41,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: {"description": "The models are loading, or the server is stopping; see Retry-After"},
     504: {"description": "No answer in time"},
 }
+PLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request is not what the protocol says, or the image is damaged"},
+    **{status: PROBLEMS[status] for status in (404, 408, 413, 415, 429, 500, 503, 504)},
+}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -66,6 +66,21 @@ class ClassMap:
         return {i: int(counts[i]) for i in order if counts[i]}
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredMap:
+    """A segmenter's output for an image, with its certainty.
+
+    Attributes:
+        classes: uint8 ``[H, W]``, the class of every pixel of the original image.
+        probabilities: float32 ``[H, W]``, of those classes among all.
+        scores: float32 ``[classes, h, w]`` before any softmax, on the model's own grid.
+    """
+
+    classes: np.ndarray[Any, np.dtype[np.uint8]]
+    probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    scores: np.ndarray[Any, np.dtype[np.float32]]
+
+
 class Segment(Task[SegmentQuery, ClassMap]):
     """Names what every pixel of an image belongs to."""
 
@@ -90,6 +105,13 @@ class Segment(Task[SegmentQuery, ClassMap]):
         if query.resolution is None:
             transform = replace(transform, shorter=window)
         return Plan(transform, conclude, partial(windows, side=window, cell=_cell(spec)))
+
+    def scored_plan(
+        self, spec: ModelSpec, query: SegmentQuery, max_resolution: int
+    ) -> Plan[ScoredMap]:
+        """As ``plan``, for a result that has the classes' probabilities too."""
+        plan = self.plan(spec, query, max_resolution)
+        return Plan(plan.transform, partial(_conclude_scored, spec), plan.views, scores=True)
 
     def lines(self, spec: ModelSpec, _query: SegmentQuery, result: ClassMap) -> Iterator[str]:
         """The classes that the image has, with their shares of its pixels."""
@@ -125,6 +147,14 @@ def _conclude(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) ->
         return ClassMap(outputs[0].numpy())
     scores = average(outputs, measured.views, measured.size, _cell(spec))
     return ClassMap(upsample_argmax(scores, measured.image_size)[0].numpy())
+
+
+def _conclude_scored(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> ScoredMap:
+    scores = outputs[0]
+    if len(outputs) > 1:
+        scores = average(outputs, measured.views, measured.size, _cell(spec))
+    classes, probabilities = upsample_argmax(scores, measured.image_size, probability=True)
+    return ScoredMap(classes.numpy(), cast("Tensor", probabilities).numpy(), scores.numpy())
 
 
 def _window(spec: ModelSpec, window: int | None, max_resolution: int) -> int:

@@ -26,11 +26,14 @@ class Plan(Generic[R]):
         transform: the first step for every image.
         conclude: turns the model's outputs for an image's views into the result for the image.
         views: splits an input into the parts that the model sees one by one.
+        scores: whether a segmenter returns class scores also for an input of a single view, of
+            which it would return a class map.
     """
 
     transform: Transform
     conclude: Callable[[Measured, Sequence[Tensor]], R]
     views: Views = whole
+    scores: bool = False
 
 
 class Task(abc.ABC, Generic[Q, R]):

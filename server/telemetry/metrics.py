@@ -1,6 +1,6 @@
 """The metrics that Prometheus scrapes; every application has a registry of its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -11,7 +11,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from vimserve.model.spec import ModelSpec
 from vimserve.model.threads import threads_in_use
@@ -73,6 +75,27 @@ class DeviceBusy(Collector):
         yield family
 
 
+@dataclass(frozen=True)
+class Totals:
+    """What a model has done since the start.
+
+    Attributes:
+        answered: requests that got a result.
+        failed: requests for it that were refused or failed, and the seconds that they took.
+        images: that the device has run, in ``batches``.
+        stages_s: seconds that the answered requests spent in each stage.
+        last_answer: seconds since 1970; 0 if there was none.
+    """
+
+    answered: int
+    failed: int
+    failed_s: float
+    images: int
+    batches: int
+    stages_s: Mapping[str, float]
+    last_answer: float
+
+
 class Metrics:
     """The metrics; their attributes are their names without the prefix ``vimserve_``."""
 
@@ -88,6 +111,18 @@ class Metrics:
             "area of its largest input",
             ["model", "task", "resolution"],
             buckets=SECONDS,
+            registry=registry,
+        )
+        self.failed_seconds = Counter(
+            "vimserve_failed_seconds",
+            "Time of requests that were refused or failed, from head to answer",
+            ["model"],
+            registry=registry,
+        )
+        self.last_answer = Gauge(
+            "vimserve_last_answer_timestamp_seconds",
+            "When a request was last answered, since 1970",
+            ["model"],
             registry=registry,
         )
         self.stage_seconds = Histogram(
@@ -164,6 +199,26 @@ class Metrics:
             registry=registry,
         )
 
+    def totals(self, model: str) -> Totals:
+        """What the metrics count of a model."""
+        stages, images = (
+            _samples(metric, model=model) for metric in (self.stage_seconds, self.batch_images)
+        )
+        sums = {s.labels["stage"]: s.value for s in stages if s.name.endswith("_sum")}
+        counts = [s.value for s in stages if s.name.endswith("_count")]
+        batch = {sample.name.rpartition("_")[2]: sample.value for sample in images}
+        requests = _samples(self.requests, model=model)
+        failed = [s.value for s in requests if s.labels["status"] >= "400"]
+        return Totals(
+            answered=int(max(counts, default=0)),
+            failed=int(sum(failed)),
+            failed_s=sum(s.value for s in _samples(self.failed_seconds, model=model)),
+            images=int(batch.get("sum", 0)),
+            batches=int(batch.get("count", 0)),
+            stages_s=sums,
+            last_answer=sum(s.value for s in _samples(self.last_answer, model=model)),
+        )
+
     def show_queue(self, model: str, load: Load) -> None:
         """Set what waits for a model."""
         self.queue_depth.labels(model).set(load.images)
@@ -198,3 +253,13 @@ class Metrics:
         """Count the seconds that a request spent in each stage, by the stage's name."""
         for stage, seconds in stages.items():
             self.stage_seconds.labels(model, stage).observe(seconds)
+        self.last_answer.labels(model).set_to_current_time()
+
+
+def _samples(metric: MetricWrapperBase, **labels: str) -> list[Sample]:
+    return [
+        sample
+        for family in metric.collect()
+        for sample in family.samples
+        if labels.items() <= sample.labels.items()
+    ]

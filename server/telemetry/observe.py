@@ -2,6 +2,7 @@
 
 import logging
 import time
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -76,5 +77,7 @@ class Observe:
     def _count(self, state: dict[str, str], status: int, seconds: float) -> None:
         model, task = state.get("model", ""), state.get("task", "")
         self.metrics.requests.labels(model, task, status).inc()
+        if status >= HTTPStatus.BAD_REQUEST:
+            self.metrics.failed_seconds.labels(model).inc(seconds)
         if "resolution" in state:
             self.metrics.request_seconds.labels(model, task, state["resolution"]).observe(seconds)

@@ -100,3 +100,15 @@ def test_batches_join_into_one() -> None:
         PackedBatch.cat([])
     with pytest.raises(ValueError, match="one dtype"):
         PackedBatch.cat([whole, PackedBatch.from_images([torch.zeros(3, 16, 16)])])
+
+
+def test_pixels_and_what_is_normalised_join_after_normalisation() -> None:
+    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+    image = torch.randint(0, 256, (3, 32, 48), dtype=torch.uint8)
+    wanted = (image / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+    batch = PackedBatch.from_images([image]).normalised(mean, std)
+
+    torch.testing.assert_close(batch.patches, PackedBatch.from_images([wanted]).patches)
+    assert batch.normalised(mean, std) is batch
+    assert PackedBatch.cat([batch, batch]).patches.dtype == torch.float32

@@ -1,6 +1,5 @@
 """How the native API renders the results of a task; each task has a module beside this one."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +14,8 @@ from vimserve.server.http.waiting import exchange
 from vimserve.server.images.prepare import Measured
 from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Completed, Pipeline
+from vimserve.server.routes.answering import note_size
 from vimserve.server.tasks.task import Task
-from vimserve.server.telemetry.metrics import resolution_bucket
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -89,6 +88,5 @@ async def answer(
         return await pipeline.run(model, plan, images, urgency, rendering, drawing=drawing)
 
     completed = await exchange(request, urgency, pipeline.config, work)
-    size = max((one.size for one in completed.measured), key=math.prod)
-    request.state.resolution = resolution_bucket(*size)
+    note_size(request, completed)
     return spec, completed

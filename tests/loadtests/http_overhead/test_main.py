@@ -11,7 +11,7 @@ import pytest
 from vimserve.loadtests.common.images import intact
 from vimserve.loadtests.common.process import cpu_seconds
 from vimserve.loadtests.http_overhead import __main__ as http_overhead
-from vimserve.loadtests.http_overhead import bare, pairs
+from vimserve.loadtests.http_overhead import bare, pairs, protocols
 from vimserve.loadtests.http_overhead.clients import drive
 
 
@@ -140,3 +140,12 @@ def test_a_model_that_cannot_be_compared(monkeypatch, capsys):
     monkeypatch.setattr(http_overhead, "compare_with_bare", fail)
     assert http_overhead.main(["--model", "demo"]) == 1
     assert capsys.readouterr().err == "http_overhead: the server's score is off\n"
+
+
+def test_protocols(capsys):
+    assert protocols.main(["--size", "64", "--turns", "1", "--seconds", "0.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[:2] for line in lines] == [
+        ["64", name] for name in ("bare", *protocols.PROTOCOLS)
+    ]
+    assert all(float(line.split()[2]) > 0 for line in lines)

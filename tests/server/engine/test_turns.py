@@ -51,6 +51,36 @@ def test_loading_and_measuring_take_turns() -> None:
     asyncio.run(run())
 
 
+def test_what_is_done_together_ends_before_somebody_is_alone() -> None:
+    log: list[str] = []
+
+    async def answer(turns: Turns, name: str, until: asyncio.Event) -> None:
+        async with turns.together():
+            log.append(name)
+            await until.wait()
+
+    async def run() -> None:
+        turns, until = Turns(), asyncio.Event()
+        tasks = [asyncio.create_task(answer(turns, name, until)) for name in "ab"]
+        await settle()
+
+        async def swap() -> None:
+            async with turns.alone():
+                log.append("swap")
+
+        tasks.append(asyncio.create_task(swap()))
+        await settle()
+        tasks.append(asyncio.create_task(answer(turns, "c", until)))
+        await settle()
+        assert log == ["a", "b"]
+        tasks[0].cancel()  # its client has left
+        until.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert log == ["a", "b", "swap", "c"]
+
+    asyncio.run(run())
+
+
 def test_a_measurement_that_fails_lets_the_next_one_go_on() -> None:
     async def run() -> None:
         turns = Turns()

@@ -47,6 +47,13 @@ CLOSED = [
     ("GET", "/openapi.json"),
     ("GET", "/nowhere"),
     ("GET", "/healthz/"),
+]
+# uvicorn takes the last one for a host and the path /.
+CLOSED_PLAIN = [
+    ("POST", "/models/tiny"),
+    ("GET", "/info"),
+    ("GET", "/v2"),
+    ("POST", "/v2/models/tiny/infer"),
     ("GET", "//healthz"),
 ]
 
@@ -71,7 +78,17 @@ def test_without_a_key_there_is_no_answer(locked, method, path, headers):
     assert KEY not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize(("method", "path"), CLOSED_PLAIN)
+def test_other_protocols_say_so_in_their_own_form(locked, method, path):
+    answer = locked.request(method, path, headers=bearer("wrong-key-0123456789"))
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert answer.json() == {"error": "this server does not accept the API key"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/health", "/v2/health/live", "/v2/health/ready"]
+)
 def test_health_needs_no_key(locked, path):
     assert locked.get(path).status_code == 200
 

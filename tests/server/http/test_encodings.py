@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from vimserve.server.errors import MalformedEncoding, UnsupportedEncoding
-from vimserve.server.http.encodings import MOST_MEMBERS, PIECE_BYTES, coding_of, decoded
+from vimserve.server.http.encodings import (
+    MOST_MEMBERS,
+    PIECE_BYTES,
+    accepted_coding,
+    coding_of,
+    decoded,
+    encode,
+)
 
 TEXT = np.random.default_rng(0).bytes(100_000) + bytes(300_000)
 
@@ -138,3 +145,28 @@ def test_others_are_named(header):
         coding_of(header)
     assert caught.value.headers == {"Accept-Encoding": "gzip, deflate"}
     assert caught.value.problem()["limit"] == ("gzip", "deflate")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "coding"),
+    [
+        ("", None),
+        ("identity", None),
+        ("br, zstd", None),
+        ("deflate", "deflate"),
+        ("deflate, gzip, br", "gzip"),
+        ("gzip;q=0, deflate;q=0.5", "deflate"),
+        ("GZIP; q=0.000", None),
+    ],
+)
+def test_what_a_client_accepts(wanted, coding):
+    assert accepted_coding(wanted) == coding
+
+
+@pytest.mark.parametrize(
+    ("coding", "decode"), [("gzip", gzip.decompress), ("deflate", zlib.decompress)]
+)
+def test_an_answer_is_what_it_was(coding, decode):
+    coded = encode(TEXT, coding)
+    assert len(coded) < len(TEXT)
+    assert decode(coded) == TEXT

@@ -1,11 +1,13 @@
 """Bodies that are coded, or whose cost is in their number of pieces, on a real server."""
 
 import gzip
+import json
 import zlib
 
 import pytest
 
-from vimserve.server.http.uploads import FORM_PIECE_BYTES
+from tests.server import raw
+from vimserve.server.http.uploads import FORM_PIECE_BYTES, MAX_CHUNKS
 
 LIMIT = 200_000
 FORM = {"Content-Type": "multipart/form-data; boundary=edge"}
@@ -101,3 +103,16 @@ def test_a_flood_of_fields_is_refused(client):
     assert answer.status_code == 413
     assert answer.json()["type"] == "urn:vimserve:problem:too-many-parts"
     assert answer.json()["limit"] == 132
+
+
+@pytest.mark.parametrize(
+    ("path", "named"), [("/v1/classify", "detail"), ("/v2/models/tiny/infer", "error")]
+)
+def test_a_body_may_come_in_so_many_chunks(client, connect, path, named):
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunk, end = b"1\r\nx\r\n", b"0\r\n\r\n"
+    status, body = raw.answer(connect(client, head + MAX_CHUNKS * chunk + end))
+    assert status in (400, 415)  # no image, and no JSON
+    status, body = raw.answer(connect(client, head + (MAX_CHUNKS + 2) * chunk))
+    assert status == 413
+    assert f"the limit is {MAX_CHUNKS}" in json.loads(body)[named]

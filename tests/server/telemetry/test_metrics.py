@@ -93,6 +93,8 @@ NAMES = {
     "threads": "gauge",
     "rejected": "counter",
     "model_info": "gauge",
+    "failed_seconds": "counter",
+    "last_answer_timestamp_seconds": "gauge",
 }
 
 
@@ -207,6 +209,9 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
         "unknown-model": post("?model=x"),
         "unauthorized": locked,
         "wrong-task": post(path="/v1/segment"),
+        "malformed-request": post(path="/models/tiny", content=b"{"),
+        "unknown-version": post(path="/v2/models/tiny/versions/2/infer"),
+        "forbidden": post(path="/v2/repository/models/tiny/load"),
         "empty-body": post(content=b""),
         "missing-file": post(files={"image": ("a.png", b"x")}),
         "malformed-multipart": post(content=b"x", headers=form),
@@ -249,7 +254,7 @@ def test_every_reason_to_refuse_is_counted(refusals, reason, tiny):
 def test_the_errors_own_reasons_are_told_apart():
     assert QueueFull.slug in REASONS
     assert ModelFailure.slug in REASONS
-    assert len(REASONS) == 26
+    assert len(REASONS) == 29
 
 
 def test_scrapes_at_once(client, picture, encode):

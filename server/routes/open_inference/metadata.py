@@ -1,0 +1,170 @@
+"""Who the server is, what its models are, and whether they are ready."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from vimserve import __version__
+from vimserve.server.engine.engine import State
+from vimserve.server.engine.loading import Status
+from vimserve.server.routes.dependencies import Service
+from vimserve.server.routes.documents import PLAIN_ERRORS
+from vimserve.server.routes.open_inference.inputs import SHAPES
+from vimserve.server.routes.open_inference.messages import DataType
+from vimserve.server.routes.open_inference.outputs import OUTPUTS
+from vimserve.server.routes.open_inference.paths import (
+    MODEL,
+    PREFIX,
+    VERSION,
+    VERSIONED,
+    VERSIONED_PARAMETER,
+    ModelName,
+)
+
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+]
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: PLAIN_ERRORS[404]}
+
+router = APIRouter(prefix=PREFIX)
+
+
+class ServerMetadata(BaseModel):
+    """Who answers."""
+
+    name: str = Field(examples=["vimserve"])
+    version: str = Field(examples=[__version__])
+    extensions: list[str] = Field(examples=[EXTENSIONS])
+
+
+class Live(BaseModel):
+    """Whether the server can answer at all."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether the server, or the model of that name, is ready."""
+
+    name: str | None = None
+    ready: bool
+
+
+class TensorKind(BaseModel):
+    """The type and the shape of a tensor; -1 is any number."""
+
+    datatype: DataType
+    shape: list[int] = Field(examples=[[-1]])
+
+
+class TensorMetadata(TensorKind):
+    """A tensor that a model takes or has.
+
+    Attributes:
+        alternatives: other types in which it may come.
+    """
+
+    name: str
+    alternatives: list[TensorKind] | None = None
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and has."""
+
+    name: str
+    versions: list[str] = Field(examples=[[VERSION]])
+    platform: str = Field(description="its family and task", examples=["vim_classify"])
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+@router.get("", response_model=ServerMetadata)
+async def server_metadata() -> dict[str, Any]:
+    """Who answers, and which extensions of the protocol there are."""
+    return {"name": "vimserve", "version": __version__, "extensions": EXTENSIONS}
+
+
+@router.get(
+    "/health/live",
+    response_model=Live,
+    responses={503: {"description": "The worker is dead or stuck", "model": Live}},
+)
+async def live(pipeline: Service) -> JSONResponse:
+    """Whether the process can still answer; if not, restart it."""
+    ok = pipeline.engine.health().ok
+    return JSONResponse({"live": ok}, 200 if ok else 503)
+
+
+@router.get(
+    "/health/ready",
+    response_model=Ready,
+    response_model_exclude_none=True,
+    responses={
+        503: {"description": "Models are loading, or the server is stopping", "model": Ready}
+    },
+)
+async def ready(request: Request, pipeline: Service) -> JSONResponse:
+    """Whether the models are loaded and warm, and the server is not stopping."""
+    stopping = request.app.state.drain.stopping
+    ok = pipeline.engine.state is State.READY and not stopping
+    return JSONResponse({"ready": ok}, 200 if ok else 503)
+
+
+@router.get(
+    f"{MODEL}/ready",
+    response_model=Ready,
+    responses={503: {"description": "The model is loading or failed", "model": Ready}, **UNKNOWN},
+)
+@router.get(
+    f"{VERSIONED}/ready",
+    response_model=Ready,
+    responses={503: {"description": "The model is loading or failed", "model": Ready}, **UNKNOWN},
+    openapi_extra=VERSIONED_PARAMETER,
+)
+async def model_ready(pipeline: Service, model: ModelName) -> JSONResponse:
+    """Whether a model is ready."""
+    served = pipeline.engine.models.find(model)
+    ok = served.status is Status.READY and pipeline.engine.state is State.READY
+    return JSONResponse({"name": model, "ready": ok}, 200 if ok else 503)
+
+
+@router.get(
+    MODEL,
+    response_model=ModelMetadata,
+    response_model_exclude_none=True,
+    responses=UNKNOWN,
+)
+@router.get(
+    VERSIONED,
+    response_model=ModelMetadata,
+    response_model_exclude_none=True,
+    responses=UNKNOWN,
+    openapi_extra=VERSIONED_PARAMETER,
+)
+async def model_metadata(pipeline: Service, model: ModelName) -> dict[str, Any]:
+    """What a model takes and has."""
+    spec = pipeline.engine.models.find(model).spec
+    kinds = [
+        {
+            "datatype": datatype,
+            "shape": [side if isinstance(side, int) else -1 for side in shape],
+        }
+        for datatype, shape in SHAPES.items()
+    ]
+    return {
+        "name": spec.name,
+        "versions": [VERSION],
+        "platform": f"{spec.family}_{spec.task}",
+        "inputs": [{"name": "image", **kinds[0], "alternatives": kinds[1:]}],
+        "outputs": [
+            {"name": output.name, "datatype": output.datatype, "shape": output.shape(spec)}
+            for output in OUTPUTS[spec.task]
+        ],
+    }
