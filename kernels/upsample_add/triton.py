@@ -37,6 +37,17 @@ def _upsampled_columns(
     return total
 
 
+@triton.jit
+def _start(begin, h, H, zeros, MAPS: tl.constexpr, K: tl.constexpr):
+    """What is held before row ``begin``: two steps down read both rows that it lies between."""
+    held = ()
+    for i in tl.static_range(MAPS):
+        for dy in tl.static_range(K):
+            above = between(begin + (dy - K // 2), h[i], H)[0]
+            held = held + ((above - 2, zeros, zeros),)
+    return held
+
+
 @triton.jit(
     do_not_specialize=(
         "H", "W", "h0", "w0", "h1", "w1", "h2", "w2", "h3", "w3", "of_image", "of_row", "of_pixel",
@@ -69,12 +80,7 @@ def _upsample_add(
     start = zeros
     if bias is not None:
         start += tl.load(bias + k, mask=k < C, other=0.0).to(tl.float32)[None, :]
-    held = ()
-    for i in tl.static_range(MAPS):
-        for dy in tl.static_range(K):
-            above = between(begin + (dy - K // 2), h[i], H)[0]
-            # The rows before ``above`` are what the first steps down leave behind.
-            held = held + ((above - 2, zeros, zeros),)
+    held = _start(begin, h, H, zeros, MAPS, K)
     for y in range(begin, end):
         total = start + tl.load(x, mask=mask, other=0.0).to(tl.float32)
         next_held = ()

@@ -152,12 +152,12 @@ def _launches(case: Case) -> list[Launch]:
             scores = torch.empty(312, 312, CLASSES, dtype=case.dtype).permute(2, 0, 1)
             upsample_argmax(scores, (1248, 1248), probability=case.probability)
         elif case.kernel == "_upsample_add":
-            count, taps = case.maps
-            channels = BLOCK if taps > 1 else D
+            count, each = case.maps
+            channels = BLOCK if each > 1 else D
             x = torch.empty(1, 312, 312, D, dtype=case.dtype)[..., :channels]
-            maps = [torch.empty(1, 78, 78, taps, channels, dtype=case.dtype)] * count
-            bias = torch.empty(channels, dtype=case.dtype) if taps > 1 else None
-            upsample_add(x, maps, bias, relu=taps > 1)
+            maps = [torch.empty(1, 78, 78, each, channels, dtype=case.dtype)] * count
+            bias = torch.empty(channels, dtype=case.dtype) if each > 1 else None
+            upsample_add(x, maps, bias, relu=each > 1)
         elif case.kernel == "_convolve":
             taps, bias = (torch.empty(*shape, dtype=case.dtype) for shape in ((K, E, 4), (K, E)))
             conv1d(xz[:, :E], taps, bias, cu_seqlens, (False, True))

@@ -28,7 +28,7 @@ def test_adds_what_convolutions_of_upsampled_images_give(operation, shape, K) ->
 
 @pytest.mark.parametrize(("shape", "K"), CASES)
 def test_cpu_matches_reference_without_bias(shape, K) -> None:
-    x, maps, _ = draw_case(*shape, K, torch.float32)
+    x, maps, _ = draw_case(shape, K, torch.float32)
     expected = x.clone()
     naive.upsample_add(expected, maps, None, relu=False)
 
@@ -38,7 +38,7 @@ def test_cpu_matches_reference_without_bias(shape, K) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(dtype) -> None:
-    x, maps, bias = draw_case(*SHAPES[2], 3, dtype)
+    x, maps, bias = draw_case(SHAPES[2], 3, dtype)
     expected = x.float()
     upsample_add(expected, [m.float() for m in maps], bias.float(), relu=True)
 
@@ -46,7 +46,7 @@ def test_half_precision_is_rounded_once(dtype) -> None:
 
 
 def test_a_slice_of_the_channels_leaves_the_others_and_any_map_may_be_strided() -> None:
-    x, maps, bias = draw_case(*SHAPES[2], 3, torch.float32)
+    x, maps, bias = draw_case(SHAPES[2], 3, torch.float32)
     wide = torch.cat((x, x, x), dim=3)
     C = x.shape[3]
     expected = upsample_add(x.clone(), maps, bias)
@@ -58,7 +58,7 @@ def test_a_slice_of_the_channels_leaves_the_others_and_any_map_may_be_strided() 
 
 
 def test_what_is_no_number_stays_visible() -> None:
-    x, maps, bias = draw_case(*SHAPES[0], 3, torch.float32)
+    x, maps, bias = draw_case(SHAPES[0], 3, torch.float32)
     x[0, 3, 5, 7] = torch.nan
 
     assert upsample_add(x, maps, bias, relu=True)[0, 3, 5, 7].isnan()

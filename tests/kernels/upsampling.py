@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHAPES = [
+Shape = tuple[int, tuple[int, int], int, list[tuple[int, int]]]
+SHAPES: list[Shape] = [
     # N, (H, W), C, and (h, w) of each map: factors 2, 4 and 8; odd ones; as large or larger than
     # the image; single rows, columns and positions; more rows than a program walks down
     (1, (8, 16), 32, [(4, 8), (2, 4), (1, 2)]),
@@ -24,10 +25,9 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape).to(dtype)
 
 
-def draw_case(
-    N: int, size: tuple[int, int], C: int, sizes: list[tuple[int, int]], K: int, dtype: torch.dtype
-) -> tuple[Tensor, list[Tensor], Tensor]:
+def draw_case(shape: Shape, K: int, dtype: torch.dtype) -> tuple[Tensor, list[Tensor], Tensor]:
     """An image, maps and a bias."""
+    N, size, C, sizes = shape
     torch.manual_seed(C + K)
     maps = [draw(N, *of, K * K, C, dtype=dtype) / K for of in sizes]
     return draw(N, *size, C, dtype=dtype), maps, draw(C, dtype=dtype)

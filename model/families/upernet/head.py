@@ -165,8 +165,9 @@ class UPerHead(nn.Module):
             upsampled = [positions(above).unsqueeze(3)]
             above = upsample_add(positions(here), upsampled).permute(0, 3, 1, 2)
             pyramid.insert(0, smooth(above))
+        del above, here
         fused = self.fpn_bottleneck(*pyramid)
-        del above, here, pyramid
+        del pyramid
         return self.conv_seg(fused)
 
 

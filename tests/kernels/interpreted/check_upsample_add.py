@@ -8,7 +8,7 @@ from vimserve.kernels.upsample_add import naive, triton
 
 @pytest.mark.parametrize(("shape", "K"), CASES)
 def test_matches_reference(shape, K) -> None:
-    x, maps, bias = draw_case(*shape, K, torch.float32)
+    x, maps, bias = draw_case(shape, K, torch.float32)
     of = bias if K == 3 else None
     expected, actual = x.clone(), x.clone()
     naive.upsample_add(expected, maps, of, relu=K == 3)
@@ -18,7 +18,7 @@ def test_matches_reference(shape, K) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype) -> None:
-    x, maps, bias = draw_case(*SHAPES[1], 3, dtype)
+    x, maps, bias = draw_case(SHAPES[1], 3, dtype)
     exact = x.float()
     naive.upsample_add(exact, [m.float() for m in maps], bias.float(), relu=True)
 
@@ -28,7 +28,7 @@ def test_half_precision(dtype) -> None:
 
 
 def test_a_slice_of_the_channels_and_more_maps_than_a_launch_takes() -> None:
-    x, maps, bias = draw_case(*SHAPES[3], 3, torch.float32)
+    x, maps, bias = draw_case(SHAPES[3], 3, torch.float32)
     wide, maps, C = torch.cat((x, x), dim=3), maps * 3, x.shape[3]
     expected = x.clone()
     naive.upsample_add(expected, maps, bias, relu=True)
