@@ -147,12 +147,6 @@ def prefetch(_context, pointer, offset):
     return types.none(pointer, types.int64), codegen
 
 
-def _splat(builder, value):
-    undefined = ir.Constant(_FLOATS, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * LANES))
-
-
 @intrinsic
 def splat(_context, value):
     """One number in every lane."""
