@@ -17,6 +17,7 @@ import torch
 
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, names, resolve
+from vimserve.model.cpu import multiplies_bfloat16
 from vimserve.model.device_memory import PeakMeter, release_unused
 
 SIZES = (224, 512, 1248)
@@ -52,16 +53,19 @@ def measure(
     threads: int,
     device: str = "cpu",
     least_runs: int = LEAST_RUNS,
+    dtype: torch.dtype | None = None,
 ) -> Measurement:
     """Load, warm up and time one configuration; meant for a process of its own.
 
-    On a GPU the model computes in bfloat16, launched kernel by kernel.
+    On a GPU the model is launched kernel by kernel. ``dtype`` is float32 on a CPU and bfloat16 on a
+    GPU if it is not given.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     where, on_cpu = torch.device(device), device == "cpu"
     config = resolve(model).config
-    module = load_model(model, weights, where, torch.float32 if on_cpu else torch.bfloat16)
+    dtype = dtype or (torch.float32 if on_cpu else torch.bfloat16)
+    module = load_model(model, weights, where, dtype)
     module.warm_up()
     side = -(-size // config.stride) * config.stride
     images = [torch.randint(256, (3, side, side), dtype=torch.uint8) for _ in range(batch)]
@@ -110,10 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=int, default=torch.get_num_threads(), help="CPU threads [%(default)s]"
     )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="[%(default)s]"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args(arguments)
+    if options.dtype == "bfloat16" and not multiplies_bfloat16():
+        parser.error("--dtype: this CPU has no instructions for bfloat16")
 
-    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, float32")
+    print(
+        f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, "
+        f"{options.dtype}"
+    )
     print(
         f"{'model':<20}{'pixels':>8}{'batch':>7}{'ms':>10}{'images/s':>10}{'MB above weights':>18}"
     )
@@ -125,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with context.Pool(1) as pool:
                 weights = options.weights or "random"
                 job = (model, weights, size, options.batch, options.threads)
-                result = pool.apply(measure, job)
+                dtype = {"dtype": getattr(torch, options.dtype)}
+                result = pool.apply(measure, job, dtype)
             results.append(result)
             print(
                 f"{model:<20}{result.size:>8}{result.batch:>7}{result.median_ms:>10.1f}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.dispatch import activation_dtype
 from vimserve.kernels.selective_scan import selective_scan
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.layout import Layout
@@ -94,21 +95,24 @@ class Mixer(PreparedModule):
         # convolution; halving the weights instead is exact.
         scale = 0.5 if both and self.config.divide else 1.0
         on_cpu = self.D.device.type == "cpu"
+        dtype = activation_dtype(self.D.device.type, self.in_proj.weight.dtype)
         copies = 1 if on_cpu else K  # of out_proj: its product adds the directions up on a GPU
         with torch.no_grad():
             self._prepared = _Prepared(
-                in_proj=PreparedLinear(self.in_proj.weight),
-                conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
-                conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
+                in_proj=PreparedLinear(self.in_proj.weight, result=dtype),
+                conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]).to(dtype),
+                conv_bias=torch.stack([_bias(conv) for conv in convolutions]).to(dtype),
                 conv_reverse=(False, True) if both else (self.reverse,),
                 x_proj=PreparedLinears([projection.weight for projection in projections]),
-                dt_weight=torch.stack([step.weight for step in steps]),
+                dt_weight=torch.stack([step.weight for step in steps]).to(dtype),
                 dt_bias=torch.stack([_bias(step).float() for step in steps]),
                 A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
                 D=torch.stack([skip.float() for skip in skips]),
                 reverse=(False, True) if K == 2 else (self.reverse,),
                 side_by_side=not on_cpu,
-                out_proj=PreparedLinear((self.out_proj.weight * scale).repeat(1, copies)),
+                out_proj=PreparedLinear(
+                    (self.out_proj.weight * scale).repeat(1, copies), result=dtype
+                ),
             )
         return self._prepared
 

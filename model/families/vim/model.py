@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import Turn, add_norm
+from vimserve.kernels.dispatch import activation_dtype
 from vimserve.kernels.triton_config import chunk_tokens
 from vimserve.model.buckets import Bucket, make_buckets
 from vimserve.model.families.vim.config import VimConfig
@@ -81,24 +82,29 @@ class Vim(PackedModel):
     def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
         """The hidden states ``[T, D]`` (residual not added) after the blocks ``out_indices``."""
         blocks = enumerate(self.run_blocks(tokens, layout))
-        return [hidden for i, (hidden, _) in blocks if i in out_indices]
+        return [hidden.to(tokens.dtype) for i, (hidden, _) in blocks if i in out_indices]
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
         hidden, residual = deque(self.run_blocks(tokens, layout), maxlen=1).pop()
-        norm, pooling = self.norm_f.weight, self.config.pooling
+        pooling = self.config.pooling
         if self.config.class_tokens or pooling == "last":
             rows = layout.cu_seqlens[1:, None] - 1 if pooling == "last" else layout.class_rows
             hidden = hidden.index_select(0, rows.flatten())
             residual = residual.index_select(0, rows.flatten())
-            features, _ = add_norm(hidden, residual, norm, NORM_EPS)
+            features = self._normalise(hidden, residual)
             return self.head(self._read(features.unflatten(0, rows.shape)))
-        features, _ = add_norm(hidden, residual, norm, NORM_EPS)
+        features = self._normalise(hidden, residual)
         if pooling == "mean":
             images = features.split(layout.lengths)
             return self.head(torch.stack([image.mean(0) for image in images]))
         scores = self.head(features).split(layout.lengths)
         return torch.stack([image.amax(0) for image in scores])
+
+    def _normalise(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """Features ``[_, D]`` in the dtype of the weights."""
+        weight = self.norm_f.weight
+        return add_norm(hidden, residual, weight, NORM_EPS)[0].to(weight.dtype)
 
     def _read(self, class_tokens: Tensor) -> Tensor:
         """What the classifier reads of normalised class tokens ``[N, c, D]``."""
@@ -114,7 +120,7 @@ class Vim(PackedModel):
 
         The residual is overwritten by the next block; the two add up to the token's features.
         """
-        hidden: Tensor = tokens
+        hidden = tokens.to(activation_dtype(tokens.device.type, tokens.dtype))
         residual: Tensor | None = None
         turn = self._turn(layout)
         if self.config.bidirectional == "layer":
