@@ -59,6 +59,15 @@ def _for_this_gpu() -> str:
     return "naive"
 
 
+def activation_dtype(device_type: str, dtype: torch.dtype) -> torch.dtype:
+    """What the kernels of a device read and write in a model whose weights are of ``dtype``.
+
+    It is the same, but for CPU kernels, which compute in float32: on CPUs only the matrix products
+    are in the dtype of the weights. ``VIMSERVE_KERNELS=naive`` takes any dtype.
+    """
+    return torch.float32 if (os.environ.get(VARIABLE) or device_type) == "cpu" else dtype
+
+
 def require_float32(**tensors: torch.Tensor | None) -> None:
     """Refuse other dtypes, in which the CPU kernels do not compute.
 

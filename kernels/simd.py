@@ -9,15 +9,11 @@ import operator
 
 from llvmlite import ir
 from numba import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
+from vimserve.kernels.target import AVX512
+
 LANES = 16
-# Of the CPU that Numba compiles for: this one, or that of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
-# Numba's cache keeps code for different features apart.
-_FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
-AVX512 = "+avx512f" in _FEATURES
-REGISTER_LANES = 16 if AVX512 else 8 if "+avx" in _FEATURES else 4  # of which a vector is made
 LOG2_E = 1.4426950408889634
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -61,8 +57,7 @@ def _call(builder, name, *args):
 
 
 def _fma(builder, a, b, c):
-    # llvm.fma would round once on every CPU, and on one without the instruction call a function
-    # for every lane.
+    # On a CPU without the instruction, llvm.fma would call a function for every lane.
     return _call(builder, f"llvm.fmuladd.v{LANES}f32", a, b, c)
 
 
@@ -93,10 +88,8 @@ def _exp2_avx512(builder, x):
     rounded = _call(builder, f"llvm.roundeven.v{LANES}f32", x)
     mantissa = _polynomial(builder, _EXP2, builder.fsub(x, rounded))
     every_lane, as_set = ir.Constant(ir.IntType(LANES), -1), ir.Constant(ir.IntType(32), 4)
-    return _call(
-        builder, "llvm.x86.avx512.mask.scalef.ps.512",
-        mantissa, rounded, ir.Constant(_FLOATS, ir.Undefined), every_lane, as_set,
-    )  # fmt: skip
+    scaled = mantissa, rounded, ir.Constant(_FLOATS, ir.Undefined), every_lane, as_set
+    return _call(builder, "llvm.x86.avx512.mask.scalef.ps.512", *scaled)
 
 
 def _splat(builder, value):

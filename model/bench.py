@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from vimserve.model.batch import PackedBatch
+from vimserve.model.bfloat16 import multiplies_bfloat16
 from vimserve.model.catalog import load_model, names
 from vimserve.model.cpus import usable_cpus
 from vimserve.model.device_memory import PeakMeter, release_unused
@@ -91,25 +92,36 @@ class Forward:
         return meter.bytes
 
 
-def load(model: str, weights: str | None, threads: int | None, device: str = "cpu") -> ServedModel:
+def load(
+    model: str,
+    weights: str | None,
+    threads: int | None,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> ServedModel:
     """Load a model to measure in this process, and warm it up.
 
-    On a GPU it computes in bfloat16, launched kernel by kernel. Without ``threads`` their number
-    adapts, as in the server.
+    On a GPU it is launched kernel by kernel. Without ``threads`` their number adapts, as in the
+    server. ``dtype`` is float32 on a CPU and bfloat16 on a GPU if it is not given.
     """
     use_threads(threads)
     torch.manual_seed(0)
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     module = load_model(model, weights, torch.device(device), dtype)
     module.warm_up()
     return module
 
 
 def measure(
-    model: str, weights: str | None, size: int, batch: int, threads: int | None
+    model: str,
+    weights: str | None,
+    size: int,
+    batch: int,
+    threads: int | None,
+    dtype: torch.dtype = torch.float32,
 ) -> Measurement:
     """Load, warm up and time one configuration on the CPU; meant for a process of its own."""
-    forward = Forward(load(model, weights, threads), size, batch)
+    forward = Forward(load(model, weights, threads, dtype=dtype), size, batch)
     peak = forward.peak_bytes()
     times: list[float] = []
     while len(times) < LEAST_RUNS or sum(times) < LEAST_SECONDS:
@@ -143,11 +155,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=int, help="CPU threads [adapted to other processes, as in the server]"
     )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="[%(default)s]"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args(arguments)
+    if options.dtype == "bfloat16" and not multiplies_bfloat16():
+        parser.error("--dtype: this CPU has no instructions for bfloat16")
 
     threads = options.threads or f"1 to {usable_cpus()}"
-    print(f"{platform.machine()}, {threads} threads, torch {torch.__version__}, float32")
+    print(f"{platform.machine()}, {threads} threads, torch {torch.__version__}, {options.dtype}")
     print(
         f"{'model':<20}{'pixels':>8}{'batch':>7}{'ms':>10}{'images/s':>10}{'MB above weights':>18}"
     )
@@ -158,8 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for size in options.size or SIZES:
             with context.Pool(1) as pool:
                 weights = options.weights or "random"
-                job = (model, weights, size, options.batch, options.threads)
-                result = pool.apply(measure, job)
+                dtype = getattr(torch, options.dtype)
+                job = (model, weights, size, options.batch, options.threads, dtype)
+                dtype = {"dtype": getattr(torch, options.dtype)}
+                result = pool.apply(measure, job, dtype)
             results.append(result)
             print(
                 f"{model:<20}{result.size:>8}{result.batch:>7}{result.median_ms:>10.1f}"

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vimserve.model.bfloat16 import multiplies_bfloat16
 from vimserve.model.prepared import PreparedModule
 
 Activation = Literal["none", "gelu"]
@@ -17,7 +18,10 @@ _mkldnn: Any = torch.ops.mkldnn
 class PreparedLinear:
     """``x @ weight.T + bias`` for ``[T, in]`` inputs, and then the activation.
 
-    On a CPU in float32 the weight is stored in oneDNN's blocked layout and the activation is part
+    The product is in the dtype of the weight, to which inputs are rounded; ``result`` is the dtype
+    of what it returns, if not that.
+
+    On a CPU the weight is stored in oneDNN's blocked layout and the activation is part
     of the product. At the shapes of a Vim block this is a third faster than a plain product, which
     reorders the weight at every call. ``gelu`` is the exact one, with the error function. On a GPU
     the bias is part of the product, and ``gelu`` is a kernel of its own: cuBLASLt's epilogue, which
@@ -25,7 +29,11 @@ class PreparedLinear:
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: Activation = "none",
+        result: torch.dtype | None = None,
     ) -> None:
         # Without detach, a reordered weight would keep the parameter's autograd history.
         weight = weight.detach()
@@ -33,17 +41,21 @@ class PreparedLinear:
         self._weight = _mkldnn._reorder_linear_weight(weight) if self._blocked else weight
         self._bias = None if bias is None else bias.detach()
         self._activation = activation
+        self._dtype, self._result = weight.dtype, result or weight.dtype
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[T, in]`` contiguous to ``[T, out]``."""
+        x = x.to(self._dtype)
         if self._blocked:
             out: Tensor = _mkldnn._linear_pointwise(
                 x, self._weight, self._bias, self._activation, [], "none"
             )
-            return out
-        out = F.linear(x, self._weight, self._bias)
-        # In place, because the result is the widest tensor of a block.
-        return torch.ops.aten.gelu_(out) if self._activation == "gelu" else out
+        else:
+            out = F.linear(x, self._weight, self._bias)
+            if self._activation == "gelu":
+                # In place, because the result is the widest tensor of a block.
+                torch.ops.aten.gelu_(out)
+        return out.to(self._result)
 
 
 class Linear(nn.Linear, PreparedModule):
@@ -68,12 +80,15 @@ class Linear(nn.Linear, PreparedModule):
 class PreparedLinears:
     """``x[k] @ weights[k].T`` for ``[K, T, in]`` inputs, in one product on a GPU.
 
-    There the result is float32, whatever the operands are: a GPU keeps the sums in float32 anyway,
-    and the scan, which reads the result, computes in float32.
+    The result is float32, whatever the operands are (but float64): a GPU keeps the sums in float32
+    anyway, and the scan, which reads the result, computes in float32.
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
-        self._apart = [PreparedLinear(w) for w in weights] if _takes_blocked(weights[0]) else None
+        self._apart: list[PreparedLinear] | None = None
+        if weights[0].device.type == "cpu":
+            result = torch.promote_types(weights[0].dtype, torch.float32)
+            self._apart = [PreparedLinear(weight, result=result) for weight in weights]
         self._stacked = torch.stack(list(weights)).detach().mT if self._apart is None else None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -81,14 +96,14 @@ class PreparedLinears:
         if self._apart is not None:
             return torch.stack([project(x_k) for project, x_k in zip(self._apart, x, strict=True)])
         assert self._stacked is not None
-        if x.dtype == torch.float32 or x.device.type == "cpu":
+        if x.dtype == torch.float32:
             return torch.bmm(x, self._stacked)
         return torch.bmm(x, self._stacked, out_dtype=torch.float32)
 
 
 def _takes_blocked(weight: Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return weight.dtype == torch.float32 or (
+        weight.dtype == torch.bfloat16 and multiplies_bfloat16()
     )

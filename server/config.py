@@ -37,8 +37,8 @@ class Config(BaseSettings):
     device: str = Field(default="cpu", description="torch device that the models run on")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         default=None,
-        description="precision of matrix products (default: float32 on a CPU, which has no other; "
-        "bfloat16 on a GPU)",
+        description="precision of matrix products (default: float32 on a CPU, bfloat16 on a GPU); "
+        "a CPU takes bfloat16 only if it has instructions for it, and may be slower with it",
     )
     cuda_graphs: bool = Field(
         default=True,
@@ -64,9 +64,20 @@ class Config(BaseSettings):
     @field_validator("dtype")
     @classmethod
     def _dtype_of_a_cpu(cls, dtype: str | None, info: ValidationInfo) -> str | None:
-        if dtype not in (None, "float32") and _is_cpu(info.data.get("device", "")):
+        if dtype in (None, "float32") or not _is_cpu(info.data.get("device", "")):
+            return dtype
+        if dtype != "bfloat16":
             raise ValueError(
-                "a CPU computes only in float32: leave --dtype out, or choose --device cuda"
+                "a CPU computes in float32 or bfloat16: leave --dtype out, or choose --device cuda"
+            )
+        from vimserve.model.bfloat16 import (
+            multiplies_bfloat16,
+        )  # imports PyTorch, for this case alone
+
+        if not multiplies_bfloat16():
+            raise ValueError(
+                "this CPU has no instructions for bfloat16 (AVX512-BF16, AMX or, on an ARM, BF16): "
+                "leave --dtype out for float32"
             )
         return dtype
 

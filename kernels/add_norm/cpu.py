@@ -94,7 +94,8 @@ def add_norm(
 ) -> tuple[Tensor, Tensor]:
     """See ``kernels.add_norm``."""
     T, D = hidden.shape
-    require_float32(hidden=hidden, residual=residual, weight=weight)
+    require_float32(hidden=hidden, residual=residual)
+    weight = weight.float()
     assert D % LANES == 0
     assert hidden.is_contiguous()
     assert weight.is_contiguous()

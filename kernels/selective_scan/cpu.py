@@ -1,7 +1,7 @@
 """Selective scan for CPUs. A task is a block of channels of one sequence, in all directions.
 
 It walks the sequence in tiles. It computes a tile's step sizes and scaled inputs into a buffer that
-stays in the cache, then takes a block of states of 16 channels at a time through the tile in registers.
+stays in the cache, then takes some states of 16 channels at a time through the tile in registers.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from vimserve.kernels import simd
-from vimserve.kernels.simd import LANES, REGISTER_LANES, vector
+from vimserve.kernels.simd import vector
+from vimserve.kernels.target import REGISTER_LANES
 
 # Where a vector of LANES floats takes four registers, eight states are more than the registers of
 # an ARM hold: LLVM would move them to the stack and back at every token. Where it takes two, on

@@ -9,12 +9,12 @@ for 128-bit registers, for an ARM.
 """
 
 import json
+import os
 import re
 import sys
 
 import llvmlite.binding as llvm
 from numba import types
-from numba.core import config
 
 from vimserve.kernels.selective_scan import cpu, states
 
@@ -72,5 +72,9 @@ def _loop(assembly: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    target = sys.argv[1:] or ["x86_64", config.CPU_NAME]
-    print(json.dumps(count(*target, "" if sys.argv[1:] else config.CPU_FEATURES)))
+    if sys.argv[1:]:
+        machine, cpu_name = sys.argv[1:]
+        counted = count(machine, cpu_name, "")
+    else:
+        counted = count("x86_64", os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"])
+    print(json.dumps(counted))

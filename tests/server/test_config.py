@@ -79,7 +79,7 @@ def test_an_empty_flag_is_refused(name):
         (["--drain-timeout", "-1"], "drain-timeout: "),
         (["--drain-timeout", "inf"], "drain-timeout: "),
         (["--dtype", "float64"], "dtype: "),
-        (["--dtype", "float16"], "dtype: Value error, a CPU computes only in float32: leave "),
+        (["--dtype", "float16"], "dtype: Value error, a CPU computes in float32 or "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(arguments, message):
@@ -106,6 +106,14 @@ def test_a_wrong_variable_too(monkeypatch):
 )
 def test_the_dtype_depends_on_the_device(arguments, dtype):
     assert from_arguments(ServerConfig, *arguments).model_dtype == dtype
+
+
+def test_a_cpu_takes_bfloat16_if_it_multiplies_it(monkeypatch):
+    monkeypatch.setattr("vimserve.model.bfloat16.multiplies_bfloat16", lambda: True)
+    assert from_arguments(ServerConfig, "--dtype", "bfloat16").model_dtype == "bfloat16"
+    monkeypatch.setattr("vimserve.model.bfloat16.multiplies_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match=r"dtype: .*AVX512-BF16, AMX.* leave --dtype out"):
+        from_arguments(ServerConfig, "--dtype", "bfloat16")
 
 
 def test_switches_turn_on_and_off(monkeypatch):

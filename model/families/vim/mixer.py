@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.dispatch import activation_dtype
 from vimserve.kernels.selective_scan import selective_scan
 from vimserve.kernels.vim_blocks import BlockWeights
 from vimserve.model.families.vim.config import VimConfig
@@ -85,10 +86,11 @@ class Mixer(PreparedModule):
         with torch.no_grad():
             w = self.weights(self.D)
             on_cpu = self.D.device.type == "cpu"
+            dtype = activation_dtype(self.D.device.type, w.in_proj.dtype)
             # On a GPU the product with out_proj adds the directions up.
             copies = 1 if on_cpu else len(w.reverse)
             self._prepared = _Prepared(
-                in_proj=PreparedLinear(w.in_proj),
+                in_proj=PreparedLinear(w.in_proj, result=dtype),
                 conv_weight=w.conv_weight,
                 conv_bias=w.conv_bias,
                 conv_reverse=w.conv_reverse,
@@ -99,7 +101,7 @@ class Mixer(PreparedModule):
                 D=w.D,
                 reverse=w.reverse,
                 side_by_side=not on_cpu,
-                out_proj=PreparedLinear(w.out_proj.repeat(1, copies)),
+                out_proj=PreparedLinear(w.out_proj.repeat(1, copies), result=dtype),
             )
         return self._prepared
 
@@ -118,14 +120,15 @@ class Mixer(PreparedModule):
         # The published code halves the sum of the directions only where each has its own
         # convolution; halving the weights instead is exact.
         scale = 0.5 if both and self.config.divide else 1.0
+        dtype = activation_dtype(self.D.device.type, self.in_proj.weight.dtype)
         return BlockWeights(
             norm=norm.detach(),
             in_proj=self.in_proj.weight.detach(),
-            conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]),
-            conv_bias=torch.stack([_bias(conv) for conv in convolutions]),
+            conv_weight=torch.stack([conv.weight[:, 0] for conv in convolutions]).to(dtype),
+            conv_bias=torch.stack([_bias(conv) for conv in convolutions]).to(dtype),
             conv_reverse=(False, True) if both else (self.reverse,),
             x_proj=torch.stack([projection.weight for projection in projections]),
-            dt_weight=torch.stack([step.weight for step in steps]),
+            dt_weight=torch.stack([step.weight for step in steps]).to(dtype),
             dt_bias=torch.stack([_bias(step).float() for step in steps]),
             A=torch.stack([-torch.exp(rate.float()) for rate in rates]),
             D=torch.stack([skip.float() for skip in skips]),

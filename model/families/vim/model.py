@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vimserve.kernels.add_norm import Turn, add_norm
+from vimserve.kernels.dispatch import activation_dtype
 from vimserve.kernels.triton_config import chunk_tokens
 from vimserve.kernels.vim_blocks import has_vim_blocks
 from vimserve.model.buckets import Bucket, make_buckets
@@ -88,24 +89,29 @@ class Vim(PackedModel):
     def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
         """The hidden states ``[T, D]`` (residual not added) after the blocks ``out_indices``."""
         ends = sorted({i + 1 for i in out_indices})
-        return [hidden for hidden, _ in self.run_blocks(tokens, layout, ends)]
+        return [hidden.to(tokens.dtype) for hidden, _ in self.run_blocks(tokens, layout, ends)]
 
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
         ((hidden, residual),) = self.run_blocks(tokens, layout, [self._depth])
-        norm, pooling = self.norm_f.weight, self.config.pooling
+        pooling = self.config.pooling
         if self.config.class_tokens or pooling == "last":
             rows = layout.cu_seqlens[1:, None] - 1 if pooling == "last" else layout.class_rows
             hidden = hidden.index_select(0, rows.flatten())
             residual = residual.index_select(0, rows.flatten())
-            features, _ = add_norm(hidden, residual, norm, NORM_EPS)
+            features = self._normalise(hidden, residual)
             return self.head(self._read(features.unflatten(0, rows.shape)))
-        features, _ = add_norm(hidden, residual, norm, NORM_EPS)
+        features = self._normalise(hidden, residual)
         if pooling == "mean":
             images = features.split(layout.lengths)
             return self.head(torch.stack([image.mean(0) for image in images]))
         scores = self.head(features).split(layout.lengths)
         return torch.stack([image.amax(0) for image in scores])
+
+    def _normalise(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """Features ``[_, D]`` in the dtype of the weights."""
+        weight = self.norm_f.weight
+        return add_norm(hidden, residual, weight, NORM_EPS)[0].to(weight.dtype)
 
     def _read(self, class_tokens: Tensor) -> Tensor:
         """What the classifier reads of normalised class tokens ``[N, c, D]``."""
@@ -130,7 +136,7 @@ class Vim(PackedModel):
                 after the last.
         """
         ends = range(1, self._depth + 1) if ends is None else ends
-        hidden: Tensor = tokens
+        hidden = tokens.to(activation_dtype(tokens.device.type, tokens.dtype))
         residual: Tensor | None = None
         turn, at_once = self._turn(layout), self._blocks_at_once()
         for begin, end in pairwise([0, *ends]):
