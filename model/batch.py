@@ -141,8 +141,8 @@ def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
         pixels = np.ascontiguousarray(image.numpy())
         window = (3, patch_size, patch_size)
         cut = sliding_window_view(pixels, window, writeable=True)[0, ::stride, ::stride]
-        # NumPy copies a patch's row much faster as one element than byte by byte.
-        rows = np.ascontiguousarray(cut.view(f"V{patch_size}"))
-        return torch.from_numpy(rows.view(np.uint8).reshape(-1, 3 * patch_size * patch_size))
+        # NumPy copies a patch's row much faster as one element than value by value.
+        rows = np.ascontiguousarray(cut.view(f"V{patch_size * pixels.itemsize}"))
+        return torch.from_numpy(rows.view(pixels.dtype).reshape(-1, 3 * patch_size * patch_size))
     tiles = image.unfold(1, patch_size, stride).unfold(2, patch_size, stride)
     return tiles.permute(1, 2, 0, 3, 4).reshape(-1, 3 * patch_size * patch_size)
