@@ -53,11 +53,12 @@ def _project_tasks(a):
     residual, gain, eps, in_weight = floats(a[11]), floats(a[12]), floats(a[13]), floats(a[14])
     turns, both, positions, rates = a[15] != 0, a[16] != 0, floats(a[17]), floats(a[18])
     scratch = np.empty((2, TOKENS * D), dtype=np.float32)
-    added, normed = pointer(scratch), pointer(scratch[1:])
     while True:
         task = next_task(a)
         if task < 0:
             break
+        # Here, because Numba frees an array after the last place that names it.
+        added, normed = pointer(scratch), pointer(scratch[1:])
         first = task * TOKENS
         tokens = min(TOKENS, T - first)
         of_hidden, xz = shifted(hidden, first * D), shifted(mixed, first * xz_row)
