@@ -230,9 +230,9 @@ def test_parameters_say_more_than_headers(held, encode, picture):
     seen = []
     submit = app.state.engine.submit
 
-    def watched(room, images, urgency):
-        seen.append(urgency.priority)
-        return submit(room, images, urgency)
+    def watched(room, images):
+        seen.append(room.urgency.priority)
+        return submit(room, images)
 
     app.state.engine.submit = watched
     asked = [({"X-Request-Priority": "9"}, {"priority": 1}), ({"X-Request-Priority": "2"}, {})]
