@@ -1,5 +1,7 @@
 """Numba frees an array after the last place that names it, whatever pointers to it are left."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numba import njit
@@ -41,7 +43,7 @@ def test_scratch_that_is_freed_too_early_is_found():
     @njit
     def careless(n):
         scratch = np.empty(n, dtype=np.float32)
-        at = pointer(scratch)
+        at: Any = pointer(scratch)  # type: ignore[call-arg]
         for i in range(n):
             at[i] = 0
 
