@@ -177,8 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 weights = options.weights or "random"
                 dtype = getattr(torch, options.dtype)
                 job = (model, weights, size, options.batch, options.threads, dtype)
-                dtype = {"dtype": getattr(torch, options.dtype)}
-                result = pool.apply(measure, job, dtype)
+                result = pool.apply(measure, job)
             results.append(result)
             print(
                 f"{model:<20}{result.size:>8}{result.batch:>7}{result.median_ms:>10.1f}"

@@ -7,7 +7,8 @@ from torch import Tensor
 from vimserve.kernels.add_norm.turn import Turn
 from vimserve.kernels.dispatch import require_float32
 from vimserve.kernels.openmp import Kernel, floats, next_task, task_loop
-from vimserve.kernels.simd import LANES, fma, load, shifted, splat, store, total
+from vimserve.kernels.simd import LANES, fma, load, shifted, splat, store
+from vimserve.kernels.simd_reduce import total
 from vimserve.kernels.simd_turn import load_twice, turn
 
 TOKENS = 64

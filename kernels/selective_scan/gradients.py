@@ -35,8 +35,8 @@ from vimserve.kernels.simd import (
     shifted,
     splat,
     store,
-    total,
 )
+from vimserve.kernels.simd_reduce import total
 
 BLOCK = 64
 CHUNK = 8

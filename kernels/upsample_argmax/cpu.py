@@ -12,14 +12,12 @@ from vimserve.kernels.simd import (
     LOG2_E,
     exp2,
     fma,
-    largest,
     load,
-    smallest,
     splat,
     store,
-    total,
     where_less,
 )  # fmt: skip
+from vimserve.kernels.simd_reduce import largest, smallest, total
 
 TASKS_PER_THREAD = 4
 LOWEST = -1e38  # in lanes without a class; finite, because 0 · infinity is NaN

@@ -152,18 +152,17 @@ def test_a_change_is_logged_once(caplog):
 
 
 def small(family):
-    """A model of a few blocks of every kind."""
+    """A model of a few blocks that runs them one by one, as a Vim of one kernel does not."""
     torch.manual_seed(0)
-    vim = VimConfig(width=64, depth=4, num_classes=0)
+    deit = DeiTConfig(width=64, heads=1, depth=4, num_classes=0)
     return {
-        "vim": lambda: Vim(replace(vim, num_classes=5)),
-        "layer": lambda: Vim(replace(vim, num_classes=5, bidirectional="layer", depth=6)),
-        "deit": lambda: DeiT(DeiTConfig(width=64, heads=1, depth=4, num_classes=5)),
-        "upernet": lambda: UPerNetSegmenter(vim, (0, 1, 2, 3), 32, 5),
+        "vim": lambda: Vim(VimConfig(width=64, depth=6, num_classes=5, bidirectional="layer")),
+        "deit": lambda: DeiT(replace(deit, num_classes=5)),
+        "upernet": lambda: UPerNetSegmenter(deit, (0, 1, 2, 3), 32, 5),
     }[family]().eval()
 
 
-@pytest.mark.parametrize("family", ["vim", "layer", "deit", "upernet"])
+@pytest.mark.parametrize("family", ["vim", "deit", "upernet"])
 def test_a_model_gives_the_same_answers_while_its_threads_change(family):
     model = small(family)
     config = model.config

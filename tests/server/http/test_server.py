@@ -113,8 +113,13 @@ class Peer:
 
     def __init__(self, sock, clock):
         self.sock = sock
-        wait_until(lambda: sock.getsockname() in clock.connections)
+        # An earlier client, whose connection is closed, may have had the same port.
+        wait_until(lambda: self._accepted(clock))
         self.connection = clock.connections[sock.getsockname()]
+
+    def _accepted(self, clock):
+        connection = clock.connections.get(self.sock.getsockname())
+        return connection is not None and not connection.transport.is_closing()
 
     @property
     def connected(self):
