@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from torch import Tensor
 
 from vimserve.kernels.simd import LANES, _address, _constant, _fma, _splat, shifted
+from vimserve.kernels.target import AVX512
 
-# What Numba compiles for, by which it also tells its compiled files apart.
-_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
 # The sums of a block, and a row of the panel, fill the registers: 32 of one vector each with
 # AVX-512, else two or four to a vector.
-ROWS, VECTORS = (8, 3) if "+avx512f" in _FEATURES else (6, 1)
+ROWS, VECTORS = (8, 3) if AVX512 else (6, 1)
 PANEL = VECTORS * LANES
 
 

@@ -1,4 +1,4 @@
-"""What this machine's CPU can do."""
+"""Whether this machine's CPU computes in bfloat16."""
 
 import torch
 

@@ -70,9 +70,8 @@ class Config(BaseSettings):
             raise ValueError(
                 "a CPU computes in float32 or bfloat16: leave --dtype out, or choose --device cuda"
             )
-        from vimserve.model.bfloat16 import (
-            multiplies_bfloat16,
-        )  # imports PyTorch, for this case alone
+        # Imports PyTorch, for this case alone.
+        from vimserve.model.bfloat16 import multiplies_bfloat16
 
         if not multiplies_bfloat16():
             raise ValueError(
