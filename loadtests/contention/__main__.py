@@ -15,13 +15,13 @@ round, since the machine's speed may drift. A ratio is given with its smallest a
 import argparse
 import json
 import os
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from vimserve.loadtests.common.options import count, positive
+from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.compare.results import describe
 from vimserve.loadtests.contention.compare import ADAPTED, ALL, ONE, Compared, compare
 from vimserve.loadtests.contention.disturb import Disturbance
@@ -103,15 +103,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(compared: Compared) -> None:
-    def spread(way: str, to: str) -> str:
-        ratios = compared.ratios(way, to)
-        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
     for way in (ONE, ALL, ADAPTED):
         name = compared.disturbance.name if way == ONE else ""
+        of_one, of_all = (spread(compared.ratios(way, to), " to ") for to in (ONE, ALL))
         print(
             f"{name:<12}{way:<14}{compared.threads(way):>8.2f}{compared.mean_ms(way):>11.1f}"
-            f"{spread(way, ONE):>22}{spread(way, ALL):>22}",
+            f"{of_one:>22}{of_all:>22}",
             flush=True,
         )
 

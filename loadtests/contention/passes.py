@@ -1,17 +1,12 @@
 """Forward passes in a process of their own, in which ``load`` must be called first."""
 
 import os
-import time
 from pathlib import Path
 
-import torch
-
-from vimserve.model.batch import PackedBatch
-from vimserve.model.catalog import load_model
-from vimserve.model.served import ServedModel
+from vimserve.model import bench
 from vimserve.model.threads import threads_in_use, use_threads
 
-_loaded: list[tuple[ServedModel, PackedBatch]] = []
+_loaded: list[bench.Forward] = []
 
 
 def load(name: str, pixels: int, group: Path | None) -> None:
@@ -24,16 +19,11 @@ def load(name: str, pixels: int, group: Path | None) -> None:
     """
     if group is not None:
         (group / "cgroup.procs").write_text(str(os.getpid()))
-    torch.manual_seed(0)
-    model = load_model(name, "random", torch.device("cpu"), torch.float32).eval()
-    model.warm_up()
-    image = torch.randint(256, (3, pixels, pixels), dtype=torch.uint8)
-    batch = PackedBatch.from_images([image], model.config.patch_size, model.config.stride)
-    _loaded[:] = [(model, batch)]
+    _loaded[:] = [bench.Forward(bench.load(name, "random", threads=None), pixels, batch=1)]
 
 
 def loop(threads: int | None, seconds: float) -> tuple[list[float], list[int]]:
-    """Run passes for at least so many seconds.
+    """Run at least one pass, and passes for at least so many seconds.
 
     Args:
         threads: a fixed number; None to let it adapt.
@@ -42,14 +32,11 @@ def loop(threads: int | None, seconds: float) -> tuple[list[float], list[int]]:
     Returns:
         What each pass took, in seconds, and its threads.
     """
-    ((model, batch),) = _loaded
+    (forward,) = _loaded
     use_threads(threads)
-    wanted = [None] * batch.num_images
     took: list[float] = []
     used: list[int] = []
-    while sum(took) < seconds:
-        start = time.perf_counter()
-        model.answer(batch, wanted)
-        took.append(time.perf_counter() - start)
+    while not took or sum(took) < seconds:
+        took.append(forward.seconds())
         used.append(threads_in_use())
     return took, used

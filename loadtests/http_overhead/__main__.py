@@ -12,7 +12,6 @@ much of it they use is in the table.
 import argparse
 import json
 import platform
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 
 from vimserve.loadtests.common.options import count
+from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.common.weights import random_weights
 from vimserve.loadtests.http_overhead.pairs import Comparison, compare_with_bare
 from vimserve.model.catalog import names
@@ -109,16 +109,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(comparison: Comparison) -> None:
-    def spread(to: str) -> str:
-        ratios = comparison.ratios(to)
-        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
-
     median = comparison.median
+    to_bare, to_best = (spread(comparison.ratios(to)) for to in ("bare", "best"))
     best = f"{median('best'):.2f} ({comparison.best_batch})"
     cpu_ms = [1e3 * median(f"{of}_cpu_s") for of in ("bare", "server", "client")]
     print(
         f"{comparison.model:<16}{comparison.pixels:>8}{median('bare'):>10.2f}{best:>12}"
-        f"{median('server'):>8.2f}{spread('bare'):^20}{spread('best'):^20}"
+        f"{median('server'):>8.2f}{to_bare:^20}{to_best:^20}"
         f"{cpu_ms[0]:>8.1f}{cpu_ms[1]:>10.1f}{cpu_ms[2]:>10.2f}",
         flush=True,
     )

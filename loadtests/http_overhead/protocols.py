@@ -28,11 +28,12 @@ from vimserve.loadtests.common.images import intact
 from vimserve.loadtests.common.options import count
 from vimserve.loadtests.common.process import cpu_seconds
 from vimserve.loadtests.common.server import serving
+from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.http_overhead import bare
 from vimserve.loadtests.http_overhead.clients import Driven, drive
+from vimserve.loadtests.http_overhead.pairs import LONGEST_RUN_S
 
 MODEL, SIZES, IMAGES = "demo", (224, 1248), 4
-LONGEST_RUN_S = 600
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 1e3 * (turn.cpu_s - alone.cpu_s)
                 for turn, alone in zip(turns, measured["bare"], strict=True)
             ]
-            spread = (
-                ""
-                if name == "bare"
-                else f"{statistics.median(outside):.2f} ({min(outside):.2f}..{max(outside):.2f})"
-            )
-            print(f"{side:>5} {name:<10}{rate:>12.2f}{cpu_ms:>20.2f}   {spread}", flush=True)
+            beyond = "" if name == "bare" else spread(outside)
+            print(f"{side:>5} {name:<10}{rate:>12.2f}{cpu_ms:>20.2f}   {beyond}", flush=True)
     return 0
 
 

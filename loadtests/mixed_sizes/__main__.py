@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from vimserve.loadtests.common.options import count, positive
+from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.mixed_sizes.policies import POLICIES, Limits
 from vimserve.loadtests.mixed_sizes.replay import Replay, cut, replay, warm_up
 from vimserve.loadtests.mixed_sizes.simulate import DEVICES, PERCENTILES, compare, table
@@ -196,14 +197,13 @@ def _print(runs: Sequence[Run]) -> None:
         for policy in POLICIES:
             replays = [run for run in runs if (run.policy, run.load) == (policy, load)]
             rates = [run.images_per_second for run in replays]
-            spread = f"{statistics.median(rates):.2f} ({min(rates):.2f}..{max(rates):.2f})"
             medians = [
                 statistics.median(getattr(run, field) for run in replays)
                 for field in ("images_per_batch", "p50_ms", "p95_ms", "p99_ms")
             ]
             batch, *latencies = medians
             print(
-                f"{title:<16}{policy:<16}{spread:^24}{batch:>9.1f}"
+                f"{title:<16}{policy:<16}{spread(rates):^24}{batch:>9.1f}"
                 + "".join(f"{latency:>10.0f}" for latency in latencies)
             )
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 
 from vimserve.loadtests.common.options import count, positive
+from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.common.weights import embedded, random_weights
 from vimserve.loadtests.mixed_sizes.__main__ import TRACE
 from vimserve.loadtests.mixed_sizes.trace import Arrival, read
@@ -122,13 +123,12 @@ def _print(sizes: str | int, contestants: Sequence[str], turns: Sequence[Turn]) 
     for contestant in contestants:
         mine = [turn for turn in turns if turn.contestant == contestant]
         rate = statistics.median(turn.images_per_second for turn in mine)
-        to_packed = ratios(turns, contestant)
-        spread = f"{statistics.median(to_packed):.2f} ({min(to_packed):.2f}..{max(to_packed):.2f})"
+        to_packed = spread(ratios(turns, contestant))
         waits = [turn.small_ms for turn in mine if turn.small_ms is not None]
         small = f"{statistics.median(waits):.0f}" if waits else "-"
         parts = (statistics.median(turn.cpu_ms.get(part, 0.0) for turn in mine) for part in PARTS)
         print(
-            f"{contestant:<14}{rate:>10.1f}{spread:^22}{small:>9}"
+            f"{contestant:<14}{rate:>10.1f}{to_packed:^22}{small:>9}"
             + "".join(f"{cpu_ms:>10.1f}" for cpu_ms in parts),
             flush=True,
         )
