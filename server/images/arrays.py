@@ -1,7 +1,9 @@
 """Images that come as arrays: pixels, or what a model's own preprocessing made of them."""
 
+import abc
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import PIL.Image
@@ -19,29 +21,38 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
+class _Opened(abc.ABC):
+    """A ``Source``, and an ``OpenImage`` at once."""
+
+    sample_range: None = None
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+
+    def open(self, max_pixels: int) -> Self:
+        """The image itself.
+
+        Raises:
+            ImageTooLarge: if it has more than ``max_pixels``.
+        """
+        check_pixels(math.prod(self.size), max_pixels)
+        return self
+
+
 @dataclass(frozen=True, eq=False)
-class PixelArray:
-    """Red, green and blue, uint8 ``[H, W, 3]``: a ``Source``, and an ``OpenImage`` at once."""
+class PixelArray(_Opened):
+    """Red, green and blue, uint8 ``[H, W, 3]``."""
 
     array: Pixels
     name: str | None = None
-    sample_range: None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         height, width, _ = self.array.shape
         return height, width
-
-    def open(self, max_pixels: int) -> "PixelArray":
-        """The image itself.
-
-        Raises:
-            ImageTooLarge: if it has more than ``max_pixels``.
-        """
-        height, width = self.size
-        check_pixels(height * width, max_pixels)
-        return self
 
     def pixels(self, transform: Transform) -> Tensor:
         """The transformed image, uint8 ``[3, H, W]``.
@@ -80,8 +91,8 @@ class PixelArray:
 
 
 @dataclass(frozen=True, eq=False)
-class NormalisedImage:
-    """What a model takes, float32 ``[3, H, W]``: a ``Source``, and an ``OpenImage`` at once.
+class NormalisedImage(_Opened):
+    """What a model takes, float32 ``[3, H, W]``.
 
     Attributes:
         largest: the magnitude that no value may exceed.
@@ -90,23 +101,12 @@ class NormalisedImage:
     array: Floats
     largest: float
     name: str | None = None
-    sample_range: None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         _, height, width = self.array.shape
         return height, width
-
-    def open(self, max_pixels: int) -> "NormalisedImage":
-        """The image itself.
-
-        Raises:
-            ImageTooLarge: if it has more than ``max_pixels``.
-        """
-        height, width = self.size
-        check_pixels(height * width, max_pixels)
-        return self
 
     def pixels(self, transform: Transform) -> Tensor:  # noqa: ARG002
         """The image as it is; the transform must leave its size alone.
