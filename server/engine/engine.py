@@ -123,9 +123,17 @@ class Engine:
             NotReady: while the first models load or the server stops.
             ModelUnavailable, UnknownModel: if this model cannot answer.
         """
+        self.check_ready()
+        return self.models.loaded(model)
+
+    def check_ready(self) -> None:
+        """Refuse whatever needs the models.
+
+        Raises:
+            NotReady: while the first models load or the server stops.
+        """
         if self.state is not State.READY:
             raise NotReady(f"the server is {self.state}", limit=State.READY, value=self.state)
-        return self.models.loaded(model)
 
     def room(self, model: Loaded, urgency: Urgency) -> Room[Req]:
         """Room in the model's queue, to be reserved before images are decoded."""

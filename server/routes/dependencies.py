@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
+from vimserve.server.engine.engine import State
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.tasks.numbers import whole_number
@@ -44,6 +45,13 @@ async def _pipeline(request: Request) -> Pipeline:
 
 # Dependencies are coroutines, because FastAPI runs plain functions in a thread pool.
 Service = Annotated[Pipeline, Depends(_pipeline)]
+
+
+async def _server_state(request: Request, pipeline: Service) -> State:
+    return State.STOPPING if request.app.state.drain.stopping else pipeline.engine.state
+
+
+ServerState = Annotated[State, Depends(_server_state)]
 
 
 async def _urgency(

@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.engine.engine import State
+from vimserve.server.routes.dependencies import ServerState, Service
 
 router = APIRouter(tags=["health"])
 
@@ -68,15 +69,13 @@ async def healthz(request: Request, query: Annotated[HealthQuery, Query()]) -> J
         503: {"description": "Models are loading, or the server is stopping", "model": Readiness}
     },
 )
-async def readyz(request: Request) -> JSONResponse:
+async def readyz(pipeline: Service, state: ServerState) -> JSONResponse:
     """Whether the models are loaded and warm, and the server is not stopping."""
-    engine, drain = request.app.state.engine, request.app.state.drain
-    state = State.STOPPING if drain.stopping else engine.state
     body = Readiness(
         status=state,
         models={
             name: ModelStatus(status=served.status, detail=served.detail)
-            for name, served in engine.models.items()
+            for name, served in pipeline.engine.models.items()
         },
     )
     return JSONResponse(body.model_dump(exclude_none=True), 200 if state is State.READY else 503)

@@ -17,7 +17,7 @@ from vimserve.server.http.uploads import read_body
 from vimserve.server.http.waiting import receive
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes.answering import loaded_model, run
-from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
+from vimserve.server.routes.dependencies import RequestUrgency, ServerState, Service, admitted
 from vimserve.server.routes.documents import PLAIN_ERRORS
 from vimserve.server.routes.hugging_face import classification, segmentation
 from vimserve.server.routes.hugging_face.body import BODY, read_task
@@ -85,10 +85,8 @@ async def ask_default(request: Request, pipeline: Service, urgency: RequestUrgen
 
 
 @router.get("/health", responses=_UNREADY)
-async def health(request: Request, pipeline: Service) -> HubHealth:
+async def health(state: ServerState) -> HubHealth:
     """Whether the server is ready, as `InferenceClient.health_check` asks it."""
-    state = pipeline.engine.state
-    state = State.STOPPING if request.app.state.drain.stopping else state
     if state is not State.READY:
         raise NotReady(f"the server is {state}", limit=State.READY, value=state)
     return HubHealth(status="ok")

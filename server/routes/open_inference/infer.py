@@ -1,6 +1,7 @@
 """``POST /v2/models/{model}/infer``."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,7 @@ from vimserve.server.routes.open_inference.messages import (
 )
 from vimserve.server.routes.open_inference.outputs import Output, render, wanted_outputs
 from vimserve.server.routes.open_inference.parameters import OWN, Parameters, read_parameters
-from vimserve.server.routes.open_inference.paths import (
-    MODEL,
-    PREFIX,
-    VERSION,
-    VERSIONED,
-    VERSIONED_PARAMETER,
-    ModelName,
-)
+from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, ModelName, of_model
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.task import Plan
 
@@ -98,21 +92,12 @@ class Asked:
     binary: bool
 
 
-@router.post(
-    f"{MODEL}/infer",
+@of_model(
+    router.post,
+    "/infer",
     response_model=InferResponse,
     responses=RESPONSES,
     openapi_extra={**DOCUMENT, "parameters": [LENGTH_HEADER]},
-    dependencies=[Depends(admitted)],
-)
-@router.post(
-    f"{VERSIONED}/infer",
-    response_model=InferResponse,
-    responses=RESPONSES,
-    openapi_extra={
-        **DOCUMENT,
-        "parameters": [*VERSIONED_PARAMETER["parameters"], LENGTH_HEADER],
-    },
     dependencies=[Depends(admitted)],
 )
 async def infer(
@@ -134,8 +119,9 @@ async def infer(
         )
         return _response(json, blobs, request.headers.get("accept-encoding", ""))
 
-    of_pixels = sum(height * width for height, width in _map_sizes(spec, completed.measured))
-    return answer() if of_pixels < FEW_BYTES else await asyncio.to_thread(answer)
+    pixels = sum(math.prod(one.image_size) for one in completed.measured)
+    large = spec.task == "segment" and pixels >= FEW_BYTES
+    return await asyncio.to_thread(answer) if large else answer()
 
 
 def read(
@@ -189,10 +175,6 @@ def _given(query: Mapping[str, Any], *, normalised: bool) -> Mapping[str, Any]:
                 f"parameter {name} is for images that are not normalised yet", parameter=name
             )
     return {**query, **CHOSEN}
-
-
-def _map_sizes(spec: ModelSpec, measured: Sequence[Any]) -> list[tuple[int, int]]:
-    return [one.image_size for one in measured] if spec.task == "segment" else []
 
 
 def _response(json: bytes, blobs: Sequence[bytes], accept_encoding: str) -> Response:

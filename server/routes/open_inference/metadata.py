@@ -2,26 +2,19 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from vimserve import __version__
 from vimserve.server.engine.engine import State
 from vimserve.server.engine.loading import Status
-from vimserve.server.routes.dependencies import Service
+from vimserve.server.routes.dependencies import ServerState, Service
 from vimserve.server.routes.documents import PLAIN_ERRORS
 from vimserve.server.routes.open_inference.inputs import SHAPES
 from vimserve.server.routes.open_inference.messages import DataType
 from vimserve.server.routes.open_inference.outputs import OUTPUTS
-from vimserve.server.routes.open_inference.paths import (
-    MODEL,
-    PREFIX,
-    VERSION,
-    VERSIONED,
-    VERSIONED_PARAMETER,
-    ModelName,
-)
+from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, ModelName, of_model
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -110,23 +103,17 @@ async def live(pipeline: Service) -> JSONResponse:
         503: {"description": "Models are loading, or the server is stopping", "model": Ready}
     },
 )
-async def ready(request: Request, pipeline: Service) -> JSONResponse:
+async def ready(state: ServerState) -> JSONResponse:
     """Whether the models are loaded and warm, and the server is not stopping."""
-    stopping = request.app.state.drain.stopping
-    ok = pipeline.engine.state is State.READY and not stopping
+    ok = state is State.READY
     return JSONResponse({"ready": ok}, 200 if ok else 503)
 
 
-@router.get(
-    f"{MODEL}/ready",
+@of_model(
+    router.get,
+    "/ready",
     response_model=Ready,
     responses={503: {"description": "The model is loading or failed", "model": Ready}, **UNKNOWN},
-)
-@router.get(
-    f"{VERSIONED}/ready",
-    response_model=Ready,
-    responses={503: {"description": "The model is loading or failed", "model": Ready}, **UNKNOWN},
-    openapi_extra=VERSIONED_PARAMETER,
 )
 async def model_ready(pipeline: Service, model: ModelName) -> JSONResponse:
     """Whether a model is ready."""
@@ -135,18 +122,8 @@ async def model_ready(pipeline: Service, model: ModelName) -> JSONResponse:
     return JSONResponse({"name": model, "ready": ok}, 200 if ok else 503)
 
 
-@router.get(
-    MODEL,
-    response_model=ModelMetadata,
-    response_model_exclude_none=True,
-    responses=UNKNOWN,
-)
-@router.get(
-    VERSIONED,
-    response_model=ModelMetadata,
-    response_model_exclude_none=True,
-    responses=UNKNOWN,
-    openapi_extra=VERSIONED_PARAMETER,
+@of_model(
+    router.get, response_model=ModelMetadata, response_model_exclude_none=True, responses=UNKNOWN
 )
 async def model_metadata(pipeline: Service, model: ModelName) -> dict[str, Any]:
     """What a model takes and has."""

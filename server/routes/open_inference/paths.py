@@ -1,6 +1,7 @@
 """The paths of a model, with a version and without."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
 
@@ -8,20 +9,18 @@ from vimserve.server.routes.errors import UnknownVersion
 
 VERSION = "1"  # of every model: what is loaded in its place has the same
 PREFIX = "/v2"
-MODEL = "/models/{model}"
-VERSIONED = f"{MODEL}/versions/{{version}}"
+_MODEL = "/models/{model}"
+_VERSIONED = f"{_MODEL}/versions/{{version}}"
 # FastAPI documents only parameters that a route's function has.
-VERSIONED_PARAMETER: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": "version",
-            "in": "path",
-            "required": True,
-            "description": f"always {VERSION}",
-            "schema": {"type": "string", "examples": [VERSION]},
-        }
-    ]
+_VERSION_PARAMETER: dict[str, Any] = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "description": f"always {VERSION}",
+    "schema": {"type": "string", "examples": [VERSION]},
 }
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 async def _model(
@@ -40,3 +39,25 @@ async def _model(
 
 
 ModelName = Annotated[str, Depends(_model)]
+
+
+def of_model(
+    method: Callable[..., Callable[[F], F]], path: str = "", **options: Any
+) -> Callable[[F], F]:
+    """Register a route below a model's path, with a version and without.
+
+    Args:
+        method: a router's, such as ``router.get``.
+        path: below the model's.
+        options: of the route, as FastAPI has them.
+    """
+    extra = options.pop("openapi_extra", {})
+    parameters = [_VERSION_PARAMETER, *extra.get("parameters", [])]
+
+    def register(route: F) -> F:
+        method(_VERSIONED + path, openapi_extra={**extra, "parameters": parameters}, **options)(
+            route
+        )
+        return method(_MODEL + path, openapi_extra=extra, **options)(route)
+
+    return register

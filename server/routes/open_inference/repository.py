@@ -7,13 +7,11 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from vimserve.server.engine.engine import State
 from vimserve.server.engine.loading import Status
 from vimserve.server.engine.models import Models
 from vimserve.server.errors import (
     EmptyBody,
     ModelUnavailable,
-    NotReady,
     ServerError,
     UnknownModel,
 )
@@ -112,9 +110,7 @@ async def index(request: Request, pipeline: Service, urgency: RequestUrgency) ->
 async def _allowed(pipeline: Service) -> None:
     if not pipeline.config.model_control:
         raise Forbidden("models are not loaded or unloaded by clients without --model-control")
-    state = pipeline.engine.state
-    if state is not State.READY:
-        raise NotReady(f"the server is {state}", limit=State.READY, value=state)
+    pipeline.engine.check_ready()
 
 
 _MAY_CHANGE = [Depends(_allowed), Depends(admitted)]

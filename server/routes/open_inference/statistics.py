@@ -7,14 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.routes.dependencies import Service
 from vimserve.server.routes.open_inference.metadata import UNKNOWN
-from vimserve.server.routes.open_inference.paths import (
-    MODEL,
-    PREFIX,
-    VERSION,
-    VERSIONED,
-    VERSIONED_PARAMETER,
-    ModelName,
-)
+from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, ModelName, of_model
 from vimserve.server.telemetry.metrics import Metrics, Totals
 
 router = APIRouter(prefix=PREFIX)
@@ -88,8 +81,7 @@ async def all_statistics(pipeline: Service) -> Statistics:
     return Statistics(model_stats=models)
 
 
-@router.get(f"{MODEL}/stats", responses=UNKNOWN)
-@router.get(f"{VERSIONED}/stats", responses=UNKNOWN, openapi_extra=VERSIONED_PARAMETER)
+@of_model(router.get, "/stats", responses=UNKNOWN)
 async def model_statistics(pipeline: Service, model: ModelName) -> Statistics:
     """What a model has done."""
     pipeline.engine.models.find(model)
