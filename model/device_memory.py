@@ -42,8 +42,7 @@ class PeakMeter:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
-            with suppress(OSError):
-                (PROC / "self/clear_refs").write_text("5")
+            forget_highest_resident()
         self._before = held_bytes(self._device) if self._held is None else self._held
         return self
 
@@ -56,7 +55,7 @@ class PeakMeter:
         if self._device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._device)
         else:
-            peak = _highest_resident()
+            peak = highest_resident()
         self.bytes = max(0, peak - self._before)
 
 
@@ -64,7 +63,7 @@ def held_bytes(device: torch.device) -> int:
     """What tensors hold of a GPU, or what is resident of this process."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    return _status().get("VmRSS", _highest_resident())
+    return _status().get("VmRSS", highest_resident())
 
 
 def release_unused(device: torch.device) -> None:
@@ -114,7 +113,7 @@ def usage(device: torch.device) -> Usage:
 def _available() -> int:
     with suppress(OSError, KeyError):
         return _kilobytes(PROC / "meminfo")["MemAvailable"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - _highest_resident()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - highest_resident()
 
 
 def _left_of_cgroups() -> Iterator[int]:
@@ -168,10 +167,17 @@ def _kilobytes(path: Path) -> dict[str, int]:
     return {name.rstrip(":"): 1024 * int(size) for name, size, _ in lines}
 
 
-def _highest_resident() -> int:
+def highest_resident() -> int:
+    """The most bytes that were resident of this process since they were last forgotten, or ever."""
     if (peak := _status().get("VmHWM")) is not None:
         return peak
     if sys.platform == "win32":
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def forget_highest_resident() -> None:
+    """Begin anew to note the most bytes that are resident, if the kernel allows it."""
+    with suppress(OSError):
+        (PROC / "self/clear_refs").write_text("5")

@@ -38,6 +38,7 @@ class _Process:
     """What holds for the whole process."""
 
     adapts = True
+    most = 0  # that a pass may use if it runs alone
     in_use = 0  # threads of the latest pass
     logged_threads = 0
     logged_at = -float("inf")
@@ -58,7 +59,7 @@ def use_threads(fixed: int | None) -> int:
     most = fixed or usable_cpus()
     torch.set_num_threads(most)
     _Process.adapts = fixed is None
-    _Process.in_use = 0
+    _Process.most, _Process.in_use = most, 0
     return most
 
 
@@ -128,6 +129,8 @@ def _policy(most: int, work: int) -> ThreadPolicy:
 def _show(policy: ThreadPolicy) -> None:
     now, used = time.monotonic(), policy.threads
     _Process.in_use = used
+    if policy.most < _Process.most:
+        return  # it shares the CPUs with another pass
     first = not _Process.logged_threads and used == policy.most
     if first or used == _Process.logged_threads or now < _Process.logged_at + LOG_EVERY_S:
         return

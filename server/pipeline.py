@@ -10,10 +10,10 @@ from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from vimserve.server.config import ServerConfig
-from vimserve.server.engine.backlog import Room
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.request import Answer, Batch, Req
+from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ServerError
 from vimserve.server.images.cost import Cost

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vimserve.server.engine.backlog import Backlog, Room
+from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.model_queue import Budget
+from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import QueueFull, TooLate
 

@@ -5,15 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Generic, Self
+from typing import TYPE_CHECKING, Generic
 
 from vimserve.server.engine.cost import CostCurve, CostModel, Load
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.scheduler import Decision, Scheduler
-from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull, TooLate
+
+if TYPE_CHECKING:
+    from vimserve.server.engine.room import Room
 
 LONGEST_RETRY_S = 60
 # What goes before a request may take longer than the cost curve says: batches are not quite full.
@@ -52,6 +53,7 @@ class Backlog(Generic[R]):
         self._scheduler: Scheduler[R] = Scheduler(self._budgets, self._costs)
         # When the device is expected to have run what it was given.
         self._free_at = -math.inf
+        self._latest_s = 0.0
 
     def add(self, model: str, budget: Budget) -> None:
         """Accept requests for this model from now on."""
@@ -121,7 +123,11 @@ class Backlog(Generic[R]):
         return self._closed
 
     def take(
-        self, timeout_s: float | None, interrupted: Callable[[], bool] = lambda: False
+        self,
+        timeout_s: float | None,
+        interrupted: Callable[[], bool] = lambda: False,
+        *,
+        beside: bool = False,
     ) -> Decision[R]:
         """Wait for the next batch.
 
@@ -129,6 +135,7 @@ class Backlog(Generic[R]):
             timeout_s: how long to wait for one; None waits until there is a reason to return.
             interrupted: whether to return without one. It is asked if none is there; whoever
                 changes its answer then calls ``wake``.
+            beside: whether the batch will share the device with one that runs.
 
         Returns:
             A decision. Its batch is empty if ``timeout_s`` passed, if requests only expired, if
@@ -138,10 +145,14 @@ class Backlog(Generic[R]):
         with self._changed:
             while True:
                 now = self._clock()
-                decision = self._scheduler.next(now)
+                rest = max(self._free_at - now, 0)
+                decision = self._scheduler.next(now, rest if beside else None)
                 if batch := decision.batch:
                     load = Load.of(request.tokens for request in batch)
-                    self._free_at = now + self._costs[batch[0].model].predict(load)
+                    seconds = self._costs[batch[0].model].predict(load)
+                    # At most one batch is before this one.
+                    self._free_at = now + seconds + min(rest, self._latest_s)
+                    self._latest_s = seconds
                 for model in {request.model for request in decision.batch + decision.expired}:
                     self._left(model)
                 if decision.batch or decision.expired or self._closed or waited or interrupted():
@@ -247,53 +258,3 @@ class Backlog(Generic[R]):
 
 def _retry_after(seconds: float) -> int:
     return min(max(math.ceil(seconds), 1), LONGEST_RETRY_S)
-
-
-class Room(Generic[R]):
-    """Room in a model's queue that one request reserves before its images are decoded.
-
-    So a request is refused after reading only the headers of its images. Leaving the ``with`` block
-    releases what was not queued.
-
-    Args:
-        backlog: the queue.
-        model: name of the model.
-        budget: the object that the model was added with, which tells it from a later model of
-            the same name.
-        urgency: of the request.
-
-    Attributes:
-        load: what is reserved.
-    """
-
-    def __init__(self, backlog: Backlog[R], model: str, budget: Budget, urgency: Urgency) -> None:
-        self.model = model
-        self.budget = budget
-        self.urgency = urgency
-        self.load = Load()
-        self._backlog = backlog
-
-    def take(self, lengths: Sequence[int]) -> None:
-        """Reserve room for more images.
-
-        Args:
-            lengths: their tokens.
-
-        Raises:
-            QueueFull: if the queue has no room.
-            TooLate: if they are not expected to be answered by the request's deadline.
-            ModelUnavailable: if the model is being removed.
-            NotReady: if the server is stopping.
-        """
-        self._backlog.reserve(self, lengths)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._backlog.release(self)

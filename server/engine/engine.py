@@ -11,12 +11,14 @@ from functools import partial
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
-from vimserve.server.engine.backlog import Backlog, Room
+from vimserve.server.engine.backlog import Backlog
+from vimserve.server.engine.endings import Ending
 from vimserve.server.engine.loading import Loaded, Status
 from vimserve.server.engine.models import Models
 from vimserve.server.engine.request import Answer, Image, Req
+from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
-from vimserve.server.engine.worker import Ending, Worker
+from vimserve.server.engine.worker import Worker
 from vimserve.server.errors import ModelFailure, NotReady, ServerError
 from vimserve.server.telemetry import request_id
 from vimserve.server.telemetry.metrics import Metrics

@@ -45,12 +45,14 @@ class Loaded:
         runner: the model on its device.
         memory: predicts the device memory of a batch above the weights.
         budget: limits of one batch; its bytes exclude ``memory.base``.
+        available_bytes: what all batches that run at a time may take together.
         turns: whoever waits for answers does so ``together``; its weights change ``alone``.
     """
 
     runner: Runner
     memory: MemoryModel
     budget: Budget
+    available_bytes: int
     turns: Turns = field(default_factory=Turns)
 
     @property
@@ -195,7 +197,7 @@ def _load(model: Measured, left: int) -> Loaded | Exception:
     except ValueError as error:
         return error
     logger.info("model %s: batches up to %d tokens", model.runner.spec.name, budget.tokens)
-    return Loaded(model.runner, model.memory, budget)
+    return Loaded(model.runner, model.memory, budget, left)
 
 
 def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budget:

@@ -5,7 +5,7 @@ The time for a decision hardly grows with the queue: it looks at the requests th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
@@ -139,18 +139,23 @@ class Scheduler(Generic[R]):
         batches = math.ceil(load.tokens / self._budgets[model].tokens)
         return self._costs.get(model, FREE).predict(load, batches)
 
-    def next(self, now: float) -> Decision[R]:
+    def next(self, now: float, rest: float | None = None) -> Decision[R]:
         """Form the next batch; the requests in the decision are no longer pending.
 
         No request is held back for a fuller batch, because the caller asks when the device can
         take one. A request that exceeds the budget runs alone, so that it blocks no others.
 
+        If the batch would share the device with one that runs, both take longer. That pays if more
+        requests wait than one, because no part of the device is idle then; a single one had better
+        wait, unless it ends before the batch that runs.
+
         Args:
             now: the present time, on the clock of the deadlines.
+            rest: seconds that the batch beside it still needs; None if there is none.
         """
         expired = self._expire(now)
         active = [queue for queue in self._queues.values() if queue.load.images]
-        if not active:
+        if not active or (rest is not None and self._had_better_wait(active, rest)):
             return Decision([], expired)
         queue = self._choose(active)
         chosen = queue.fill(
@@ -164,6 +169,12 @@ class Scheduler(Generic[R]):
         for request in batch:
             self._remove(id(request))
         return Decision(batch, expired)
+
+    def _had_better_wait(self, active: Sequence[ModelQueue[R]], rest: float) -> bool:
+        if len(self._entries) > 1:
+            return False
+        (queue,) = active
+        return self.seconds(queue.model, queue.load) >= rest
 
     def _expire(self, now: float) -> list[R]:
         expired = [entry.request for queue in self._queues.values() for entry in queue.expired(now)]

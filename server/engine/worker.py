@@ -1,27 +1,25 @@
 """The thread that owns the device; a batch that fails does not end it."""
 
 import logging
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from vimserve.model.device_errors import is_broken, is_out_of_memory
 from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.device import usable_device
+from vimserve.server.engine.endings import Ending, ending_of, fault, too_late
+from vimserve.server.engine.lanes import Lanes, wait_for_one
 from vimserve.server.engine.promise import promise
-from vimserve.server.engine.request import Answer, Batch, Req
-from vimserve.server.engine.runner import Pass
+from vimserve.server.engine.request import Batch, Req
+from vimserve.server.engine.running import Running, Shares
 from vimserve.server.engine.watch import Watch
-from vimserve.server.errors import ModelFailure, NotReady, OutOfMemory, RequestTimeout, ServerError
+from vimserve.server.errors import NotReady
 from vimserve.server.telemetry.metrics import BatchFigures, Metrics
 
 if TYPE_CHECKING:
@@ -30,33 +28,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IDLE_S = 5.0
+MOST_RUNNING = 2
+# Of a CPU that has a thread for each.
+LANES = 2
 
-Ending = Answer | ServerError
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
-class Running:
-    """A batch that the device is running."""
-
-    requests: Sequence[Req]
-    result: Pass
-    peak_bytes: int
-    ended: threading.Event | None = None  # set at its end, once somebody waits for that
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all its images."""
-        return sum(request.tokens for request in self.requests)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its end has been seen."""
-        return self.ended is not None and self.ended.is_set()
-
-
 class Worker:
-    """Runs the backlog's batches; on a GPU it launches one batch while another one computes.
+    """Runs the backlog's batches, at most two at a time.
+
+    A GPU computes one while the host launches the other; a CPU computes both side by side.
 
     Args:
         device: name of the torch device that it owns.
@@ -67,8 +49,6 @@ class Worker:
     Attributes:
         models: the models to run, by name; only changed in this thread (see ``call``).
         in_hand: requests that have left the backlog and have no answer yet.
-        busy_since: when the latest running batch began, in seconds of the monotonic clock; None
-            while the device is idle.
     """
 
     def __init__(
@@ -80,7 +60,6 @@ class Worker:
     ) -> None:
         self.models: dict[str, Loaded] = {}
         self.in_hand: set[Req] = set()
-        self.busy_since: float | None = None
         self._device_name = device
         self._device = torch.device("cpu")
         self._backlog = backlog
@@ -88,15 +67,18 @@ class Worker:
         self._metrics = metrics
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._ended = False
-        self._held = 0
-        self._busy_s = 0.0
-        self._busy_from: float | None = None
+        self._shares = Shares()
+        self._lanes: Lanes | None = None
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the device has run batches, the present one included."""
-        begun, since = self._busy_s, self._busy_from
-        return begun + (0 if since is None else time.monotonic() - since)
+        """Seconds that the device has run batches, those that run now included."""
+        return self._shares.busy_s
+
+    @property
+    def busy_since(self) -> float | None:
+        """Since when a batch has computed, the oldest of them; None while the device is idle."""
+        return self._shares.busy_since
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run ``function`` in this thread while the device is idle. Safe from any thread.
@@ -120,35 +102,47 @@ class Worker:
         """
         try:
             self._device = usable_device(self._device_name)
+            threads = torch.get_num_threads()
+            if self._device.type == "cpu" and min(LANES, threads) > 1:
+                self._lanes = Lanes(LANES, threads, self._backlog.wake)
+                self._shares.side_by_side = True
             watch = Watch(self._device, self._backlog.wake)
             try:
                 self._run(watch)
             finally:
                 watch.close()
+                if self._lanes:
+                    self._lanes.close()
         finally:
             self._ended = True
             self._refuse_calls()
 
     def _run(self, watch: Watch) -> None:
-        running: Running | None = None
+        running = self._shares.running
         swept = True
         while True:
             if self._calls:
-                if running is not None:
-                    self._finish(running)
-                    running = None
+                while running:
+                    self._finish(running[0])
                 self._run_calls()
-            timeout_s = None if running is not None or swept else IDLE_S
-            decision = self._backlog.take(timeout_s, partial(self._interrupted, running, watch))
-            self._settle([(request, _late(request)) for request in decision.expired])
+            if len(running) == MOST_RUNNING:
+                self._finish(self._next_to_end())
+            timeout_s = None if running or swept else IDLE_S
+            beside = self._lanes is not None and bool(running)
+            interrupted = partial(self._interrupted, watch)
+            decision = self._backlog.take(timeout_s, interrupted, beside=beside)
+            self._settle([(request, too_late(request)) for request in decision.expired])
+            swept = swept and not decision.batch
             # The backlog learns a moment late that a client has left.
             wanted = [request for request in decision.batch if request.wanted]
-            started = self._start(wanted) if wanted else None
-            swept = swept and not decision.batch
-            if running is not None:
-                if started is None and not (self._backlog.closed or running.has_ended):
-                    continue  # a call waits, or requests went without a batch
-                self._finish(running)
+            if wanted:
+                started = self._start(wanted)
+                if started is not None and running == [started] and started.result.done:
+                    self._finish(started)
+            elif running:
+                # Otherwise a call waits, or requests went without a batch.
+                if self._backlog.closed or any(batch.has_ended for batch in running):
+                    self._finish(self._next_to_end())
             elif not (decision.batch or decision.expired):
                 if self._backlog.closed:
                     return
@@ -156,49 +150,69 @@ class Worker:
                     # Image sizes change over time: give back the memory cached for old ones.
                     self._sweep()
                     swept = True
-            running = started
-            if running is not None and running.result.done:
-                self._finish(running)
-                running = None
-            if running is None:
-                self.busy_since = self._busy_from = None
+            if not running:
                 self.in_hand.clear()
 
-    def _interrupted(self, running: Running | None, watch: Watch) -> bool:
+    def _interrupted(self, watch: Watch) -> bool:
         """Whether there is something else to do than to wait for a batch."""
-        if running is not None and running.ended is None:
-            running.ended = watch.end_of(running.result)
-        return bool(self._calls) or (running is not None and running.has_ended)
+        running = self._shares.running
+        if running and running[0].ended is None:
+            running[0].ended = watch.end_of(running[0].result)
+        return bool(self._calls) or any(batch.has_ended for batch in running)
+
+    def _next_to_end(self) -> Running:
+        """The running batch that has ended; if none has, wait for one, or return the oldest."""
+        running = self._shares.running
+        wait_for_one(batch.result for batch in running)
+        return next((batch for batch in running if batch.has_ended), running[0])
 
     def _start(self, requests: Sequence[Req]) -> Running | None:
         self.in_hand.update(requests)
-        self.busy_since = time.monotonic()
-        self._busy_from = self._busy_from or self.busy_since
-        runner = self.models[requests[0].model].runner
+        model = self.models[requests[0].model]
+        predicted = model.memory.predict([request.tokens for request in requests])
+        batch = Running(requests, max(predicted, 1))
+        images = [request.image for request in requests]
+        if self._lanes is not None:
+            self._make_room(batch)
+            beside = len(self._shares.running)
+            self._shares.add(batch)
+            run = partial(model.runner.start, images)
+            batch.result, batch.ended = self._lanes.start(run, beside)
+            return batch
+        self._shares.add(batch)
         try:
-            with PeakMeter(self._device, self._held) as meter:
-                result = runner.start([request.image for request in requests])
+            with PeakMeter(self._device, self._shares.held) as meter:
+                batch.result = model.runner.start(images)
         except Exception as error:
+            self._shares.remove(batch)
             self._recover(requests, error)
             return None
-        return Running(requests, result, meter.bytes + result.recorded_bytes)
+        batch.peak_bytes = meter.bytes + batch.result.recorded_bytes
+        return batch
 
-    def _finish(self, running: Running) -> None:
-        requests = running.requests
+    def _make_room(self, batch: Running) -> None:
+        """Wait until there is memory for another batch beside those that run."""
+        running = self._shares.running
+        most = self.models[batch.requests[0].model].available_bytes
+        while (
+            running and batch.predicted_bytes + sum(one.predicted_bytes for one in running) > most
+        ):
+            self._finish(self._next_to_end())
+
+    def _finish(self, batch: Running) -> None:
         try:
-            outputs = running.result.outputs()
+            outputs = batch.result.outputs()
         except Exception as error:
-            self._recover(requests, error)
+            self._shares.remove(batch)
+            self._recover(batch.requests, error)
             return
-        now = time.monotonic()
-        seconds = now - (self._busy_from or now)
-        self._busy_s, self._busy_from = self._busy_s + seconds, now
-        self._observe(running, seconds)
-        batch = Batch(len(requests), running.tokens, seconds, running.peak_bytes)
+        self._shares.remove(batch)
+        self._observe(batch)
+        figures = Batch(len(batch.requests), batch.tokens, batch.seconds, batch.peak_bytes)
         self._settle(
             [
-                (request, _ending(output, batch))
-                for request, output in zip(requests, outputs, strict=True)
+                (request, ending_of(output, figures))
+                for request, output in zip(batch.requests, outputs, strict=True)
             ]
         )
 
@@ -224,7 +238,7 @@ class Worker:
             error.__traceback__ = None
             release_unused(self._device)
         if len(requests) == 1:
-            self._settle([(requests[0], _fault(error, crowded))])
+            self._settle([(requests[0], fault(error, crowded))])
             return
         half = len(requests) // 2
         parts = [requests[:half], requests[half:]] if crowded else [[one] for one in requests]
@@ -249,45 +263,27 @@ class Worker:
 
     def _sweep(self) -> None:
         release_unused(self._device)
-        self._held = held_bytes(self._device)
+        self._shares.held = held_bytes(self._device)
 
     def _settle(self, endings: Sequence[tuple[Req, Ending]]) -> None:
         self.in_hand.difference_update(request for request, _ in endings)
         self._tell(endings)
 
-    def _observe(self, running: Running, seconds: float) -> None:
-        model = running.requests[0].model
-        lengths = [request.tokens for request in running.requests]
-        self._backlog.served(model, lengths, seconds)
+    def _observe(self, batch: Running) -> None:
+        model = batch.requests[0].model
+        lengths = [request.tokens for request in batch.requests]
+        self._backlog.served(model, lengths, batch.device_s)
         self._metrics.observe_batch(
             BatchFigures(
                 model=model,
-                images=len(running.requests),
-                tokens=running.tokens,
-                largest=max((request.image.size for request in running.requests), key=_area),
-                peak_bytes=running.peak_bytes,
-                predicted_bytes=self.models[model].memory.predict(lengths),
+                images=len(batch.requests),
+                tokens=batch.tokens,
+                largest=max((request.image.size for request in batch.requests), key=_area),
+                peak_bytes=batch.peak_bytes,
+                predicted_bytes=batch.predicted_bytes,
             )
         )
 
 
 def _area(size: tuple[int, int]) -> int:
     return size[0] * size[1]
-
-
-def _ending(output: Tensor | None, batch: Batch) -> Ending:
-    if output is None:
-        return ModelFailure("the model's scores are not finite")
-    return Answer(output, batch)
-
-
-def _fault(error: Exception, crowded: bool) -> ServerError:
-    if crowded:
-        return OutOfMemory("the device has no memory left for this image; try again")
-    return ModelFailure(f"the model failed: {type(error).__name__}")
-
-
-def _late(request: Req) -> RequestTimeout:
-    limit = request.urgency.timeout_s
-    waited = time.monotonic() - request.urgency.arrived
-    return RequestTimeout(f"no answer within {limit:g} s", limit=limit, value=round(waited, 3))

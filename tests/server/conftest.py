@@ -28,6 +28,7 @@ from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
+from vimserve.server.engine import worker
 from vimserve.server.engine.cost import CostCurve
 
 CLASSES = 7
@@ -38,6 +39,12 @@ CONFIG = VimConfig(width=64, depth=1, num_classes=CLASSES)
 def nothing_is_learnt(monkeypatch):
     """Batches are filled, however long they take on this machine."""
     monkeypatch.setattr(CostCurve, "observe", lambda curve, lengths, seconds: None)
+
+
+@pytest.fixture(autouse=True)
+def one_batch_at_a_time(monkeypatch):
+    """On every machine; the tests of lanes ask for two."""
+    monkeypatch.setattr(worker, "LANES", 1)
 
 
 class TinyModel(nn.Module):

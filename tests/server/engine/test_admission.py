@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tests.server.engine.driving import image, running, submit
 from tests.server.engine.pending import Request
-from vimserve.server.engine.backlog import LONGEST_RETRY_S, Backlog, Room
+from vimserve.server.engine.backlog import LONGEST_RETRY_S, Backlog
 from vimserve.server.engine.cost import CostModel
 from vimserve.server.engine.model_queue import Budget
+from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import QueueFull, TooLate
 
@@ -195,3 +196,22 @@ def test_hardly_anything_expires_that_was_admitted(arrivals):
         while queue.now < end and queue.backlog._scheduler.load("a").images:
             expired += len(queue.run().expired)
     assert expired <= 0.2 * admitted
+
+
+def test_what_runs_beside_another_batch_ends_after_both():
+    queue = Queue()
+    queue.add(100)
+    queue.backlog.take(0)
+    queue.add(100, 100)
+    assert queue.backlog.take(0, beside=True).batch
+    # 1.2 s each: two of them run, one waits, and then comes this one.
+    assert queue.is_full_for(100, timeout_s=4.7)
+    assert not queue.is_full_for(100, timeout_s=7)
+
+
+def test_a_batch_that_took_less_than_expected_holds_up_what_is_expected_only_once():
+    queue = Queue()
+    for _ in range(50):
+        queue.add(100)
+        queue.backlog.take(0)  # and it ends at once
+    assert not queue.is_full_for(100, timeout_s=5)

@@ -90,7 +90,7 @@ def test_an_image_that_needs_more_memory_than_there_is(tiny, spec, monkeypatch):
 def test_an_image_whose_attention_needs_more_memory_than_there_is(tiny, spec):
     memory = MemoryModel(base=100, per_token=1, per_token_squared=1)
     runner: Any = None
-    loaded = loading.Loaded(runner, memory, loading.make_budget(memory, 10_100, 8192))
+    loaded = loading.Loaded(runner, memory, loading.make_budget(memory, 10_100, 8192), 10_100)
     loaded.check_fits(144, 144, 82)
     with pytest.raises(ImageTooLarge, match="needs 10100 bytes of memory") as caught:
         loaded.check_fits(160, 160, 100)

@@ -153,9 +153,9 @@ def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
     waits: list[float | None] = []
     take = Backlog.take
 
-    def watched_take(self, timeout_s, interrupted):
+    def watched_take(self, timeout_s, interrupted, **how):
         waits.append(timeout_s)
-        return take(self, timeout_s, interrupted)
+        return take(self, timeout_s, interrupted, **how)
 
     monkeypatch.setattr(worker, "IDLE_S", 0.05)
     monkeypatch.setattr(worker, "release_unused", released.append)
@@ -181,7 +181,7 @@ def test_memory_goes_back_once_when_the_device_is_idle(monkeypatch, tiny, spec):
 
 def test_the_peak_of_a_batch_is_that_of_its_graph_and_of_what_runs_outside(monkeypatch, tiny, spec):
     def start(images):
-        monkeypatch.setattr(device_memory, "_highest_resident", lambda: 5000)
+        monkeypatch.setattr(device_memory, "highest_resident", lambda: 5000)
         return Pass(Answers.of_scores(torch.zeros(len(images), 7), recorded_bytes=700))
 
     monkeypatch.setattr(worker, "held_bytes", lambda device: 1000)

@@ -66,13 +66,13 @@ def test_a_running_batch_is_waited_for_without_polling(monkeypatch, tiny, spec):
     asked = 0
     take = Backlog.take
 
-    def counted_take(self, timeout_s, interrupted):
+    def counted_take(self, timeout_s, interrupted, **how):
         def counted():
             nonlocal asked
             asked += 1
             return interrupted()
 
-        return take(self, timeout_s, counted)
+        return take(self, timeout_s, counted, **how)
 
     async def run():
         nonlocal asked
