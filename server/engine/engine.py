@@ -18,7 +18,7 @@ from vimserve.server.engine.request import Answer, Image, Req
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.engine.worker import Ending, Worker
 from vimserve.server.errors import ModelFailure, NotReady, ServerError
-from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry import request_id, tracing
 from vimserve.server.telemetry.metrics import Metrics
 from vimserve.server.telemetry.threads import name_thread
 
@@ -161,6 +161,7 @@ class Engine:
                 cost_bytes=served.memory.cost(image.tokens),
                 arrived=now,
                 answer=self._loop.create_future(),
+                trace=tracing.current.get(),
             )
             for image in images
         ]

@@ -23,6 +23,7 @@ from vimserve.server.engine.runner import Pass
 from vimserve.server.engine.watch import Watch
 from vimserve.server.errors import ModelFailure, NotReady, OutOfMemory, RequestTimeout, ServerError
 from vimserve.server.telemetry.metrics import BatchFigures, Metrics
+from vimserve.server.telemetry.tracing import BatchTrace, begin_batch
 
 if TYPE_CHECKING:
     from vimserve.server.engine.loading import Loaded
@@ -42,6 +43,7 @@ class Running:
     requests: Sequence[Req]
     result: Pass
     peak_bytes: int
+    trace: BatchTrace
     ended: threading.Event | None = None  # set at its end, once somebody waits for that
 
     @property
@@ -170,25 +172,26 @@ class Worker:
             running.ended = watch.end_of(running.result)
         return bool(self._calls) or (running is not None and running.has_ended)
 
-    def _start(self, requests: Sequence[Req]) -> Running | None:
+    def _start(self, requests: Sequence[Req], *, retried: bool = False) -> Running | None:
         self.in_hand.update(requests)
         self.busy_since = time.monotonic()
         self._busy_from = self._busy_from or self.busy_since
         runner = self.models[requests[0].model].runner
+        trace = begin_batch(requests, retried=retried)
         try:
             with PeakMeter(self._device, self._held) as meter:
                 result = runner.start([request.image for request in requests])
         except Exception as error:
-            self._recover(requests, error)
+            self._recover(requests, trace, error)
             return None
-        return Running(requests, result, meter.bytes + result.recorded_bytes)
+        return Running(requests, result, meter.bytes + result.recorded_bytes, trace)
 
     def _finish(self, running: Running) -> None:
         requests = running.requests
         try:
             outputs = running.result.outputs()
         except Exception as error:
-            self._recover(requests, error)
+            self._recover(requests, running.trace, error)
             return
         now = time.monotonic()
         seconds = now - (self._busy_from or now)
@@ -202,12 +205,13 @@ class Worker:
             ]
         )
 
-    def _recover(self, requests: Sequence[Req], error: Exception) -> None:
+    def _recover(self, requests: Sequence[Req], trace: BatchTrace, error: Exception) -> None:
         """Retry a failed batch in smaller ones, so that only requests that cannot be answered fail.
 
         Raises:
             Exception: ``error``, if the device fails for good.
         """
+        trace.fail(error)
         if is_broken(error, self._device):
             raise error
         model = requests[0].model
@@ -230,7 +234,7 @@ class Worker:
         parts = [requests[:half], requests[half:]] if crowded else [[one] for one in requests]
         for part in parts:
             wanted = [request for request in part if request.wanted]
-            if wanted and (again := self._start(wanted)):
+            if wanted and (again := self._start(wanted, retried=True)):
                 self._finish(again)
 
     def _run_calls(self) -> None:
@@ -259,16 +263,16 @@ class Worker:
         model = running.requests[0].model
         lengths = [request.tokens for request in running.requests]
         self._backlog.served(model, lengths, seconds)
-        self._metrics.observe_batch(
-            BatchFigures(
-                model=model,
-                images=len(running.requests),
-                tokens=running.tokens,
-                largest=max((request.image.size for request in running.requests), key=_area),
-                peak_bytes=running.peak_bytes,
-                predicted_bytes=self.models[model].memory.predict(lengths),
-            )
+        figures = BatchFigures(
+            model=model,
+            images=len(running.requests),
+            tokens=running.tokens,
+            largest=max((request.image.size for request in running.requests), key=_area),
+            peak_bytes=running.peak_bytes,
+            predicted_bytes=self.models[model].memory.predict(lengths),
         )
+        self._metrics.observe_batch(figures)
+        running.trace.end(figures, seconds)
 
 
 def _area(size: tuple[int, int]) -> int:
