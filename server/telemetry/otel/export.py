@@ -22,6 +22,10 @@ from vimserve.server.telemetry.tracing import Tracing
 logger = logging.getLogger(__name__)
 
 PATH = "/v1/traces"
+# Nothing of theirs is printed; see Messages.
+_theirs = logging.getLogger("opentelemetry")
+_theirs.addHandler(logging.NullHandler())
+_theirs.propagate = False
 
 
 class OpenTelemetry(Tracing):
@@ -29,6 +33,9 @@ class OpenTelemetry(Tracing):
 
     Args:
         processor: what to do with spans that have ended.
+
+    Attributes:
+        tracers: what makes its spans.
     """
 
     def __init__(self, processor: SpanProcessor) -> None:
@@ -39,7 +46,7 @@ class OpenTelemetry(Tracing):
         of_batches = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         for provider in (self._provider, of_batches):
             provider.add_span_processor(processor)
-        self._tracers = Tracers(
+        self.tracers = Tracers(
             self._provider.get_tracer("vimserve", __version__),
             of_batches.get_tracer("vimserve", __version__),
         )
@@ -56,7 +63,7 @@ class OpenTelemetry(Tracing):
         return {"telemetry": telemetry}
 
     def add_to(self, app: FastAPI) -> None:  # noqa: D102
-        app.add_middleware(FollowRequests, tracers=self._tracers)
+        app.add_middleware(FollowRequests, tracers=self.tracers)
 
     def close(self, timeout_s: float) -> None:  # noqa: D102
         # The SDK waits for its exporter as long as that tries, so it may have to be left behind.
@@ -104,9 +111,7 @@ class Messages(logging.Handler):
         super().__init__(logging.WARNING)
         self.reason: str | None = None
         self._said: set[str] = set()
-        self._logger = logging.getLogger("opentelemetry")
-        self._logger.addHandler(self)
-        self._logger.propagate = False
+        _theirs.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a complaint of the exporter; pass on what is new."""
@@ -123,7 +128,7 @@ class Messages(logging.Handler):
 
     def close(self) -> None:
         """Listen no longer."""
-        self._logger.removeHandler(self)
+        _theirs.removeHandler(self)
         super().close()
 
 

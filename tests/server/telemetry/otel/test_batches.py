@@ -1,10 +1,16 @@
 """Batches that several requests ride in, and those that fail."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from opentelemetry.trace import StatusCode
 
 from tests.patience import wait_until
 from tests.server.telemetry.otel.conftest import NOT_SAMPLED
+from vimserve.server.telemetry.metrics import BatchFigures
+from vimserve.server.telemetry.otel.spans import Recorded
+from vimserve.server.telemetry.tracing import NO_TRACE, BatchTrace, begin_batch, current
 
 UNSET, ERROR = StatusCode.UNSET, StatusCode.ERROR
 
@@ -37,6 +43,10 @@ def waiting(held_traced, tiny, spans, picture, encode):
         return [answer.result() for answer in answers]
 
     return send
+
+
+def rider(trace) -> Any:
+    return SimpleNamespace(trace=trace, model="late", tokens=5)
 
 
 def contexts(links):
@@ -144,3 +154,17 @@ def test_a_request_whose_batch_fails(traced, tiny, spans, picture, encode, failu
     assert stages["inference"].attributes["error.type"] == failure.__name__
     assert stages["inference"].status.description == "boom"
     assert stages["queue"].status.status_code is UNSET
+
+
+def test_a_batch_that_was_launched_while_another_computed(spans):
+    """Its span is the time that the device had for it, of which the worker knows the length."""
+    figures = BatchFigures("late", 1, 5, (8, 8), peak_bytes=1, predicted_bytes=2)
+    tracers = spans.tracing.tracers
+    with Recorded(tracers, tracers.requests.start_span("request")).stage("queue", model="late"):
+        begin_batch([rider(current.get())]).end(figures, seconds=0)
+    batch, queue = spans.named("batch"), spans.named("queue")
+    assert queue.end_time <= batch.start_time == batch.end_time
+
+
+def test_batches_of_requests_without_traces_cost_nothing():
+    assert type(begin_batch([rider(NO_TRACE)])) is BatchTrace

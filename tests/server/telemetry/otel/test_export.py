@@ -3,7 +3,6 @@
 import logging
 import re
 import socket
-import subprocess
 import sys
 from contextlib import contextmanager
 from functools import partial
@@ -11,10 +10,11 @@ from functools import partial
 import httpx2
 import pytest
 
-from tests.paths import ROOT
 from tests.patience import PATIENCE_S, wait_until
+from tests.processes import in_a_process
 from tests.server.live import live
 from tests.server.telemetry.otel.collector import collecting
+from tests.server.telemetry.otel.imports import HEAVY, heavy_imports
 from vimserve import __version__
 from vimserve.loadtests.common.server import serving as serving_process
 from vimserve.server.app import create_app
@@ -206,17 +206,5 @@ def test_it_is_off_by_default():
 
 def test_off_it_is_not_even_imported():
     """FastAPI itself imports the API, which does nothing."""
-    program = """
-import sys
-from vimserve.server.app import create_app
-from vimserve.server.config import ServerConfig
-create_app(ServerConfig())
-heavy = ("opentelemetry.sdk", "opentelemetry.exporter", "google.protobuf", "requests",
-         "vimserve.server.telemetry.otel")
-print([name for name in sys.modules if name.startswith(heavy)])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    assert in_a_process(heavy_imports, None) == []
+    assert in_a_process(heavy_imports, "http://127.0.0.1:4318") == list(HEAVY)
