@@ -1,5 +1,6 @@
 """Builds the FastAPI application from its parts."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,12 +26,14 @@ from vimserve.server.routes import compare, health, hugging_face, native, open_i
 from vimserve.server.telemetry.gpu_memory import GpuMemory
 from vimserve.server.telemetry.metrics import DeviceBusy, Metrics
 from vimserve.server.telemetry.observe import Observe
+from vimserve.server.telemetry.tracing import Tracing, tracing_of
 
 
 def create_app(
     config: ServerConfig,
     specs: Sequence[ModelSpec] | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Build the application; it answers /healthz and /readyz while its models load.
 
@@ -38,11 +41,13 @@ def create_app(
         config: all settings.
         specs: the models to serve; by default those of ``config.model``.
         on_failure: called when a model cannot be loaded; ``app.state.engine.failure`` says why.
+        tracing: what traces the requests; by default what the settings name.
 
     Raises:
-        ValueError, CheckpointError: as ``model.catalog.resolve`` and ``read_keys``.
+        ValueError, CheckpointError: as ``model.catalog.resolve``, ``read_keys``, ``tracing_of``.
     """
     keys = read_keys(config)
+    tracing = tracing or tracing_of(config)
     metrics, drain = Metrics(), Drain(config.drain_timeout)
     if config.device.startswith("cuda"):
         metrics.registry.register(GpuMemory(config.device))
@@ -56,6 +61,7 @@ def create_app(
         yield
         await engine.stop(drain.left_s)
         pipeline.close()
+        await asyncio.to_thread(tracing.close, drain.left_s)
 
     # Its /docs loads everything from this server; ReDoc would load a picture from elsewhere.
     app = FastAPIOffline(
@@ -64,9 +70,10 @@ def create_app(
         description="Vision Mamba inference for images of any size",
         lifespan=lifespan,
         redoc_url=None,
+        **tracing.options(config.root_path),
     )
     app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
-    app.state.drain = drain
+    app.state.drain, app.state.tracing = drain, tracing
     app.state.probe = SharedProbe(engine.probe, config.request_timeout)
     _add_middleware(app, config, keys)
     add_error_handlers(app, metrics)
@@ -87,5 +94,6 @@ def _add_middleware(app: FastAPI, config: ServerConfig, keys: Sequence[str]) -> 
     if config.cors_origin:  # outside of the keys, because a browser first asks without one
         allow_origins(app, config.cors_origin)
     app.add_middleware(Observe, metrics=metrics, drain=app.state.drain)
+    app.state.tracing.add_to(app)
     if config.root_path:
         app.add_middleware(BelowPrefix, prefix=config.root_path)

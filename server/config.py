@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vimserve.model.cpus import usable_cpus
-from vimserve.server.settings import Origin, RootPath, split_list, split_models
+from vimserve.server.settings import Collector, Origin, RootPath, split_list, split_models
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -222,6 +222,11 @@ class ServerConfig(Config):
     log_format: Literal["text", "json"] = Field(
         default="text", description="one line of text or one JSON object per message"
     )
+    otlp_endpoint: Collector | None = Field(
+        default=None,
+        description="OpenTelemetry collector that gets traces of the requests by OTLP over HTTP, "
+        "such as http://127.0.0.1:4318; needs the extra otel",
+    )
 
     @field_validator("cors_origin", mode="before")
     @classmethod
@@ -258,4 +263,5 @@ def _metavar(name: str, annotation: Any) -> str:
         "device": "DEVICE",
         "root_path": "PATH",
         "cors_origin": "ORIGIN",
+        "otlp_endpoint": "URL",
     }.get(name, "N")

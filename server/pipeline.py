@@ -23,6 +23,7 @@ from vimserve.server.images.source import Source
 from vimserve.server.tasks.task import Plan
 from vimserve.server.telemetry.metrics import Metrics
 from vimserve.server.telemetry.threads import name_thread
+from vimserve.server.telemetry.tracing import stage
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -110,20 +111,23 @@ class Pipeline:
         name = model.runner.spec.name
         began = time.monotonic()
         with self.engine.room(model, urgency) as room:
-            measured = await self._measure(model, plan, sources, room)
-            if drawing:
-                self._decoders.check(_drawing_cost(measured))
-            jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
-            images = await _each(jobs, sources)
+            with stage("decode", model=name):
+                measured = await self._measure(model, plan, sources, room)
+                if drawing:
+                    self._decoders.check(_drawing_cost(measured))
+                jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
+                images = await _each(jobs, sources)
             submitted = time.monotonic()
-            async with model.turns.together():
-                waiting = self.engine.submit(room, list(chain(*images)))
-                answers = iter(await _all(waiting))
+            with stage("queue", model=name):
+                async with model.turns.together():
+                    waiting = self.engine.submit(room, list(chain(*images)))
+                    answers = iter(await _all(waiting))
         answered = time.monotonic()
         of_images = [list(islice(answers, len(views))) for views in images]
-        results = await self._postprocess(
-            measured, partial(_conclude, plan, measured, of_images, render), drawing=drawing
-        )
+        with stage("postprocess", model=name):
+            results = await self._postprocess(
+                measured, partial(_conclude, plan, measured, of_images, render), drawing=drawing
+            )
         done = time.monotonic()
 
         batches = {answer.batch for answers in of_images for answer in answers}

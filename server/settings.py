@@ -7,6 +7,10 @@ from pydantic import AfterValidator
 
 _SEGMENTS = re.compile(r"(/[\w.~-]+)*", re.ASCII)
 _ORIGIN = re.compile(r"\*|https?://([a-z\d.-]+|\[[a-f\d:.]+\])(:\d+)?", re.IGNORECASE | re.ASCII)
+# The names of a Compose file's services may have underscores.
+_COLLECTOR = re.compile(
+    r"https?://([a-z\d._-]+|\[[a-f\d:.]+\])(:\d+)?(/[\w.~%/-]*)?", re.IGNORECASE | re.ASCII
+)
 
 
 def split_list(text: str) -> list[str]:
@@ -54,5 +58,15 @@ def _origin(origin: str) -> str:
     return origin.lower()
 
 
+def _collector(url: str) -> str:
+    if not _COLLECTOR.fullmatch(url):
+        raise ValueError(
+            "a collector is http://HOST:PORT or https://HOST:PORT, with a path if it has one; keys "
+            "for it are in the variable OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    return url
+
+
 RootPath = Annotated[str, AfterValidator(_root_path)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Collector = Annotated[str, AfterValidator(_collector)]

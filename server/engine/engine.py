@@ -20,7 +20,7 @@ from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.engine.worker import Worker
 from vimserve.server.errors import ModelFailure, NotReady, ServerError
-from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry import request_id, tracing
 from vimserve.server.telemetry.metrics import Metrics
 from vimserve.server.telemetry.threads import name_thread
 
@@ -163,6 +163,7 @@ class Engine:
                 cost_bytes=served.memory.cost(image.tokens),
                 arrived=now,
                 answer=self._loop.create_future(),
+                trace=tracing.current.get(),
             )
             for image in images
         ]

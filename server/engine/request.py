@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vimserve.model.batch import PackedBatch
 from vimserve.server.engine.urgency import Urgency
+from vimserve.server.telemetry.tracing import NO_TRACE, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,7 @@ class Req:
     cost_bytes: int
     arrived: float
     answer: asyncio.Future[Answer]
+    trace: Trace = NO_TRACE
 
     @property
     def tokens(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from vimserve.model.device_memory import forget_highest_resident, highest_resident
 from vimserve.server.engine.request import Req
 from vimserve.server.engine.runner import Pass
+from vimserve.server.telemetry.tracing import BatchTrace
 
 
 @dataclass(eq=False)
@@ -24,6 +25,7 @@ class Running:
     """
 
     requests: Sequence[Req]
+    trace: BatchTrace
     predicted_bytes: int
     result: Pass = field(init=False)
     peak_bytes: int = 0

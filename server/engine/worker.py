@@ -21,6 +21,7 @@ from vimserve.server.engine.running import Running, Shares
 from vimserve.server.engine.watch import Watch
 from vimserve.server.errors import NotReady
 from vimserve.server.telemetry.metrics import BatchFigures, Metrics
+from vimserve.server.telemetry.tracing import begin_batch
 
 if TYPE_CHECKING:
     from vimserve.server.engine.loading import Loaded
@@ -166,37 +167,34 @@ class Worker:
         wait_for_one(batch.result for batch in running)
         return next((batch for batch in running if batch.has_ended), running[0])
 
-    def _start(self, requests: Sequence[Req]) -> Running | None:
+    def _start(self, requests: Sequence[Req], *, retried: bool = False) -> Running | None:
         self.in_hand.update(requests)
         model = self.models[requests[0].model]
-        predicted = model.memory.predict([request.tokens for request in requests])
-        batch = Running(requests, max(predicted, 1))
+        predicted = max(model.memory.predict([request.tokens for request in requests]), 1)
+        if self._lanes is not None:
+            self._make_room(model.available_bytes - predicted)
+        batch = Running(requests, begin_batch(requests, retried=retried), predicted)
+        beside = len(self._shares.running)
+        self._shares.add(batch)
         images = [request.image for request in requests]
         if self._lanes is not None:
-            self._make_room(batch)
-            beside = len(self._shares.running)
-            self._shares.add(batch)
             run = partial(model.runner.start, images)
             batch.result, batch.ended = self._lanes.start(run, beside)
             return batch
-        self._shares.add(batch)
         try:
             with PeakMeter(self._device, self._shares.held) as meter:
                 batch.result = model.runner.start(images)
         except Exception as error:
             self._shares.remove(batch)
-            self._recover(requests, error)
+            self._recover(batch, error)
             return None
         batch.peak_bytes = meter.bytes + batch.result.recorded_bytes
         return batch
 
-    def _make_room(self, batch: Running) -> None:
-        """Wait until there is memory for another batch beside those that run."""
+    def _make_room(self, left: int) -> None:
+        """Wait until the batches that run take no more than ``left`` bytes together."""
         running = self._shares.running
-        most = self.models[batch.requests[0].model].available_bytes
-        while (
-            running and batch.predicted_bytes + sum(one.predicted_bytes for one in running) > most
-        ):
+        while running and sum(batch.predicted_bytes for batch in running) > left:
             self._finish(self._next_to_end())
 
     def _finish(self, batch: Running) -> None:
@@ -204,7 +202,7 @@ class Worker:
             outputs = batch.result.outputs()
         except Exception as error:
             self._shares.remove(batch)
-            self._recover(batch.requests, error)
+            self._recover(batch, error)
             return
         self._shares.remove(batch)
         self._observe(batch)
@@ -216,14 +214,16 @@ class Worker:
             ]
         )
 
-    def _recover(self, requests: Sequence[Req], error: Exception) -> None:
+    def _recover(self, batch: Running, error: Exception) -> None:
         """Retry a failed batch in smaller ones, so that only requests that cannot be answered fail.
 
         Raises:
             Exception: ``error``, if the device fails for good.
         """
+        batch.trace.fail(error)
         if is_broken(error, self._device):
             raise error
+        requests = batch.requests
         model = requests[0].model
         crowded = is_out_of_memory(error)
         self._metrics.batch_retries.labels(model, "memory" if crowded else "exception").inc()
@@ -244,7 +244,7 @@ class Worker:
         parts = [requests[:half], requests[half:]] if crowded else [[one] for one in requests]
         for part in parts:
             wanted = [request for request in part if request.wanted]
-            if wanted and (again := self._start(wanted)):
+            if wanted and (again := self._start(wanted, retried=True)):
                 self._finish(again)
 
     def _run_calls(self) -> None:
@@ -273,16 +273,16 @@ class Worker:
         model = batch.requests[0].model
         lengths = [request.tokens for request in batch.requests]
         self._backlog.served(model, lengths, batch.device_s)
-        self._metrics.observe_batch(
-            BatchFigures(
-                model=model,
-                images=len(batch.requests),
-                tokens=batch.tokens,
-                largest=max((request.image.size for request in batch.requests), key=_area),
-                peak_bytes=batch.peak_bytes,
-                predicted_bytes=batch.predicted_bytes,
-            )
+        figures = BatchFigures(
+            model=model,
+            images=len(batch.requests),
+            tokens=batch.tokens,
+            largest=max((request.image.size for request in batch.requests), key=_area),
+            peak_bytes=batch.peak_bytes,
+            predicted_bytes=batch.predicted_bytes,
         )
+        self._metrics.observe_batch(figures)
+        batch.trace.end(figures, batch.seconds)
 
 
 def _area(size: tuple[int, int]) -> int:

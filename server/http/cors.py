@@ -11,6 +11,8 @@ from vimserve.server.telemetry import request_id
 _SENT = (
     "Authorization",
     "Content-Encoding",
+    "traceparent",
+    "tracestate",
     request_id.HEADER,
     "X-Request-Priority",
     "X-Request-Timeout-Ms",

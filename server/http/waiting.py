@@ -11,6 +11,7 @@ from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import RequestTimeout, UploadTimeout
 from vimserve.server.http.uploads import read_uploads
 from vimserve.server.images.source import EncodedImage
+from vimserve.server.telemetry.tracing import stage
 
 T = TypeVar("T")
 
@@ -39,14 +40,15 @@ async def receive(reading: Awaitable[T], urgency: Urgency) -> T:
     Raises:
         UploadTimeout: the body did not arrive in time.
     """
-    try:
-        async with asyncio.timeout(urgency.left_s):
-            return await reading
-    except TimeoutError as error:
-        limit = urgency.timeout_s
-        raise UploadTimeout(
-            f"the body did not arrive within {limit:g} s", limit=limit, value=limit
-        ) from error
+    with stage("upload"):
+        try:
+            async with asyncio.timeout(urgency.left_s):
+                return await reading
+        except TimeoutError as error:
+            limit = urgency.timeout_s
+            raise UploadTimeout(
+                f"the body did not arrive within {limit:g} s", limit=limit, value=limit
+            ) from error
 
 
 async def finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:

@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.engine.engine import State
 from vimserve.server.routes.dependencies import ServerState, Service
+
+FORMATS = ("text/plain", "application/openmetrics-text")
 
 router = APIRouter(tags=["health"])
 
@@ -85,9 +87,10 @@ async def readyz(pipeline: Service, state: ServerState) -> JSONResponse:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in FORMATS}}},
 )
 def metrics(request: Request) -> Response:
-    """Counters and histograms in Prometheus' text format."""
+    """Counters and histograms in Prometheus' text format, or, with exemplars, in OpenMetrics'."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
     registry = request.app.state.metrics.registry
-    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(encode(registry), headers={"Content-Type": content_type, "Vary": "Accept"})

@@ -18,6 +18,7 @@ from prometheus_client.samples import Sample
 from vimserve.model.spec import ModelSpec
 from vimserve.model.threads import threads_in_use
 from vimserve.server.engine.cost import Load
+from vimserve.server.telemetry import tracing
 
 RESOLUTIONS = (224, 512, 1024, 1248)
 # They would be a second series for each metric, which nothing here needs.
@@ -251,8 +252,9 @@ class Metrics:
 
     def observe_stages(self, model: str, **stages: float) -> None:
         """Count the seconds that a request spent in each stage, by the stage's name."""
+        exemplar = tracing.current.get().exemplar
         for stage, seconds in stages.items():
-            self.stage_seconds.labels(model, stage).observe(seconds)
+            self.stage_seconds.labels(model, stage).observe(seconds, exemplar)
         self.last_answer.labels(model).set_to_current_time()
 
 

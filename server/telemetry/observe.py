@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vimserve.server.http.drain import Drain
-from vimserve.server.telemetry import request_id
+from vimserve.server.telemetry import request_id, tracing
 from vimserve.server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -80,4 +80,5 @@ class Observe:
         if status >= HTTPStatus.BAD_REQUEST:
             self.metrics.failed_seconds.labels(model).inc(seconds)
         if "resolution" in state:
-            self.metrics.request_seconds.labels(model, task, state["resolution"]).observe(seconds)
+            of_size = self.metrics.request_seconds.labels(model, task, state["resolution"])
+            of_size.observe(seconds, tracing.current.get().exemplar)

@@ -30,6 +30,7 @@ from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine import worker
 from vimserve.server.engine.cost import CostCurve
+from vimserve.server.telemetry.tracing import Tracing
 
 CLASSES = 7
 CONFIG = VimConfig(width=64, depth=1, num_classes=CLASSES)
@@ -151,8 +152,8 @@ def serve(tiny: TinyModel) -> Iterator[Callable[..., tuple[httpx2.Client, FastAP
     """A function that starts a server with the given settings; returns its client and app."""
     with ExitStack() as stack:
 
-        def start(**settings: Any) -> tuple[httpx2.Client, FastAPI]:
-            app = create_app(ServerConfig(**settings), [_spec()])
+        def start(tracing: Tracing | None = None, **settings: Any) -> tuple[httpx2.Client, FastAPI]:
+            app = create_app(ServerConfig(**settings), [_spec()], tracing=tracing)
             return stack.enter_context(live(app)), app
 
         yield start

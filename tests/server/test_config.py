@@ -70,6 +70,7 @@ def test_an_empty_flag_is_refused(name):
     [
         (["--root-path", "vision"], "root-path: Value error, a prefix begins with a slash"),
         (["--cors-origin", "example.org"], "cors-origin.0: Value error, an origin is SCHEME://"),
+        (["--otlp-endpoint", "a:4317"], "otlp-endpoint: Value error, a collector is http://HOST"),
         (["--port", "65536"], "port: Input should be less than or equal to 65535, not '65536'"),
         (["--threads", "0"], "threads: "),
         (["--request-timeout", "inf"], "request-timeout: "),

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from vimserve.server.settings import Origin, RootPath, split_list, split_models
+from vimserve.server.settings import Collector, Origin, RootPath, split_list, split_models
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,25 @@ def test_origins(given, origin):
 def test_what_is_no_origin(given):
     with pytest.raises(ValidationError, match="an origin is SCHEME://HOST"):
         TypeAdapter(Origin).validate_python(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://127.0.0.1:4318",
+        "https://otel.example.org/otlp/v1",
+        "http://[::1]:4318/",
+        "http://my_jaeger",
+    ],
+)
+def test_collectors(given):
+    assert TypeAdapter(Collector).validate_python(given) == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["localhost:4318", "grpc://a:4317", "http://", "http://key@a", "http://a?key=1", "http://a b"],
+)
+def test_what_is_no_collector(given):
+    with pytest.raises(ValidationError, match="a collector is http://HOST:PORT"):
+        TypeAdapter(Collector).validate_python(given)

@@ -4,6 +4,7 @@ import pytest
 
 from vimserve.server.engine import running
 from vimserve.server.engine.running import Running, Shares
+from vimserve.server.telemetry.tracing import BatchTrace
 
 
 class Machine:
@@ -35,7 +36,7 @@ def shares(*, side_by_side):
 
 def test_one_after_the_other_each_has_the_device_while_it_is_the_first(machine):
     device = shares(side_by_side=False)
-    first, second = Running([], 1), Running([], 1)
+    first, second = Running([], BatchTrace(), 1), Running([], BatchTrace(), 1)
     assert device.busy_since is None
     device.add(first)
     machine.now += 1
@@ -56,7 +57,7 @@ def test_one_after_the_other_each_has_the_device_while_it_is_the_first(machine):
 
 def test_side_by_side_they_share_the_time(machine):
     device = shares(side_by_side=True)
-    first, second = Running([], 1), Running([], 1)
+    first, second = Running([], BatchTrace(), 1), Running([], BatchTrace(), 1)
     device.add(first)
     machine.now += 1
     device.add(second)
@@ -72,7 +73,7 @@ def test_side_by_side_they_share_the_time(machine):
 
 def test_side_by_side_they_share_the_growth_of_the_memory_as_was_predicted(machine):
     device = shares(side_by_side=True)
-    small, large = Running([], 100), Running([], 300)
+    small, large = Running([], BatchTrace(), 100), Running([], BatchTrace(), 300)
     machine.peak = 9000  # before anything ran
     device.add(large)
     machine.peak = 1600
@@ -87,7 +88,7 @@ def test_side_by_side_they_share_the_growth_of_the_memory_as_was_predicted(machi
 
 def test_one_after_the_other_memory_is_measured_elsewhere(machine):
     device = shares(side_by_side=False)
-    batch = Running([], 100)
+    batch = Running([], BatchTrace(), 100)
     device.add(batch)
     machine.peak = 5000
     device.remove(batch)

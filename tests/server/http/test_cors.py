@@ -26,7 +26,11 @@ def ask_first(client, origin, method="POST", headers="authorization,x-request-pr
 @pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000"])
 def test_pages_that_are_named_may_call(client, origin):
     """A browser asks first, without a key."""
-    for headers in ("authorization", "x-request-id,x-request-timeout-ms", "content-encoding"):
+    for headers in (
+        "authorization",
+        "x-request-id,x-request-timeout-ms",
+        "content-encoding,traceparent",
+    ):
         answer = ask_first(client, origin, headers=headers)
         assert answer.status_code == 200
         assert answer.headers["Access-Control-Allow-Origin"] == origin
