@@ -151,7 +151,7 @@ class ServerConfig(Config):
         gt=0,
         le=1,
         description="share of a GPU, less what other processes hold, that weights, CUDA graphs and "
-        "a batch may take together; on a CPU, of the free memory that the batches that run may take",
+        "a batch may take together; on a CPU, of the free memory that batches may take together",
     )
     max_queue_tokens: Positive = Field(
         default=131_072,
