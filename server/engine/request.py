@@ -79,6 +79,9 @@ class Req:
     arrived: float
     answer: asyncio.Future[Answer]
 
+    # Filled in by the worker.
+    started: bool = False
+
     @property
     def tokens(self) -> int:
         """Length of the image's sequence."""

@@ -172,6 +172,8 @@ class Worker:
 
     def _start(self, requests: Sequence[Req]) -> Running | None:
         self.in_hand.update(requests)
+        for request in requests:
+            request.started = True
         self.busy_since = time.monotonic()
         self._busy_from = self._busy_from or self.busy_since
         runner = self.models[requests[0].model].runner
