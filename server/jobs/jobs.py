@@ -96,7 +96,8 @@ class Jobs:
         Args:
             task: name of the task.
             model: name of the model.
-            num_bytes: of the upload, if it is known yet.
+            num_bytes: of the upload, if it is known yet. So it is refused at once if there is no
+                room for them, but they hold none until they are there.
 
         Raises:
             JobsFull: there is no room.
@@ -105,6 +106,7 @@ class Jobs:
         self._store.expire()
         job = Job(self._store.new_id(), task, model)
         self._store.add(job, num_bytes)
+        self._store.resize(job, 0)
         try:
             yield job
         except BaseException:

@@ -116,8 +116,8 @@ class Store(Generic[J]):
             reason = f"there is no job {reprlib.repr(name)}; the Location of a new job has its id"
         elif found[1] != self._mark:
             reason = (
-                f"job {name} is of an earlier start of the server; jobs are lost when it "
-                "restarts: post it again"
+                f"job {name} is of an earlier start of the server, or of another one; jobs are "
+                "lost when it restarts: post it again"
             )
         else:
             reason = (

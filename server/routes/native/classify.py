@@ -158,6 +158,7 @@ def fault(result: Result, first: Result, _side: int) -> str | None:
 RENDERING = Rendering(
     task=TASK,
     query=NativeClassifyQuery,
+    response=ClassifyResponse,
     form=form,
     result=render,
     compared=ComparedClassifier,

@@ -1,9 +1,11 @@
 """``/v1/jobs``: the tasks for clients that do not wait for the answer."""
 
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,8 +21,10 @@ from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
 from vimserve.server.routes.native.classify import NativeClassifyQuery
 from vimserve.server.routes.native.rendering import Rendering, understand
 from vimserve.server.routes.native.renderings import RENDERINGS
-from vimserve.server.routes.native.segment import NativeSegmentQuery
+from vimserve.server.routes.native.segment import MASKS, NativeSegmentQuery
 from vimserve.server.tasks.query import Resolution
+
+EXAMPLE_ID = "5f0c1b9e-3f2a9c6d0e8b4f7a1c5d9e3b7a2f6c80"
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -30,7 +34,10 @@ async def _jobs(request: Request) -> Jobs:
     return jobs
 
 
-async def _job(job_id: str, jobs: Annotated[Jobs, Depends(_jobs)]) -> Job:
+async def _job(
+    job_id: Annotated[str, Path(description="the `id` of its state", examples=[EXAMPLE_ID])],
+    jobs: Annotated[Jobs, Depends(_jobs)],
+) -> Job:
     return jobs.get(job_id)
 
 
@@ -66,7 +73,7 @@ class JobState(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "id": "5f0c1b9e-3f2a9c6d0e8b4f7a1c5d9e3b7a2f6c80",
+                "id": EXAMPLE_ID,
                 "task": "segment",
                 "model": "demo-seg",
                 "status": "running",
@@ -85,16 +92,28 @@ class JobState(BaseModel):
     model: str
     status: Literal["queued", "running", "done", "failed", "cancelled"]
     created_at: datetime
-    expires_at: datetime | None = Field(description="when the job is forgotten, once it has ended")
+    expires_at: datetime | None = Field(
+        default=None, description="when the job is forgotten, once it has ended"
+    )
     position: int | None = Field(
+        default=None,
         description="`queued`: images, or windows, that go before it in its model's queue; null "
-        "while its own are still being decoded"
+        "while its own are still being decoded",
     )
     progress: JobProgress
-    error: dict[str, Any] | None = Field(description="`failed`: the problem")
-    result: str | None = Field(description="`done`: where its answer is")
+    error: dict[str, Any] | None = Field(default=None, description="`failed`: the problem")
+    result: str | None = Field(default=None, description="`done`: where its answer is")
 
 
+_RESULT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": reduce(or_, (one.response for one in RENDERINGS.values())),
+        "description": "What the task's own route would have answered. If the job has failed, this "
+        "is a problem with its status",
+        "content": MASKS[200]["content"],
+    },
+    **{status: PROBLEMS[status] for status in (413, 415, 422, 429, 500, 503, 504)},
+}
 _NO_JOB: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such job: expired, deleted or lost when the server restarted"}
 }
@@ -113,7 +132,7 @@ _NO_JOB: dict[int | str, dict[str, Any]] = {
                 "Location": {
                     "description": "where its state is",
                     "schema": {"type": "string"},
-                    "example": "/v1/jobs/5f0c1b9e-3f2a9c6d0e8b4f7a1c5d9e3b7a2f6c80",
+                    "example": f"{router.prefix}/{EXAMPLE_ID}",
                 }
             },
         },
@@ -166,10 +185,7 @@ async def get(request: Request, pipeline: Service, job: ThisJob) -> JobState:
     "/{job_id}/result",
     response_class=Response,
     responses={
-        200: {
-            "description": "What the task's own route would have answered; if the job has failed, "
-            "this is a problem with its status"
-        },
+        **_RESULT,
         **_NO_JOB,
         409: {"description": "The job has not ended; see Retry-After"},
         410: {"description": "The job was cancelled"},

@@ -55,6 +55,7 @@ class Rendering(Generic[Q, R]):
     Attributes:
         task: the task.
         query: the type ``Q``, what the task's route may be asked.
+        response: schema of its answer in JSON.
         form: how the answer to such a query is written.
         result: turns one image's result into its schema.
         compared: schema of one model's part of a comparison.
@@ -65,6 +66,7 @@ class Rendering(Generic[Q, R]):
 
     task: Task[Any, R]
     query: type[BaseModel]
+    response: type[BaseModel]
     form: Callable[[ModelSpec, Q], Form[R, Any]]
     result: Callable[[ModelSpec, Q, Measured, R], BaseModel]
     compared: type[BaseModel]

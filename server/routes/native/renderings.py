@@ -7,6 +7,7 @@ from typing import Any
 from vimserve.server.routes.native import classify, segment
 from vimserve.server.routes.native.rendering import Rendering
 
+TASK_MODULES = (classify, segment)
 RENDERINGS: Mapping[str, Rendering[Any, Any]] = MappingProxyType(
-    {one.RENDERING.task.name: one.RENDERING for one in (classify, segment)}
+    {one.RENDERING.task.name: one.RENDERING for one in TASK_MODULES}
 )

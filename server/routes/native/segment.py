@@ -253,6 +253,7 @@ def _classes_of(mask: str) -> Any:
 RENDERING = Rendering(
     task=TASK,
     query=NativeSegmentQuery,
+    response=SegmentResponse,
     form=form,
     result=render,
     compared=ComparedSegmenter,
