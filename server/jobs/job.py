@@ -53,7 +53,7 @@ class Job:
         request_id: of the request that posted it.
         created_at: when it was posted.
         progress: how far it has come.
-        work: what answers it, once its images are there.
+        work: what answers it, from when its images are there until it ends.
         ending: how it has ended.
         expires_at: when it is forgotten, once it has ended.
         fetched: set when its answer was sent.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from fastapi.responses import Response
@@ -77,7 +78,7 @@ class Jobs:
         if job.ending is None:
             raise JobNotFinished(
                 f"job {job.id} is {job.status}: it has no result yet",
-                limit="done",
+                limit=Status.DONE,
                 value=job.status,
             )
         if job.ending.answer is None:
@@ -136,15 +137,15 @@ class Jobs:
         Raises:
             ServerError: it is refused.
         """
-        job.work = asyncio.create_task(self._run(job, work, urgency))
-        job.work.add_done_callback(_retrieve)
+        job.work = running = asyncio.create_task(self._run(job, work, urgency))
+        running.add_done_callback(partial(_let_go, job))
         admitted = asyncio.ensure_future(job.progress.admitted.wait())
         try:
-            await asyncio.wait({job.work, admitted}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, admitted}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             admitted.cancel()
         if not job.progress.admitted.is_set():
-            job.work.result()
+            running.result()
 
     def delete(self, job: Job) -> None:
         """Cancel a job, or forget it if it has ended."""
@@ -216,10 +217,11 @@ def _cancel(job: Job) -> None:
         job.work.cancel()
 
 
-def _retrieve(work: asyncio.Task[None]) -> None:
-    """Say that the exception is known, also if nobody waits for it because the client hung up."""
+def _let_go(job: Job, work: asyncio.Task[None]) -> None:
+    """Keep nothing of the work: its exception's traceback would hold the upload."""
+    job.work = None
     if not work.cancelled():
-        work.exception()
+        work.exception()  # so it counts as known, also if its client hung up
 
 
 async def _fetched(job: Job) -> None:

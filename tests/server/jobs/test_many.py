@@ -81,6 +81,31 @@ def test_nothing_is_left_of_a_job(held, tiny, data):
     wait_until(collected)
 
 
+def test_only_the_answer_is_kept(held, tiny, monkeypatch, data):
+    client, app, _, _ = held(data)
+    run, uploads = app.state.pipeline.run, []
+
+    def watch(model, plan, images, *args, **options):
+        uploads.append(weakref.ref(images[0]))
+        return run(model, plan, images, *args, **options)
+
+    monkeypatch.setattr(app.state.pipeline, "run", watch)
+    urls = [post(client, data) for _ in range(2)]
+    queued(client, 2)
+    assert all(upload() for upload in uploads)
+    client.delete(urls[0])
+    tiny.gate.set()
+    until(client, urls[1], "done")
+
+    def collected():
+        gc.collect()
+        return not any(upload() for upload in uploads)
+
+    wait_until(collected)
+    answer = client.get(f"{urls[1]}/result")
+    assert app.state.jobs._store.held_bytes == len(answer.content)
+
+
 def posted(data, *headers):
     return raw.post(data, *headers).replace(b"/v1/classify", b"/v1/jobs", 1)
 

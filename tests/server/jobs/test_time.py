@@ -60,7 +60,8 @@ def test_a_job_whose_time_is_over_fails():
         jobs = Jobs(ServerConfig(), Metrics(), Drain(PATIENCE_S))
         with jobs.posted("classify", "tiny", 10) as job:
             await begin(jobs, job, admit=True, timeout_s=0)
-        await asyncio.wait([work_of(job)])
+            work = work_of(job)
+        await asyncio.wait([work])
         assert (job.status, job.progress.total) == (Status.FAILED, 3)
         assert jobs.answer(job).status_code == 504
         jobs.close()
@@ -83,8 +84,9 @@ def test_what_is_left_is_cancelled_at_the_end():
         jobs = Jobs(ServerConfig(), Metrics(), Drain(PATIENCE_S))
         with jobs.posted("classify", "tiny", 10) as job:
             await begin(jobs, job, admit=True, timeout_s=PATIENCE_S)
+        work = work_of(job)
         jobs.close()
-        await asyncio.wait([work_of(job)])
-        assert work_of(job).cancelled()
+        await asyncio.wait([work])
+        assert work.cancelled()
 
     asyncio.run(run())
