@@ -21,10 +21,11 @@ from vimserve.server.http.head import HeadAsGet
 from vimserve.server.http.openapi import ALWAYS_OPEN, openapi
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.http.root_path import BelowPrefix, check_prefix
+from vimserve.server.jobs.jobs import Jobs
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes import compare, health, hugging_face, native, open_inference
 from vimserve.server.telemetry.gpu_memory import GpuMemory
-from vimserve.server.telemetry.metrics import DeviceBusy, Metrics
+from vimserve.server.telemetry.metrics import DeviceBusy, JobsHeld, Metrics
 from vimserve.server.telemetry.observe import Observe
 from vimserve.server.telemetry.tracing import Tracing, tracing_of
 
@@ -54,11 +55,14 @@ def create_app(
     engine = Engine(specs or [resolve(name) for name in config.model], config, metrics, on_failure)
     metrics.registry.register(DeviceBusy(engine.busy_seconds))
     pipeline = Pipeline(config, engine, metrics)
+    jobs = Jobs(config, metrics, drain)
+    metrics.registry.register(JobsHeld(jobs.count))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
+        jobs.close()
         await engine.stop(drain.left_s)
         pipeline.close()
         await asyncio.to_thread(tracing.close, drain.left_s)
@@ -73,7 +77,7 @@ def create_app(
         **tracing.options(config.root_path),
     )
     app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
-    app.state.drain, app.state.tracing = drain, tracing
+    app.state.drain, app.state.tracing, app.state.jobs = drain, tracing, jobs
     app.state.probe = SharedProbe(engine.probe, config.request_timeout)
     _add_middleware(app, config, keys)
     add_error_handlers(app, metrics)

@@ -183,11 +183,29 @@ class ServerConfig(Config):
         allow_inf_nan=False,
         description="seconds until a request gets 504; X-Request-Timeout-Ms overrides it",
     )
+    max_jobs: Positive = Field(
+        default=1000, description="most jobs held, ended ones included; further ones get 429"
+    )
+    max_job_bytes: Positive = Field(
+        default=2**29, description="most bytes of jobs' uploads and results held together"
+    )
+    job_timeout: float = Field(
+        default=600,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds until a job fails; X-Request-Timeout-Ms overrides it",
+    )
+    job_retention: float = Field(
+        default=600,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds for which a job is kept after its end",
+    )
     drain_timeout: float = Field(
         default=30,
         ge=0,
         allow_inf_nan=False,
-        description="seconds that requests in progress may take after a signal to stop",
+        description="seconds that requests and jobs in progress may take after a signal to stop",
     )
     allow_partial: bool = Field(
         default=False,

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.progress import Progress
 from vimserve.server.engine.request import Answer, Batch, Req
 from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
@@ -94,6 +95,7 @@ class Pipeline:
         render: Callable[[Measured, R], W],
         *,
         drawing: bool = False,
+        progress: Progress | None = None,
     ) -> Completed[W]:
         """Answer a request.
 
@@ -104,23 +106,26 @@ class Pipeline:
             urgency: deadline and priority.
             render: turns an image's result into its wire format; runs in another thread.
             drawing: whether ``render`` takes the whole picture.
+            progress: is kept up to date.
 
         Raises:
             ServerError: the error of the first image that cannot be answered.
         """
         name = model.runner.spec.name
         began = time.monotonic()
+        progress = progress or Progress()
         with self.engine.room(model, urgency) as room:
             with stage("decode", model=name):
                 measured = await self._measure(model, plan, sources, room)
                 if drawing:
                     self._decoders.check(_drawing_cost(measured))
+                progress.admit(sum(len(one.views) for one in measured))
                 jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
                 images = await _each(jobs, sources)
             submitted = time.monotonic()
             with stage("queue", model=name):
                 async with model.turns.together():
-                    waiting = self.engine.submit(room, list(chain(*images)))
+                    waiting = self.engine.submit(room, list(chain(*images)), progress)
                     answers = iter(await _all(waiting))
         answered = time.monotonic()
         of_images = [list(islice(answers, len(views))) for views in images]
@@ -155,7 +160,9 @@ class Pipeline:
 
         def look(source: Source) -> Measured:
             transform, views = plan.transform, plan.views
-            return measure(source, model.runner, transform, limits, views, scores=plan.scores)
+            one = measure(source, model.runner, transform, limits, views, scores=plan.scores)
+            self._decoders.check(one.prepare_cost)
+            return one
 
         # The headers have a thread of their own, so that a refusal does not wait until the
         # images of earlier requests are decoded.

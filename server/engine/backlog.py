@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Generic
 from vimserve.server.engine.cost import CostCurve, CostModel, Load
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
+from vimserve.server.engine.retry import retry_after
 from vimserve.server.engine.scheduler import Decision, Scheduler
 from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull, TooLate
 
 if TYPE_CHECKING:
     from vimserve.server.engine.room import Room
 
-LONGEST_RETRY_S = 60
 # What goes before a request may take longer than the cost curve says: batches are not quite full.
 CAUTION = 1.1
 
@@ -107,6 +107,11 @@ class Backlog(Generic[R]):
             if self._scheduler.discard(request):
                 self._left(request.model)
 
+    def position(self, request: R) -> int | None:
+        """How many requests for the same model go before this one; None if it is not queued."""
+        with self._changed:
+            return self._scheduler.position(request)
+
     def clear(self) -> list[R]:
         """Remove and return all requests that wait."""
         requests: list[R] = []
@@ -184,7 +189,7 @@ class Backlog(Generic[R]):
                     f"be {total}, more than the limit of {self._max_tokens}",
                     limit=self._max_tokens,
                     value=total,
-                    retry_after_s=_retry_after(self._seconds_left()),
+                    retry_after_s=retry_after(self._seconds_left()),
                 )
             self._check_time(room, wanted)
             self._reserved[room.model] += wanted - room.load
@@ -224,7 +229,7 @@ class Backlog(Generic[R]):
                 f"{before:.3g} s; the request waits for {urgency.timeout_s:g} s",
                 limit=urgency.timeout_s,
                 value=round(expected, 3),
-                retry_after_s=_retry_after(late),
+                retry_after_s=retry_after(late),
             )
 
     def _left(self, model: str) -> None:
@@ -254,7 +259,3 @@ class Backlog(Generic[R]):
     def _check_open(self) -> None:
         if self._closed:
             raise NotReady("the server is stopping", limit="ready", value="stopping")
-
-
-def _retry_after(seconds: float) -> int:
-    return min(max(math.ceil(seconds), 1), LONGEST_RETRY_S)

@@ -15,6 +15,7 @@ from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.endings import Ending
 from vimserve.server.engine.loading import Loaded, Status
 from vimserve.server.engine.models import Models
+from vimserve.server.engine.progress import Progress
 from vimserve.server.engine.request import Answer, Image, Req
 from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
@@ -141,8 +142,15 @@ class Engine:
         """Room in the model's queue, to be reserved before images are decoded."""
         return Room(self._backlog, model.runner.spec.name, model.budget, urgency)
 
-    def submit(self, room: Room[Req], images: Sequence[Image]) -> list[asyncio.Future[Answer]]:
+    def submit(
+        self, room: Room[Req], images: Sequence[Image], progress: Progress | None = None
+    ) -> list[asyncio.Future[Answer]]:
         """Queue images for the model and with the urgency that ``room`` was made for.
+
+        Args:
+            room: what was reserved for them.
+            images: the images.
+            progress: is given the requests.
 
         Returns:
             A future for each image; cancelling it removes the image from the queue.
@@ -168,9 +176,17 @@ class Engine:
             for image in images
         ]
         self._backlog.put(room, requests)
+        if progress is not None:
+            progress.requests = requests
         for request in requests:
             request.answer.add_done_callback(partial(self._drop, request))
         return [request.answer for request in requests]
+
+    def position(self, progress: Progress) -> int | None:
+        """How many images go before a request in the queue of its model; None if it waits not."""
+        if not progress.requests or progress.started:
+            return None
+        return self._backlog.position(progress.requests[0])
 
     def health(self) -> Health:
         """Whether the worker is alive and not stuck."""

@@ -139,6 +139,10 @@ class ModelQueue(Generic[R]):
                 ]
         return self.up_to(priority - 1) + Load.of(lengths)
 
+    def position(self, entry: Entry[R]) -> int:
+        """How many of those that wait go before this one, which waits too."""
+        return next(place for place, other in enumerate(self._in_order()) if other is entry)
+
     def join(self, served: Mapping[int, int]) -> None:
         """Compete at the best priority that waits; ``served`` has the lowest count of each one."""
         if self.competes and self.level == self.best:

@@ -81,6 +81,9 @@ class Req:
     answer: asyncio.Future[Answer]
     trace: Trace = NO_TRACE
 
+    # Filled in by the worker.
+    started: bool = False
+
     @property
     def tokens(self) -> int:
         """Length of the image's sequence."""

@@ -105,6 +105,11 @@ class Scheduler(Generic[R]):
         self._remove(key)
         return True
 
+    def position(self, request: R) -> int | None:
+        """How many requests for the same model go before this one; None if it is not pending."""
+        entry = self._entries.get(id(request))
+        return None if entry is None else self._queues[request.model].position(entry)
+
     def forget(self, model: str) -> None:
         """Drop the state of a model that was removed.
 

@@ -169,6 +169,8 @@ class Worker:
 
     def _start(self, requests: Sequence[Req], *, retried: bool = False) -> Running | None:
         self.in_hand.update(requests)
+        for request in requests:
+            request.started = True
         model = self.models[requests[0].model]
         predicted = max(model.memory.predict([request.tokens for request in requests]), 1)
         if self._lanes is not None:

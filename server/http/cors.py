@@ -18,7 +18,7 @@ _SENT = (
     "X-Request-Timeout-Ms",
 )
 # Pages can read these of an answer besides a few common ones.
-_READ = (request_id.HEADER, "Retry-After", "Server-Timing")
+_READ = (request_id.HEADER, "Location", "Retry-After", "Server-Timing")
 
 
 def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=("GET", "HEAD", "POST"),
+        allow_methods=("GET", "HEAD", "POST", "DELETE"),
         allow_headers=_SENT,
         expose_headers=_READ,
     )

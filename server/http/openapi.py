@@ -83,7 +83,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
                 operation["security"] = [{"key": []}, {}]
                 operation["responses"]["401"] = {"description": "No API key, or a wrong one"}
             for status, response in operation["responses"].items():
-                response["headers"] = {request_id.HEADER: _REQUEST_ID}
+                response.setdefault("headers", {})[request_id.HEADER] = _REQUEST_ID
                 if int(status) >= 400 and ("content" not in response or status == "422"):
                     response["content"] = _error_content(path)
     app.openapi_schema = document

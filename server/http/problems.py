@@ -53,7 +53,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         name = request_id.current.get()
         return error_response(
             request.scope,
-            problem(500, "the server failed; its log says why"),
+            unexpected_problem(),
             {"Connection": "close"} | ({} if name is None else {request_id.HEADER: name}),
         )
 
@@ -65,6 +65,11 @@ def error_response(
     if has_plain_errors(own_path(scope)):
         return plain_error_response(members, headers)
     return problem_response(members, headers)
+
+
+def unexpected_problem() -> dict[str, Any]:
+    """The members of the problem for an error that is none of ours."""
+    return problem(500, "the server failed; its log says why")
 
 
 def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:

@@ -55,11 +55,16 @@ async def read_body(request: Request, max_bytes: int) -> bytearray:
     return body
 
 
+def declared_bytes(request: Request) -> int:
+    """The body's bytes as they are sent, if the request says how many; else 0."""
+    declared = request.headers.get("content-length", "0")
+    return int(declared) if declared.isdecimal() else 0
+
+
 def _body(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body without its coding."""
     coding = coding_of(",".join(request.headers.getlist("content-encoding")))
-    declared = request.headers.get("content-length", "0")
-    _check_size(int(declared) if declared.isdecimal() else 0, max_bytes)
+    _check_size(declared_bytes(request), max_bytes)
     sent = _limited(_in_few_chunks(request), max_bytes)
     return sent if coding is None else _limited(decoded(sent, coding), max_bytes)
 

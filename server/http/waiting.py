@@ -51,6 +51,19 @@ async def receive(reading: Awaitable[T], urgency: Urgency) -> T:
             ) from error
 
 
+async def in_time(work: Awaitable[T], urgency: Urgency) -> T:
+    """The result of ``work``, which is cancelled if the time is up.
+
+    Raises:
+        RequestTimeout: the time is up.
+    """
+    try:
+        async with asyncio.timeout(urgency.left_s):
+            return await work
+    except TimeoutError as error:
+        raise _too_late(urgency) from error
+
+
 async def finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgency) -> T:
     """The result of ``work``, which is cancelled if the client hangs up or the time is up.
 
@@ -72,8 +85,12 @@ async def finish(request: Request, work: Coroutine[Any, Any, T], urgency: Urgenc
             return task.result()
         if departure in done:
             raise ClientDisconnect
-        limit = urgency.timeout_s
-        raise RequestTimeout(f"no answer within {limit:g} s", limit=limit, value=limit)
+        raise _too_late(urgency)
     finally:
         departure.cancel()
         task.cancel()
+
+
+def _too_late(urgency: Urgency) -> RequestTimeout:
+    limit = urgency.timeout_s
+    return RequestTimeout(f"no answer within {limit:g} s", limit=limit, value=limit)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -61,6 +62,17 @@ async def _urgency(
     return Urgency(time.monotonic(), timeout_s, priority)
 
 
+RequestUrgency = Annotated[Urgency, Depends(_urgency)]
+
+
+async def _job_urgency(
+    pipeline: Service, urgency: RequestUrgency, timeout_ms: TimeoutMs = None
+) -> Urgency:
+    if timeout_ms is not None:
+        return urgency
+    return replace(urgency, timeout_s=pipeline.config.job_timeout)
+
+
 async def admitted(request: Request) -> AsyncIterator[None]:
     """Let the server wait for this request when it stops, for a bounded time.
 
@@ -71,4 +83,4 @@ async def admitted(request: Request) -> AsyncIterator[None]:
         yield
 
 
-RequestUrgency = Annotated[Urgency, Depends(_urgency)]
+JobUrgency = Annotated[Urgency, Depends(_job_urgency)]

@@ -10,7 +10,7 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -73,6 +73,20 @@ class DeviceBusy(Collector):
         )
         for device, seconds in self._busy_seconds().items():
             family.add_metric([device], seconds)
+        yield family
+
+
+class JobsHeld(Collector):
+    """``vimserve_jobs``, read at each scrape, because jobs start to run without telling."""
+
+    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The metric with its current samples."""
+        family = GaugeMetricFamily("vimserve_jobs", "Jobs that are held", labels=["status"])
+        for status, number in self._count().items():
+            family.add_metric([status], number)
         yield family
 
 
@@ -185,6 +199,12 @@ class Metrics:
             "vimserve_rejected",
             "Requests refused or failed, by reason",
             ["reason"],
+            registry=registry,
+        )
+        self.jobs_finished = Counter(
+            "vimserve_jobs_finished",
+            "Jobs that have ended: done, failed or cancelled",
+            ["outcome"],
             registry=registry,
         )
         self.threads = Gauge(

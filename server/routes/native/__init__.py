@@ -1,19 +1,12 @@
 """The server's native API, below /v1; each task has a module."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
-
 from fastapi import APIRouter
 
-from vimserve.server.routes.native import classify, models, segment
-from vimserve.server.routes.native.rendering import Rendering
+from vimserve.server.routes.native import jobs, models
+from vimserve.server.routes.native.renderings import RENDERINGS, TASK_MODULES
 
-_TASKS = (classify, segment)
-RENDERINGS: Mapping[str, Rendering[Any, Any]] = MappingProxyType(
-    {task.RENDERING.task.name: task.RENDERING for task in _TASKS}
-)
+__all__ = ["RENDERINGS", "router"]
 
 router = APIRouter()
-for _part in (*_TASKS, models):
+for _part in (*TASK_MODULES, jobs, models):
     router.include_router(_part.router)

@@ -1,15 +1,18 @@
 """``POST /v1/classify``."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.images.prepare import Measured
+from vimserve.server.pipeline import Completed
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
-from vimserve.server.routes.native.rendering import Rendering, Result, answer
+from vimserve.server.routes.native.rendering import Form, Rendering, Result, answer, json_response
 from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.classify import ClassifyQuery, ClassScores, best, classes_wanted
@@ -90,7 +93,7 @@ class ComparedClassifier(Compared, ClassifyResponse):
     tags=["inference"],
     openapi_extra=IMAGE_BODY,
     responses=PROBLEMS,
-    response_model_exclude_none=True,
+    response_model=ClassifyResponse,
     dependencies=[Depends(admitted)],
 )
 async def classify(
@@ -98,15 +101,24 @@ async def classify(
     pipeline: Service,
     urgency: RequestUrgency,
     query: Annotated[NativeClassifyQuery, Query()],
-) -> ClassifyResponse:
+) -> Response:
     """Name what is in one or more images."""
-    spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
-    return ClassifyResponse(
+    return await answer(request, pipeline, urgency, RENDERING, query)
+
+
+def form(spec: ModelSpec, query: ClassifyQuery) -> Form[ClassScores, ClassifyResult]:
+    """How the answer is written: always in JSON."""
+    return Form(partial(render, spec, query), partial(_respond, spec))
+
+
+def _respond(spec: ModelSpec, completed: Completed[ClassifyResult]) -> Response:
+    body = ClassifyResponse(
         model=spec.name,
         results=completed.results,
         timing_ms=Timing.of(completed.stages),
         batch=BatchInfo.of(completed.batch),
     )
+    return json_response(body, completed)
 
 
 def render(
@@ -145,6 +157,9 @@ def fault(result: Result, first: Result, _side: int) -> str | None:
 
 RENDERING = Rendering(
     task=TASK,
+    query=NativeClassifyQuery,
+    response=ClassifyResponse,
+    form=form,
     result=render,
     compared=ComparedClassifier,
     check_query=f"top_k={CHECKED_CLASSES}&resolution=native&fit=contain",

@@ -6,21 +6,46 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from vimserve.model.spec import ModelSpec
+from vimserve.server.engine.loading import Loaded
+from vimserve.server.engine.progress import Progress
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.http.waiting import exchange
 from vimserve.server.images.prepare import Measured
 from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Completed, Pipeline
 from vimserve.server.routes.answering import note_size
-from vimserve.server.tasks.task import Task
+from vimserve.server.routes.native.schemas import Timing
+from vimserve.server.tasks.task import Plan, Task
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 W = TypeVar("W")
 Result = dict[str, Any]
+
+
+def _any_number(_images: Sequence[Source]) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Form(Generic[R, W]):
+    """How the answer to a query is written.
+
+    Attributes:
+        render: turns an image's result into its part of the answer; runs in another thread.
+        respond: makes the answer of its parts.
+        admit: raises a ServerError if the images cannot be answered together.
+        drawing: whether ``render`` takes the whole pictures.
+    """
+
+    render: Callable[[Measured, R], W]
+    respond: Callable[[Completed[W]], Response]
+    admit: Callable[[Sequence[Source]], None] = _any_number
+    drawing: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,9 @@ class Rendering(Generic[Q, R]):
 
     Attributes:
         task: the task.
+        query: the type ``Q``, what the task's route may be asked.
+        response: schema of its answer in JSON.
+        form: how the answer to such a query is written.
         result: turns one image's result into its schema.
         compared: schema of one model's part of a comparison.
         check_query: query string of the requests whose answers ``fault`` can check.
@@ -37,56 +65,101 @@ class Rendering(Generic[Q, R]):
     """
 
     task: Task[Any, R]
+    query: type[BaseModel]
+    response: type[BaseModel]
+    form: Callable[[ModelSpec, Q], Form[R, Any]]
     result: Callable[[ModelSpec, Q, Measured, R], BaseModel]
     compared: type[BaseModel]
     check_query: str
     fault: Callable[[Result, Result, int], str | None]
 
 
-async def answer(
-    request: Request,
-    pipeline: Pipeline,
-    urgency: Urgency,
-    task: Task[Any, R],
-    query: Any,
-    render: Callable[[ModelSpec, Q, Measured, R], W],
-    admit: Callable[[Sequence[Source]], None] | None = None,
-    *,
-    drawing: bool = False,
-) -> tuple[ModelSpec, Completed[W]]:
-    """Ask the model that ``query.model`` names, or the first for the task.
+@dataclass(frozen=True)
+class Asked(Generic[R, W]):
+    """A query that has been understood.
 
-    The request's line in the log and its metrics get the model's name and the input's size.
+    Attributes:
+        model: the model that answers.
+        plan: how it answers.
+        form: how the answer is written.
+    """
 
-    Args:
-        request: the request, whose body has the images.
-        pipeline: runs the model.
-        urgency: deadline and priority.
-        task: the task.
-        query: its query parameters.
-        render: as ``Rendering.result``.
-        admit: raises a ServerError if the images cannot be answered together.
-        drawing: whether ``render`` takes the whole pictures.
+    model: Loaded
+    plan: Plan[R]
+    form: Form[R, W]
 
-    Returns:
-        The model, and the results for the images.
+    async def run(
+        self,
+        pipeline: Pipeline,
+        images: Sequence[Source],
+        urgency: Urgency,
+        progress: Progress | None = None,
+    ) -> Completed[W]:
+        """The parts of the answer for these images.
+
+        Raises:
+            ServerError: they cannot be answered.
+        """
+        self.form.admit(images)
+        return await pipeline.run(
+            self.model,
+            self.plan,
+            images,
+            urgency,
+            self.form.render,
+            drawing=self.form.drawing,
+            progress=progress,
+        )
+
+
+def understand(
+    request: Request, pipeline: Pipeline, rendering: Rendering[Any, R], query: Any
+) -> Asked[R, Any]:
+    """What a query asks of the model that ``query.model`` names, or of the first for the task.
+
+    The request's line in the log and its metrics get the model's name.
 
     Raises:
-        ClientDisconnect: the client hung up.
-        ServerError: the images cannot be answered.
+        ServerError: there is no such model, or it does not accept the query.
     """
+    task = rendering.task
     request.state.task = task.name
     spec = pipeline.engine.models.spec(query.model, task.name)
     request.state.model = spec.name
     model = pipeline.engine.loaded(spec.name)
     plan = task.plan(spec, query, pipeline.config.max_resolution)
+    return Asked(model, plan, rendering.form(spec, query))
 
-    async def work(images: Sequence[Source]) -> Completed[W]:
-        if admit is not None:
-            admit(images)
-        rendering = partial(render, spec, query)
-        return await pipeline.run(model, plan, images, urgency, rendering, drawing=drawing)
 
+async def answer(
+    request: Request,
+    pipeline: Pipeline,
+    urgency: Urgency,
+    rendering: Rendering[Any, Any],
+    query: Any,
+) -> Response:
+    """Answer a request for a task, whose body has the images.
+
+    Its metrics get the input's size.
+
+    Raises:
+        ClientDisconnect: the client hung up.
+        ServerError: the images cannot be answered.
+    """
+    asked = understand(request, pipeline, rendering, query)
+    work = partial(asked.run, pipeline, urgency=urgency)
     completed = await exchange(request, urgency, pipeline.config, work)
     note_size(request, completed)
-    return spec, completed
+    return asked.form.respond(completed)
+
+
+def json_response(body: BaseModel, completed: Completed[Any]) -> Response:
+    """The answer in JSON."""
+    content = body.model_dump_json(exclude_none=True)
+    return timed_response(content, "application/json", completed)
+
+
+def timed_response(content: str | bytes, media_type: str, completed: Completed[Any]) -> Response:
+    """An answer with the header ``Server-Timing``."""
+    headers = {"Server-Timing": Timing.of(completed.stages).header()}
+    return Response(content, headers=headers, media_type=media_type)

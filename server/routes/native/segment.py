@@ -16,10 +16,17 @@ from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured
 from vimserve.server.images.source import Source
-from vimserve.server.pipeline import Stages
+from vimserve.server.pipeline import Completed
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import BINARY, IMAGE_BODY, PROBLEMS
-from vimserve.server.routes.native.rendering import Rendering, Result, answer
+from vimserve.server.routes.native.rendering import (
+    Form,
+    Rendering,
+    Result,
+    answer,
+    json_response,
+    timed_response,
+)
 from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.segment import ClassMap, SegmentQuery
@@ -143,7 +150,6 @@ class ComparedSegmenter(Compared, SegmentResponse):
     openapi_extra=IMAGE_BODY,
     responses=MASKS | PROBLEMS,
     response_model=SegmentResponse,
-    response_model_exclude_none=True,
     dependencies=[Depends(admitted)],
 )
 async def segment(
@@ -153,29 +159,36 @@ async def segment(
     query: Annotated[NativeSegmentQuery, Query()],
 ) -> Response:
     """Name what every pixel of one or more images belongs to."""
-    if query.format != "json":
-        admit = partial(_admit_one, query.format)
-        drawing = query.format == "overlay"
-        _, written = await answer(
-            request, pipeline, urgency, TASK, query, to_file, admit, drawing=drawing
-        )
-        answered = _response(written.results[0], MEDIA_TYPES[query.format], written.stages)
-        if used := written.measured[0].sample_range:
-            answered.headers[RANGE_HEADER] = ",".join(f"{value:.17g}" for value in used)
-        return answered
-    spec, completed = await answer(request, pipeline, urgency, TASK, query, render)
+    return await answer(request, pipeline, urgency, RENDERING, query)
+
+
+def form(spec: ModelSpec, query: NativeSegmentQuery) -> Form[ClassMap, Any]:
+    """How the answer is written: in JSON, or as the file of the one image."""
+    if query.format == "json":
+        return Form(partial(render, spec, query), partial(_respond, spec))
+    return Form(
+        partial(to_file, spec, query),
+        partial(_respond_with_file, query.format),
+        partial(_admit_one, query.format),
+        drawing=query.format == "overlay",
+    )
+
+
+def _respond(spec: ModelSpec, completed: Completed[SegmentResult]) -> Response:
     body = SegmentResponse(
         model=spec.name,
         results=completed.results,
         timing_ms=Timing.of(completed.stages),
         batch=BatchInfo.of(completed.batch),
     )
-    return _response(body.model_dump_json(exclude_none=True), "application/json", completed.stages)
+    return json_response(body, completed)
 
 
-def _response(content: str | bytes, media_type: str, stages: Stages) -> Response:
-    headers = {"Server-Timing": Timing.of(stages).header()}
-    return Response(content, headers=headers, media_type=media_type)
+def _respond_with_file(form: str, completed: Completed[bytes]) -> Response:
+    answered = timed_response(completed.results[0], MEDIA_TYPES[form], completed)
+    if used := completed.measured[0].sample_range:
+        answered.headers[RANGE_HEADER] = ",".join(f"{value:.17g}" for value in used)
+    return answered
 
 
 def _admit_one(form: str, images: Sequence[Source]) -> None:
@@ -239,6 +252,9 @@ def _classes_of(mask: str) -> Any:
 
 RENDERING = Rendering(
     task=TASK,
+    query=NativeSegmentQuery,
+    response=SegmentResponse,
+    form=form,
     result=render,
     compared=ComparedSegmenter,
     check_query="resolution=native",

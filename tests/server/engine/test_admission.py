@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tests.server.engine.driving import image, running, submit
 from tests.server.engine.pending import Request
-from vimserve.server.engine.backlog import LONGEST_RETRY_S, Backlog
+from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.cost import CostModel
 from vimserve.server.engine.model_queue import Budget
+from vimserve.server.engine.retry import LONGEST_RETRY_S
 from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import QueueFull, TooLate

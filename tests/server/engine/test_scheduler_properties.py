@@ -59,6 +59,7 @@ class Machine(RuleBasedStateMachine):
     @rule(passes=st.sampled_from([0, 1]))
     def next(self, passes):
         self.now += passes
+        places = {request: self.scheduler.position(request) for request in self.passed}
         decision = self.scheduler.next(self.now)
         late = {request for request in self.passed if request.deadline <= self.now}
         assert len(decision.expired) == len(late)
@@ -67,9 +68,9 @@ class Machine(RuleBasedStateMachine):
             self.leave(request)
         assert bool(decision.batch) == bool(self.passed)
         if decision.batch:
-            self.check(decision.batch)
+            self.check(decision.batch, places)
 
-    def check(self, batch: list[Request]) -> None:
+    def check(self, batch: list[Request], places: dict[Request, int | None]) -> None:
         (model,) = {request.model for request in batch}
         assert len(set(batch)) == len(batch)
         assert set(batch) <= set(self.passed)
@@ -88,6 +89,7 @@ class Machine(RuleBasedStateMachine):
         due = [request for request in rivals if self.passed[request] == PATIENCE]
         order = due + sorted(set(rivals) - set(due), key=place)
         assert batch[0] is order[0]
+        assert order == sorted(rivals, key=lambda request: places[request] or 0)
         assert batch == [request for request in order if request in batch]
         last = rivals[max(rivals.index(request) for request in batch)]
         for request in rivals[: rivals.index(last)]:
@@ -106,6 +108,14 @@ class Machine(RuleBasedStateMachine):
         for model in "ab":
             tokens = [request.tokens for request in self.passed if request.model == model]
             assert self.scheduler.load(model) == Load.of(tokens)
+
+    @invariant()
+    def each_has_a_place_of_its_own(self):
+        for model in "ab":
+            rivals = [request for request in self.passed if request.model == model]
+            places = {self.scheduler.position(request) for request in rivals}
+            assert places == set(range(len(rivals)))
+        assert not any(self.scheduler.position(request) for request in self.gone)
 
     def teardown(self):
         while self.passed:

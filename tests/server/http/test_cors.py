@@ -37,9 +37,15 @@ def test_pages_that_are_named_may_call(client, origin):
     answer = client.get("/v1/models", headers={"Origin": origin, "Authorization": f"Bearer {KEY}"})
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == origin
-    assert "X-Request-Id" in answer.headers["Access-Control-Expose-Headers"]
+    assert {"X-Request-Id", "Location"} <= {
+        *answer.headers["Access-Control-Expose-Headers"].split(", ")
+    }
     assert "Origin" in answer.headers["Vary"]
     assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_they_may_cancel_a_job(client):
+    assert ask_first(client, ORIGIN, method="DELETE").status_code == 200
 
 
 def test_they_can_read_a_refusal(client):
@@ -57,7 +63,7 @@ def test_other_pages_may_not(client, origin):
 
 
 def test_other_methods_are_not_allowed(client):
-    assert ask_first(client, ORIGIN, method="DELETE").status_code == 400
+    assert ask_first(client, ORIGIN, method="PUT").status_code == 400
 
 
 def test_every_page_may_if_all_are_named(serve):

@@ -5,10 +5,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.patience import wait_until
-from tests.server import raw
+from tests.server.telemetry.scraping import scrape
 from vimserve.model import threads
-from vimserve.server.engine.cost import CostModel
-from vimserve.server.errors import ModelFailure, QueueFull, ServerError
 from vimserve.server.telemetry.metrics import Metrics, resolution_bucket
 
 
@@ -26,17 +24,6 @@ from vimserve.server.telemetry.metrics import Metrics, resolution_bucket
 )
 def test_resolution_bucket(size, bucket):
     assert resolution_bucket(*size) == bucket
-
-
-def scrape(client):
-    answer = client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    return {
-        (sample.name.removeprefix("vimserve_"), *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-        if "le" not in sample.labels
-    }
 
 
 def test_every_metric_of_a_few_requests(serve, picture, encode):
@@ -95,6 +82,8 @@ NAMES = {
     "model_info": "gauge",
     "failed_seconds": "counter",
     "last_answer_timestamp_seconds": "gauge",
+    "jobs": "gauge",
+    "jobs_finished": "counter",
 }
 
 
@@ -114,146 +103,6 @@ def test_what_is_under_way_and_what_waits(held, tiny, picture, encode):
     assert first.result().status_code == second.result().status_code == 200
     wait_until(lambda: scrape(client)["inflight",] == 0)
     assert scrape(client)["queue_depth", "tiny"] == 0
-
-
-def reasons(error=ServerError):
-    """The slugs of all errors that can be raised."""
-    below = error.__subclasses__()
-    return {error.slug} if not below else set().union(*map(reasons, below))
-
-
-@pytest.fixture
-def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
-    """``refusals[reason](reason)``: a client of a server that has refused for that reason."""
-    good = encode(picture(64, 64))
-
-    def post(query="", path="/v1/classify", **request):
-        settings = request.pop("settings", {})
-
-        def ask():
-            client, _ = serve(**settings)
-            client.post(f"{path}{query}", **(request or {"content": good}))
-            return client
-
-        return ask
-
-    def stalled():
-        client, _ = serve(request_timeout=0.2)
-        assert raw.answer(connect(client, raw.post(good)[:-100]))[0] == 408
-        return client
-
-    def full():
-        client, _, _, pool = held(good, max_queue_tokens=20)
-        answers = [pool.submit(client.post, "/v1/classify", content=good) for _ in range(3)]
-        wait_until(lambda: any(answer.done() for answer in answers))
-        return client
-
-    def overdue():
-        client, app, _, pool = held(good)
-        app.state.engine._backlog._costs["tiny"] = CostModel(launch=10_000)
-        pool.submit(client.post, "/v1/classify", content=good)
-        wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 1)
-        client.post("/v1/classify", content=good, headers={"X-Request-Priority": "9"})
-        return client
-
-    def late():
-        client, _, _, _ = held(good, request_timeout=0.3)
-        assert raw.answer(connect(client, raw.post(good)))[0] == 504
-        return client
-
-    def left():
-        client, _, _, _ = held(good)
-        leaving = connect(client, raw.post(good))
-        wait_until(lambda: scrape(client)["queue_depth", "tiny"] == 1)
-        leaving.close()
-        return client
-
-    def stopping():
-        client, app = serve()
-        app.state.drain.begin()
-        client.post("/v1/classify", content=good)
-        return client
-
-    def failing():
-        client, _ = serve()
-        tiny.failures = [RuntimeError("boom")]
-        client.post("/v1/classify", content=good)
-        return client
-
-    def crowded():
-        client, _ = serve()
-        tiny.failures = [MemoryError()]
-        client.post("/v1/classify", content=good)
-        return client
-
-    def unavailable():
-        client, app = serve()
-        app.state.engine.models["tiny"].loaded = None
-        client.post("/v1/classify", content=good)
-        return client
-
-    def unforeseen():
-        client, _ = serve()
-        monkeypatch.setattr("vimserve.server.routes.native.classify.best", lambda *_: 1 / 0)
-        client.post("/v1/classify", content=good)
-        return client
-
-    def locked():
-        client, _ = serve(api_key="correct-horse-battery", public_metrics=True)
-        client.post("/v1/classify", content=good)
-        return client
-
-    form = {"Content-Type": "multipart/form-data; boundary=x"}
-    return {
-        "invalid-parameter": post("?top_k=0"),
-        "unknown-model": post("?model=x"),
-        "unauthorized": locked,
-        "wrong-task": post(path="/v1/segment"),
-        "malformed-request": post(path="/models/tiny", content=b"{"),
-        "unknown-version": post(path="/v2/models/tiny/versions/2/infer"),
-        "forbidden": post(path="/v2/repository/models/tiny/load"),
-        "empty-body": post(content=b""),
-        "missing-file": post(files={"image": ("a.png", b"x")}),
-        "malformed-multipart": post(content=b"x", headers=form),
-        "malformed-encoding": post(content=good, headers={"Content-Encoding": "gzip"}),
-        "unsupported-encoding": post(content=good, headers={"Content-Encoding": "br"}),
-        "unsupported-image": post(content=b"bad"),
-        "corrupt-image": post(content=good[:-500]),
-        "body-too-large": post(settings={"max_body_bytes": 10}),
-        "image-too-large": post(settings={"max_pixels": 10}),
-        "image-too-complex": post(content=good[:33] + good[8:33] * 5000 + good[33:]),
-        "too-many-images": post(
-            settings={"max_images": 1}, files=[("file", ("a", good)), ("file", ("b", good))]
-        ),
-        "too-many-parts": post(content=200 * b"--x\r\n\r\n\r\n", headers=form),
-        "upload-timeout": stalled,
-        "queue-full": full,
-        "too-late": overdue,
-        "request-timeout": late,
-        "client-gone": left,
-        "not-ready": stopping,
-        "model-failure": failing,
-        "internal-error": unforeseen,
-        "out-of-memory": crowded,
-        "model-unavailable": unavailable,
-    }
-
-
-REASONS = sorted(reasons() | {"client-gone", "internal-error"})
-
-
-@pytest.mark.parametrize("reason", REASONS)
-def test_every_reason_to_refuse_is_counted(refusals, reason, tiny):
-    client = refusals[reason]()
-    wait_until(lambda: scrape(client).get(("rejected_total", reason), 0) >= 1)
-    counted = {key[1] for key in scrape(client) if key[0] == "rejected_total"}
-    assert counted == {reason}
-    tiny.gate.set()
-
-
-def test_the_errors_own_reasons_are_told_apart():
-    assert {QueueFull.slug, ModelFailure.slug} <= set(REASONS)
-    assert len(REASONS) == 29
 
 
 def test_scrapes_at_once(client, picture, encode):
