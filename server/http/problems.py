@@ -13,7 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from vimserve.server.errors import PROBLEM_JSON, InvalidParameter, ServerError, problem
+from vimserve.server.errors import (
+    PROBLEM_JSON,
+    UNFORESEEN,
+    InvalidParameter,
+    ServerError,
+    problem,
+)
 from vimserve.server.http.openapi import parameters
 from vimserve.server.http.plain_errors import has_plain_errors, plain_error_response
 from vimserve.server.http.root_path import own_path
@@ -55,7 +61,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         name = request_id.current.get()
         return error_response(
             request.scope,
-            problem(500, "the server failed; its log says why"),
+            ServerError(UNFORESEEN).problem(),
             {"Connection": "close"} | ({} if name is None else {request_id.HEADER: name}),
         )
 

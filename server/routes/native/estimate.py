@@ -8,14 +8,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from vimserve.server.engine.models import does
 from vimserve.server.errors import InvalidParameter
+from vimserve.server.http.openapi import refusal
 from vimserve.server.routes.dependencies import RequestUrgency, Service
-from vimserve.server.routes.documents import PROBLEMS
+from vimserve.server.routes.documents import LARGE_IMAGE, PROBLEMS, WRONG_VALUE
 from vimserve.server.routes.native.schemas import to_ms
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.numbers import whole_number
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: PROBLEMS[status] for status in (404, 413, 422, 429, 503)
+    **{status: PROBLEMS[status] for status in (404, 429, 503)},
+    413: refusal("Too many pixels or tokens", LARGE_IMAGE),
+    422: refusal("A wrong parameter", WRONG_VALUE),
 }
 
 router = APIRouter(prefix="/v1")
@@ -31,7 +34,9 @@ class ImageSize(BaseModel):
     height: Side = Field(description="of the upright image, in pixels", examples=[1248])
     width: Side = Field(description="of the upright image, in pixels", examples=[832])
     model: str | None = Field(
-        default=None, description="one of `GET /v1/models`; by default the first of them"
+        default=None,
+        description="one of `GET /v1/models`; by default the first of them",
+        examples=["demo-seg"],
     )
 
 
