@@ -51,7 +51,8 @@ IMAGE_BODY: dict[str, Any] = {
                             "items": {"type": "string", "format": "binary"},
                         }
                     },
-                }
+                },
+                "encoding": {"file": {"contentType": "image/*"}},
             },
         },
     }
