@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
-from schemathesis import Case, GenerationMode
+from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.core.failures import AcceptedNegativeData
 
@@ -66,7 +66,7 @@ def url() -> Iterator[str]:
 
 @SCHEMA.parametrize()
 @EXAMPLES
-def test_every_answer_is_documented(case: Case, url: str) -> None:
+def test_every_answer_is_documented(case, url):
     settle(case)
     if case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE:
         agree(case)
@@ -75,7 +75,7 @@ def test_every_answer_is_documented(case: Case, url: str) -> None:
     case.validate_response(response, excluded_checks=UNCHECKED)
 
 
-def test_every_operation_has_succeeded() -> None:
+def test_every_operation_has_succeeded():
     """So that it was not only refusals that the test above compared with the document."""
     labels = [result.ok().label for result in SCHEMA.get_all_operations()]
     for label, of_label in groupby(sorted(answers), key=lambda seen: seen[0]):
@@ -85,17 +85,17 @@ def test_every_operation_has_succeeded() -> None:
     assert {label for label, status in answers if 200 <= status < 300} == {*labels}
 
 
-def settle(case: Case) -> None:
+def settle(case):
     """Let no answer depend on the machine's speed, nor on the requests before."""
     timeout = str((case.headers or {}).get("X-Request-Timeout-Ms", ""))
     if timeout.isdecimal() and 1 <= int(timeout) <= 3_600_000:
         case.headers["X-Request-Timeout-Ms"] = "3600000"
-    if "/repository/" in case.operation.path and case.path_parameters:
-        if case.path_parameters.get("model") in CLASSIFIERS:
-            case.path_parameters["model"] = SPARE
+    changes = "/repository/models/" in case.operation.path
+    if changes and (case.path_parameters or {}).get("model") in CLASSIFIERS:
+        case.path_parameters["model"] = SPARE
 
 
-def agree(case: Case) -> None:
+def agree(case):
     """Make what is right part by part right as a whole."""
     if "window" in case.query and "mode" in case.query:
         case.query["mode"] = "slide"
