@@ -77,12 +77,13 @@ def test_every_answer_is_documented(case, url):
 
 def test_every_operation_has_succeeded():
     """So that it was not only refusals that the test above compared with the document."""
-    labels = [result.ok().label for result in SCHEMA.get_all_operations()]
+    paths = SCHEMA.raw_schema["paths"].items()
+    labels = {f"{method.upper()} {path}" for path, methods in paths for method in methods}
     for label, of_label in groupby(sorted(answers), key=lambda seen: seen[0]):
         print(label, *(f"{status}: {answers[label, status]}" for _, status in of_label))
-    if {label for label, _ in answers} < {*labels}:
+    if {label for label, _ in answers} < labels:
         pytest.skip("not every operation was tried")
-    assert {label for label, status in answers if 200 <= status < 300} == {*labels}
+    assert {label for label, status in answers if 200 <= status < 300} == labels
 
 
 def settle(case):
