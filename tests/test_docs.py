@@ -40,15 +40,15 @@ COMMANDS = [code for _, language, code in BLOCKS if language == "sh" and "make s
 PROGRAMS = [code for page, language, code in BLOCKS if language == "python" and page != CLIENTS]
 SNIPPETS = {
     language: [code for page, known, code in BLOCKS if (page, known) == (CLIENTS, language)]
-    for language in ("python", "js")
+    for language in ("python", "js", "html")
 }
 BAR = re.compile(r"(?<!\\)\|")
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Host and port of what `make serve` starts, one for all commands."""
-    with serving() as server:
+    """Host and port of what `make serve` starts, for pages from the disk too; one for all."""
+    with serving(["--cors-origin", "*"]) as server:
         yield server.url.removeprefix("http://")
         assert server.stop() == 0
 
