@@ -18,7 +18,7 @@ from vimserve.server.http.api_key import RequireKey, read_keys
 from vimserve.server.http.cors import allow_origins
 from vimserve.server.http.drain import Drain
 from vimserve.server.http.head import HeadAsGet
-from vimserve.server.http.openapi import ALWAYS_OPEN, openapi
+from vimserve.server.http.openapi import ALWAYS_OPEN, openapi, operation_id
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.http.root_path import BelowPrefix, check_prefix
 from vimserve.server.jobs.jobs import Jobs
@@ -71,8 +71,8 @@ def create_app(
     app = FastAPIOffline(
         title="vimserve",
         version=__version__,
-        description="Vision Mamba inference for images of any size",
         lifespan=lifespan,
+        generate_unique_id_function=operation_id,
         redoc_url=None,
         **tracing.options(config.root_path),
     )

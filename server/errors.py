@@ -38,6 +38,7 @@ from typing import Any, ClassVar, Self
 from vimserve.server.telemetry import request_id
 
 PROBLEM_JSON = "application/problem+json"
+UNFORESEEN = "the server failed; its log says why"
 # Keys of the accepted bound in pydantic's errors.
 _BOUNDS = ("ge", "gt", "le", "lt", "expected")
 

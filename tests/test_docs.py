@@ -15,6 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from tests.npm import run_module
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 from vimserve.loadtests.common.server import serving
@@ -28,46 +29,80 @@ PAGES = sorted(
     if not page.startswith("vimserve/") and "site-packages" not in page
 )
 GUIDES = ["README.md", "CONTRIBUTING.md", *(page for page in PAGES if page.startswith("docs/"))]
+CLIENTS = "docs/clients.md"
 BLOCKS = [
-    (token.info, token.content)
+    (guide, token.info, token.content)
     for guide in GUIDES
     for token in MARKDOWN.parse((ROOT / guide).read_text())
     if token.type == "fence"
 ]
-COMMANDS = [code for language, code in BLOCKS if language == "sh" and "make serve" not in code]
-PROGRAMS = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [code for _, language, code in BLOCKS if language == "sh" and "make serve" not in code]
+PROGRAMS = [code for page, language, code in BLOCKS if language == "python" and page != CLIENTS]
+SNIPPETS = {
+    language: [code for page, known, code in BLOCKS if (page, known) == (CLIENTS, language)]
+    for language in ("python", "js", "html")
+}
 BAR = re.compile(r"(?<!\\)\|")
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Host and port of what `make serve` starts, one for all commands."""
-    with serving() as server:
+    """Host and port of what `make serve` starts, for pages from the disk too; one for all."""
+    with serving(["--cors-origin", "*"]) as server:
         yield server.url.removeprefix("http://")
         assert server.stop() == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the documents' commands and programs run: with the samples, and a photo of a dog."""
+    (tmp_path / "model").symlink_to(ROOT / "model")
+    (tmp_path / "photo.jpg").symlink_to(ROOT / "model" / "demo" / "samples" / "dog.jpg")
+    return tmp_path
 
 
 def test_there_is_something_to_run() -> None:
     assert len(COMMANDS) >= 8
     assert PROGRAMS
+    for client in ("requests", "huggingface_hub", "tritonclient.http"):
+        assert any(f"import {client}" in code or f"from {client}" in code
+                   for code in SNIPPETS["python"])  # fmt: skip
+    for client in ("fetch(", "@huggingface/inference"):
+        assert any(client in code for code in SNIPPETS["js"])
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documents call curl")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split("\n")[0][:60])
-def test_commands(command: str, address: str, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.symlink_to(ROOT / "model")
+def test_commands(command: str, address: str, folder: Path) -> None:
+    before = {*folder.iterdir()}
     script = f"""
         set -euo pipefail
         curl() {{ command curl --fail --silent --show-error "$@"; }}
         vimserve() {{ {shlex.quote(sys.executable)} -m vimserve.server "$@"; }}
-    """ + command.replace("127.0.0.1:8000", address)
+    """ + at(address, command)
     done = subprocess.run(
         ["bash", "-c", script],
-        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout or any(file.stat().st_size for file in {*tmp_path.iterdir()} - {folder})
+    assert done.stdout or any(file.stat().st_size for file in {*folder.iterdir()} - before)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS["python"])
+def test_python_clients(snippet: str, address: str, folder: Path) -> None:
+    file = folder / "client.py"
+    file.write_text(at(address, snippet))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", file],
+        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dog" in done.stdout
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS["js"])
+def test_javascript_clients(snippet: str, address: str, folder: Path) -> None:
+    assert "dog" in run_module(at(address, snippet), folder)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -120,6 +155,11 @@ def test_the_table_of_settings_has_every_flag() -> None:
     flags = re.findall(r"^\| `--([a-z-]+)` \|", text, re.MULTILINE)
     settings = [setting.replace("_", "-") for setting in ServerConfig.model_fields]
     assert sorted(flags) == sorted({*settings} - {"api-key"})
+
+
+def at(address: str, code: str) -> str:
+    """The code, with this server in place of the one at the default address."""
+    return code.replace("127.0.0.1:8000", address).replace("localhost:8000", address)
 
 
 def broken_rows(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Generic, Self
 
-from vimserve.server.engine.backlog import Backlog
+from vimserve.server.engine.backlog import Backlog, Forecast
 from vimserve.server.engine.cost import Load
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.urgency import Urgency
@@ -47,6 +47,10 @@ class Room(Generic[R]):
             NotReady: if the server is stopping.
         """
         self._backlog.reserve(self, lengths)
+
+    def forecast(self) -> Forecast:
+        """When what is reserved would run, were it queued now."""
+        return self._backlog.forecast(self)
 
     def __enter__(self) -> Self:
         return self

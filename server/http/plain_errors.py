@@ -29,6 +29,11 @@ def has_plain_errors(path: str) -> bool:
     return _PATHS.fullmatch(path) is not None
 
 
+def plain_error(problem: Mapping[str, Any]) -> dict[str, str]:
+    """The body of a ``PlainError`` that tells a problem (RFC 9457)."""
+    return {"error": problem["detail"]}
+
+
 def plain_error_response(
     problem: Mapping[str, Any], headers: Mapping[str, str] | None
 ) -> JSONResponse:
@@ -39,4 +44,4 @@ def plain_error_response(
     status = problem["status"]
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
-    return JSONResponse({"error": problem["detail"]}, status, headers=headers)
+    return JSONResponse(plain_error(problem), status, headers=headers)

@@ -13,8 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from vimserve.server.errors import PROBLEM_JSON, InvalidParameter, ServerError, problem
-from vimserve.server.http.openapi import parameters
+from vimserve.server.errors import (
+    PROBLEM_JSON,
+    UNFORESEEN,
+    InvalidParameter,
+    ServerError,
+    problem,
+)
+from vimserve.server.http.openapi import methods, parameters
 from vimserve.server.http.plain_errors import has_plain_errors, plain_error_response
 from vimserve.server.http.root_path import own_path
 from vimserve.server.telemetry import request_id
@@ -33,12 +39,19 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        return await _ours(request, _invalid(request, error.errors()[0]))
+        # A misspelt name also leaves the right one missing.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        return await _ours(request, _invalid(request, first))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         members = problem(error.status_code, error.detail)
-        return error_response(request.scope, members, error.headers)
+        headers = dict(error.headers or {})
+        # The framework names the methods of one route, though a path may have several.
+        route = request.scope.get("route")
+        if "Allow" in headers and (allowed := methods(request.app, getattr(route, "path", ""))):
+            headers["Allow"] = ", ".join(allowed)
+        return error_response(request.scope, members, headers)
 
     @app.exception_handler(ClientDisconnect)
     async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
@@ -53,7 +66,7 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
         name = request_id.current.get()
         return error_response(
             request.scope,
-            unexpected_problem(),
+            ServerError(UNFORESEEN).problem(),
             {"Connection": "close"} | ({} if name is None else {request_id.HEADER: name}),
         )
 
@@ -65,11 +78,6 @@ def error_response(
     if has_plain_errors(own_path(scope)):
         return plain_error_response(members, headers)
     return problem_response(members, headers)
-
-
-def unexpected_problem() -> dict[str, Any]:
-    """The members of the problem for an error that is none of ours."""
-    return problem(500, "the server failed; its log says why")
 
 
 def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:

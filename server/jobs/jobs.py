@@ -14,9 +14,9 @@ from fastapi.responses import Response
 
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.urgency import Urgency
-from vimserve.server.errors import ServerError
+from vimserve.server.errors import UNFORESEEN, ServerError
 from vimserve.server.http.drain import Drain
-from vimserve.server.http.problems import problem_response, unexpected_problem
+from vimserve.server.http.problems import problem_response
 from vimserve.server.http.waiting import in_time
 from vimserve.server.jobs.errors import JobCancelled, JobNotFinished
 from vimserve.server.jobs.job import Ending, Job, Status
@@ -177,13 +177,12 @@ class Jobs:
                 self._end(job, self._failed(error))
 
     def _failed(self, error: Exception) -> Ending:
-        if isinstance(error, ServerError):
-            slug, members, headers = error.slug, error.problem(), error.headers
-        else:
+        if not isinstance(error, ServerError):
             logger.error("a job failed", exc_info=error)
-            slug, members, headers = ServerError.slug, unexpected_problem(), {}
-        self._metrics.rejected.labels(slug).inc()
-        return Ending(Status.FAILED, problem_response(members, headers), members)
+            error = ServerError(UNFORESEEN)
+        self._metrics.rejected.labels(error.slug).inc()
+        members = error.problem()
+        return Ending(Status.FAILED, problem_response(members, error.headers), members)
 
     def _end(self, job: Job, ending: Ending) -> None:
         """Record how a job has ended.

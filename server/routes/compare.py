@@ -43,13 +43,30 @@ CompareResponse = create_model(
     __doc__="The same images through several models, one model after another.",
     compared=(reduce(or_, (list[one.compared] for one in RENDERINGS.values())), ...),  # type: ignore[name-defined]
 )
+_EXAMPLES = {
+    task: {
+        "value": {
+            "compared": [
+                one.compared.model_json_schema()["example"] | needs
+                for needs in (
+                    {"model": "vim-tiny", "memory_bytes": 7_340_032},
+                    {"model": "deit-tiny", "memory_bytes": 9_437_184},
+                )
+            ]
+        }
+    }
+    for task, one in RENDERINGS.items()
+}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"examples": _EXAMPLES}}}
+}
 
 
 @router.post(
     "/compare",
     tags=["inference"],
     openapi_extra=IMAGE_BODY,
-    responses=PROBLEMS,
+    responses=_ANSWER | PROBLEMS,
     response_model=CompareResponse,
     response_model_exclude_none=True,
     dependencies=[Depends(admitted)],
@@ -92,7 +109,7 @@ async def _run(
                 results=completed.results,
                 timing_ms=Timing.of(completed.stages),
                 batch=BatchInfo.of(completed.batch),
-                memory_bytes=model.memory.predict(lengths),
+                memory_bytes=model.predict_peak(lengths),
             )
         )
     return CompareResponse.model_validate({"compared": compared})

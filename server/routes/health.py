@@ -8,9 +8,15 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.engine.engine import State
+from vimserve.server.errors import InvalidParameter
+from vimserve.server.http.openapi import refusal
 from vimserve.server.routes.dependencies import ServerState, Service
 
 FORMATS = ("text/plain", "application/openmetrics-text")
+_METRICS = """# HELP vimserve_requests_total Requests answered
+# TYPE vimserve_requests_total counter
+vimserve_requests_total{model="demo",status="200",task="classify"} 12.0
+"""
 
 router = APIRouter(tags=["health"])
 
@@ -21,15 +27,17 @@ class HealthQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     probe: bool = Field(
-        default=False, description="also run an image through every model that is ready"
+        default=False,
+        description="also run an image through every model that is ready",
+        examples=[True],
     )
 
 
 class Health(BaseModel):
     """Whether the server can answer at all."""
 
-    status: Literal["alive", "dead"]
-    detail: str
+    status: Literal["alive", "dead"] = Field(examples=["alive"])
+    detail: str = Field(description="what is wrong, if it is dead", examples=["alive"])
 
 
 class ModelStatus(BaseModel):
@@ -42,6 +50,18 @@ class ModelStatus(BaseModel):
 class Readiness(BaseModel):
     """Whether requests for inference are answered."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "ready",
+                "models": {
+                    "demo": {"status": "ready"},
+                    "mine": {"status": "failed", "detail": "mine.pth: truncated"},
+                },
+            }
+        }
+    )
+
     status: str = Field(description="`loading`, `ready`, `stopping` or `failed`")
     models: dict[str, ModelStatus]
 
@@ -50,7 +70,15 @@ class Readiness(BaseModel):
     "/healthz",
     response_model=Health,
     responses={
-        422: {"description": "A wrong parameter"},
+        422: refusal(
+            "A wrong parameter",
+            InvalidParameter(
+                "probe: Input should be a valid boolean, unable to interpret input",
+                parameter="probe",
+                limit=[True, False],
+                value="maybe",
+            ),
+        ),
         503: {"description": "The worker is dead or stuck", "model": Health},
     },
 )
@@ -87,7 +115,13 @@ async def readyz(pipeline: Service, state: ServerState) -> JSONResponse:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in FORMATS}}},
+    responses={
+        200: {
+            "content": {
+                kind: {"schema": {"type": "string"}, "example": _METRICS} for kind in FORMATS
+            }
+        }
+    },
 )
 def metrics(request: Request) -> Response:
     """Counters and histograms in Prometheus' text format, or, with exemplars, in OpenMetrics'."""

@@ -25,7 +25,10 @@ class ClassifyQuery(ImageQuery):
     """Query parameters of a classification."""
 
     top_k: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
-        default=None, ge=1, description="classes to return; by default 5, or all if there are fewer"
+        default=None,
+        ge=1,
+        description="classes to return; by default 5, or all if there are fewer",
+        examples=[3],
     )
     resolution: Resolution = Field(
         default=None,
@@ -36,6 +39,7 @@ class ClassifyQuery(ImageQuery):
         default=None,
         description="`crop` fills a square and cuts the rest, `contain` keeps the whole image and "
         "its aspect ratio; by default what the model was evaluated with",
+        examples=["contain"],
     )
 
 

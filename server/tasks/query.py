@@ -42,7 +42,7 @@ class ImageQuery(BaseModel):
         default=None,
         description="which of the image's bands are red, green and blue, or the one that is grey, "
         "counted from 1; by default what the model was given, else what the file says",
-        examples=["4,3,2", "1"],
+        examples=["3,2,1", "1"],
     )
 
 

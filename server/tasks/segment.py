@@ -34,12 +34,15 @@ class SegmentQuery(ImageQuery):
         "`mode=slide` the size whose shorter side is as long as a window",
     )
     fit: Literal["contain"] = Field(
-        default="contain", description="the whole image: every pixel gets a class"
+        default="contain",
+        description="the whole image: every pixel gets a class",
+        examples=["contain"],
     )
     mode: Literal["whole", "slide"] = Field(
         default="whole",
         description="`whole`: the image in one piece; `slide`: overlapping square windows, whose "
         "class scores are averaged",
+        examples=["slide"],
     )
     window: Annotated[int | None, BeforeValidator(whole_number(1))] = Field(
         default=None,

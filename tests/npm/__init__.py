@@ -20,13 +20,16 @@ UNREACHABLE = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT
 def run_javascript(program: str, *arguments: str) -> str:
     """What the program, a module, prints; the test is skipped if npm's registry is out of reach."""
     install()
-    done = node(
-        ["--input-type=module", "--eval", program, "--", *arguments],
-        return_completed_process=True,
-        cwd=INSTALLED, capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
+    return _run(["--input-type=module", "--eval", program, "--", *arguments], INSTALLED)
+
+
+def run_module(program: str, folder: Path) -> str:
+    """What the program prints as a module in a file of this folder; skips as `run_javascript`."""
+    install()
+    (folder / "node_modules").symlink_to(INSTALLED / "node_modules")
+    file = folder / "client.mjs"
+    file.write_text(program)
+    return _run([str(file)], folder)
 
 
 @cache
@@ -53,3 +56,13 @@ def install() -> None:
         if UNREACHABLE.search(told):
             pytest.skip(f"npm's registry is out of reach: {told.strip()[:300]}")
         raise AssertionError(told)
+
+
+def _run(arguments: list[str], folder: Path) -> str:
+    done = node(
+        arguments,
+        return_completed_process=True,
+        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)

@@ -99,7 +99,7 @@ async def model_health(pipeline: Service, model: ModelName) -> HubHealth:
     return HubHealth(status="ok")
 
 
-@router.get("/info", responses=_UNREADY)
+@router.get("/info", responses=_UNKNOWN | _UNREADY)
 async def info(pipeline: Service) -> HubInfo:
     """What the default model is, as `InferenceClient.get_endpoint_info` asks it."""
     return _info(pipeline, pipeline.engine.models.default())

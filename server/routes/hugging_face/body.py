@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vimserve.server.http.openapi import json_schema
 from vimserve.server.images.source import EncodedImage
-from vimserve.server.routes.documents import BINARY
+from vimserve.server.routes.documents import BINARY, IMAGE_BASE64
 from vimserve.server.routes.json_body import parse_json, read_base64
 
 # No image begins so. Clients often send no Content-Type, or a wrong one.
@@ -17,7 +18,7 @@ class TaskRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"example": {"inputs": "iVBORw0KGgo…", "parameters": {"top_k": 3}}},
+        json_schema_extra={"example": {"inputs": IMAGE_BASE64, "parameters": {"top_k": 3}}},
     )
 
     inputs: str = Field(
@@ -42,7 +43,7 @@ BODY: dict[str, Any] = {
         "content": {
             "image/*": BINARY,
             "application/octet-stream": BINARY,
-            "application/json": {"schema": TaskRequest.model_json_schema()},
+            "application/json": {"schema": json_schema(TaskRequest)},
         },
     }
 }

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from vimserve.server.routes.native import jobs, models
+from vimserve.server.routes.native import estimate, jobs, models
 from vimserve.server.routes.native.renderings import RENDERINGS, TASK_MODULES
 
 __all__ = ["RENDERINGS", "router"]
 
 router = APIRouter()
-for _part in (*TASK_MODULES, jobs, models):
+for _part in (*TASK_MODULES, estimate, jobs, models):
     router.include_router(_part.router)

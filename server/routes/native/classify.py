@@ -30,7 +30,9 @@ class NativeClassifyQuery(ClassifyQuery):
     """What `POST /v1/classify` may be asked."""
 
     model: str | None = Field(
-        default=None, description="one of `GET /v1/models`; by default the first of them"
+        default=None,
+        description="one of `GET /v1/models`; by default the first that classifies",
+        examples=["demo"],
     )
 
 

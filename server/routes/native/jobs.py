@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vimserve.model.transform import Fit
 from vimserve.server.engine.engine import Engine
 from vimserve.server.errors import InvalidParameter
+from vimserve.server.http.openapi import refusal
 from vimserve.server.http.uploads import declared_bytes, read_uploads
 from vimserve.server.http.waiting import finish, receive
+from vimserve.server.jobs.errors import JobCancelled, JobNotFinished, JobsFull, UnknownJob
 from vimserve.server.jobs.job import Job, Status
 from vimserve.server.jobs.jobs import Jobs
 from vimserve.server.routes.dependencies import JobUrgency, RequestUrgency, Service, admitted
-from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
+from vimserve.server.routes.documents import IMAGE_BODY, NO_ROOM_IN_QUEUE, PROBLEMS
 from vimserve.server.routes.native.classify import NativeClassifyQuery
 from vimserve.server.routes.native.rendering import Rendering, understand
 from vimserve.server.routes.native.renderings import RENDERINGS
@@ -49,14 +51,16 @@ class JobQuery(NativeClassifyQuery, NativeSegmentQuery):
     """What `POST /v1/jobs` may be asked: a task, and what the task's own route may be asked."""
 
     task: Literal["classify", "segment"] | None = Field(
-        default=None, description="by default what the model does"
+        default=None, description="by default what the model does", examples=["segment"]
     )
     model: str | None = Field(
-        default=None, description="one of `GET /v1/models`; by default the first for the task"
+        default=None,
+        description="one of `GET /v1/models`; by default the first for the task",
+        examples=["demo-seg"],
     )
     resolution: Resolution = Field(default=None, description="as for the task alone")
     fit: Fit | None = Field(  # type: ignore[assignment]
-        default=None, description="`task=classify`: as for the task alone"
+        default=None, description="`task=classify`: as for the task alone", examples=["contain"]
     )
 
 
@@ -111,12 +115,32 @@ _RESULT: dict[int | str, dict[str, Any]] = {
         "description": "What the task's own route would have answered. If the job has failed, this "
         "is a problem with its status",
         "content": MASKS[200]["content"],
+        "headers": MASKS[200]["headers"],
     },
     **{status: PROBLEMS[status] for status in (413, 415, 422, 429, 500, 503, 504)},
 }
 _NO_JOB: dict[int | str, dict[str, Any]] = {
-    404: {"description": "No such job: expired, deleted or lost when the server restarted"}
+    404: refusal(
+        "No such job: expired, deleted or lost when the server restarted",
+        UnknownJob(
+            f"job {EXAMPLE_ID} has expired or was deleted; jobs are kept for 600 s after their end",
+            value=EXAMPLE_ID,
+        ),
+    )
 }
+_FULL = JobsFull(
+    "the server holds 256 jobs, ended ones included, which is its limit; delete those whose "
+    "results you have",
+    limit=256,
+    value=257,
+    retry_after_s=12,
+)
+_NOT_FINISHED = JobNotFinished(
+    f"job {EXAMPLE_ID} is running: it has no result yet", limit=Status.DONE, value=Status.RUNNING
+)
+_CANCELLED = JobCancelled(
+    f"job {EXAMPLE_ID} was cancelled: it has no result", limit=Status.DONE, value=Status.CANCELLED
+)
 
 
 @router.post(
@@ -137,10 +161,12 @@ _NO_JOB: dict[int | str, dict[str, Any]] = {
             },
         },
         **PROBLEMS,
-        429: {
-            "description": "The queue or the store of jobs is full, or the answer would come too "
-            "late; see Retry-After"
-        },
+        429: refusal(
+            "The queue or the store of jobs is full, or the answer would come too late; see "
+            "Retry-After",
+            _FULL,
+            *NO_ROOM_IN_QUEUE,
+        ),
     },
     dependencies=[Depends(admitted)],
 )
@@ -187,8 +213,8 @@ async def get(request: Request, pipeline: Service, job: ThisJob) -> JobState:
     responses={
         **_RESULT,
         **_NO_JOB,
-        409: {"description": "The job has not ended; see Retry-After"},
-        410: {"description": "The job was cancelled"},
+        409: refusal("The job has not ended; see Retry-After", _NOT_FINISHED),
+        410: refusal("The job was cancelled", _CANCELLED),
     },
 )
 async def result(jobs: TheJobs, job: ThisJob) -> Response:

@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.errors import InvalidParameter
+from vimserve.server.http.openapi import json_schema
 from vimserve.server.images.prepare import Measured
 from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Completed
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import BINARY, IMAGE_BODY, PROBLEMS
+from vimserve.server.routes.native.files import CocoDataset, FeatureCollection
 from vimserve.server.routes.native.rendering import (
     Form,
     Rendering,
@@ -47,7 +49,20 @@ MASKS: dict[int | str, dict[str, Any]] = {
         "content": {
             "image/png": BINARY,
             "image/jpeg": BINARY,
-            "application/geo+json": {"schema": {"type": "object"}},
+            "application/geo+json": {"schema": json_schema(FeatureCollection)},
+        },
+        "headers": {
+            RANGE_HEADER: {
+                "description": "sample values that became black and white, if there was a choice; "
+                "not with `format=json`",
+                "schema": {"type": "string"},
+                "example": "0,4095",
+            },
+            "Server-Timing": {
+                "description": "the stages, as in `timing_ms`",
+                "schema": {"type": "string"},
+                "example": "decode;dur=21.3, queue;dur=0.3, inference;dur=702.4",
+            },
         },
     }
 }
@@ -62,7 +77,9 @@ class NativeSegmentQuery(SegmentQuery):
     """What `POST /v1/segment` may be asked."""
 
     model: str | None = Field(
-        default=None, description="one of `GET /v1/models`; by default the first that segments"
+        default=None,
+        description="one of `GET /v1/models`; by default the first that segments",
+        examples=["demo-seg"],
     )
     format: Literal["json", "png", "overlay", "coco", "geojson"] = Field(
         default="json",
@@ -71,6 +88,7 @@ class NativeSegmentQuery(SegmentQuery):
         "colours, above a legend; `coco`: a COCO dataset of the one image with a mask for each "
         "class, run-length encoded as pycocotools does it; `geojson`: a FeatureCollection of a "
         "polygon for each connected region, in pixels, with the `classification` that QuPath reads",
+        examples=["json", "overlay"],
     )
 
 
@@ -149,7 +167,7 @@ class ComparedSegmenter(Compared, SegmentResponse):
     tags=["inference"],
     openapi_extra=IMAGE_BODY,
     responses=MASKS | PROBLEMS,
-    response_model=SegmentResponse,
+    response_model=SegmentResponse | CocoDataset,
     dependencies=[Depends(admitted)],
 )
 async def segment(

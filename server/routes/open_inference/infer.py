@@ -13,6 +13,7 @@ from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.http.encodings import accepted_coding, encode
+from vimserve.server.http.openapi import json_schema
 from vimserve.server.http.uploads import read_body
 from vimserve.server.http.waiting import receive
 from vimserve.server.images.source import OfOneSize, Source
@@ -30,7 +31,13 @@ from vimserve.server.routes.open_inference.messages import (
 )
 from vimserve.server.routes.open_inference.outputs import Output, render, wanted_outputs
 from vimserve.server.routes.open_inference.parameters import OWN, Parameters, read_parameters
-from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, ModelName, of_model
+from vimserve.server.routes.open_inference.paths import (
+    PREFIX,
+    UNKNOWN,
+    VERSION,
+    ModelName,
+    of_model,
+)
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.task import Plan
 
@@ -47,7 +54,7 @@ DOCUMENT: dict[str, Any] = {
         "the input follow it; if that is 0, the body is an image file. `Content-Encoding: gzip` "
         "and `deflate` are decoded.",
         "content": {
-            "application/json": {"schema": InferRequest.model_json_schema()},
+            "application/json": {"schema": json_schema(InferRequest)},
             "application/octet-stream": BINARY,
         },
     },
@@ -66,6 +73,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {"application/octet-stream": BINARY},
     },
     **PLAIN_ERRORS,
+    **UNKNOWN,
 }
 
 router = APIRouter(prefix=PREFIX)

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vimserve.server.routes.documents import IMAGE_BASE64
+
 # More than any tensor here has, and far below what overflows.
 MOST_DIMENSIONS, LONGEST_DIMENSION = 8, 2**31 - 1
 
@@ -68,7 +70,7 @@ class InferRequest(_Message):
             "example": {
                 "id": "42",
                 "inputs": [
-                    {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["iVBORw0KGgo…"]}
+                    {"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE_BASE64]}
                 ],
                 "outputs": [{"name": "scores", "parameters": {"classification": 3}}],
             }

@@ -4,17 +4,22 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve import __version__
 from vimserve.server.engine.engine import State
 from vimserve.server.engine.loading import Status
 from vimserve.server.routes.dependencies import ServerState, Service
-from vimserve.server.routes.documents import PLAIN_ERRORS
 from vimserve.server.routes.open_inference.inputs import SHAPES
 from vimserve.server.routes.open_inference.messages import DataType
 from vimserve.server.routes.open_inference.outputs import OUTPUTS
-from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, ModelName, of_model
+from vimserve.server.routes.open_inference.paths import (
+    PREFIX,
+    UNKNOWN,
+    VERSION,
+    ModelName,
+    of_model,
+)
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -24,7 +29,6 @@ EXTENSIONS = [
     "schedule_policy",
     "statistics",
 ]
-UNKNOWN: dict[int | str, dict[str, Any]] = {404: PLAIN_ERRORS[404]}
 
 router = APIRouter(prefix=PREFIX)
 
@@ -40,14 +44,14 @@ class ServerMetadata(BaseModel):
 class Live(BaseModel):
     """Whether the server can answer at all."""
 
-    live: bool
+    live: bool = Field(examples=[True])
 
 
 class Ready(BaseModel):
     """Whether the server, or the model of that name, is ready."""
 
-    name: str | None = None
-    ready: bool
+    name: str | None = Field(default=None, examples=["demo"])
+    ready: bool = Field(examples=[True])
 
 
 class TensorKind(BaseModel):
@@ -70,6 +74,32 @@ class TensorMetadata(TensorKind):
 
 class ModelMetadata(BaseModel):
     """What a model takes and has."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "demo",
+                "versions": [VERSION],
+                "platform": "vim_classify",
+                "inputs": [
+                    {
+                        "name": "image",
+                        "datatype": "BYTES",
+                        "shape": [-1],
+                        "alternatives": [
+                            {"datatype": "UINT8", "shape": [-1, -1, -1, 3]},
+                            {"datatype": "FP32", "shape": [-1, 3, -1, -1]},
+                        ],
+                    }
+                ],
+                "outputs": [
+                    {"name": "logits", "datatype": "FP32", "shape": [-1, 20]},
+                    {"name": "scores", "datatype": "FP32", "shape": [-1, 20]},
+                    {"name": "labels", "datatype": "BYTES", "shape": [-1]},
+                ],
+            }
+        }
+    )
 
     name: str
     versions: list[str] = Field(examples=[[VERSION]])

@@ -5,6 +5,8 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
 
+from vimserve.server.http.openapi import refusal
+from vimserve.server.routes.documents import NO_MODEL
 from vimserve.server.routes.errors import UnknownVersion
 
 VERSION = "1"  # of every model: what is loaded in its place has the same
@@ -20,13 +22,21 @@ _VERSION_PARAMETER: dict[str, Any] = {
     "schema": {"type": "string", "examples": [VERSION]},
 }
 
+UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: refusal(
+        "No such model, or another version",
+        NO_MODEL,
+        UnknownVersion(f"model 'demo' has no version '2', only {VERSION!r}"),
+    )
+}
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-async def _model(
-    request: Request,
-    model: Annotated[str, Path(description="one of `GET /v1/models`", examples=["demo"])],
-) -> str:
+Name = Annotated[str, Path(description="one of `GET /v1/models`", examples=["demo"])]
+
+
+async def _model(request: Request, model: Name) -> str:
     version = request.path_params.get("version", VERSION)
     if version != VERSION:
         raise UnknownVersion(

@@ -15,6 +15,7 @@ from vimserve.server.errors import (
     ServerError,
     UnknownModel,
 )
+from vimserve.server.http.openapi import json_schema, refusal
 from vimserve.server.http.uploads import read_body
 from vimserve.server.http.waiting import receive
 from vimserve.server.pipeline import Pipeline
@@ -22,14 +23,27 @@ from vimserve.server.routes.dependencies import RequestUrgency, Service, admitte
 from vimserve.server.routes.documents import PLAIN_ERRORS
 from vimserve.server.routes.errors import Forbidden, MalformedRequest
 from vimserve.server.routes.json_body import parse_json
-from vimserve.server.routes.open_inference.paths import PREFIX, VERSION
+from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, Name
 
 logger = logging.getLogger(__name__)
 
+_MALFORMED: dict[int | str, dict[str, Any]] = {
+    400: refusal(
+        "The request is not what the protocol says", MalformedRequest("the body is no JSON")
+    ),
+    **{status: PLAIN_ERRORS[status] for status in (408, 413, 415)},
+}
 _CHANGED: dict[int | str, dict[str, Any]] = {
-    403: {"description": "The server was started without `--model-control`"},
-    **{status: PLAIN_ERRORS[status] for status in (400, 404, 408, 413, 415)},
-    503: {"description": "The model cannot be loaded, or is just being loaded or removed"},
+    **_MALFORMED,
+    403: refusal(
+        "The server was started without `--model-control`",
+        Forbidden("models are not loaded or unloaded by clients without --model-control"),
+    ),
+    404: PLAIN_ERRORS[404],
+    503: refusal(
+        "The model cannot be loaded, or is just being loaded or removed",
+        ModelUnavailable("model 'demo' is loading"),
+    ),
 }
 
 router = APIRouter(prefix=f"{PREFIX}/repository")
@@ -43,11 +57,15 @@ class _Body(BaseModel):
 class IndexRequest(_Body):
     """Which models to list."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"ready": True}})
+
     ready: bool = Field(default=False, strict=True, description="only those that are ready")
 
 
 class LoadRequest(_Body):
     """Nothing that a client could choose; Triton's `config` and `file:…` are refused."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {}})
 
     parameters: dict[str, Any] = Field(default_factory=dict, description="must be empty")
 
@@ -60,6 +78,10 @@ class UnloadParameters(_Body):
 
 class UnloadRequest(_Body):
     """How to unload a model."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"parameters": {"unload_dependents": False}}}
+    )
 
     parameters: UnloadParameters = Field(default_factory=UnloadParameters)
 
@@ -90,13 +112,13 @@ class Changed(BaseModel):
 
 
 def _documented(form: type[BaseModel]) -> dict[str, Any]:
-    content = {"application/json": {"schema": form.model_json_schema()}}
+    content = {"application/json": {"schema": json_schema(form)}}
     return {"requestBody": {"required": False, "content": content}}
 
 
 @router.post(
     "/index",
-    responses={status: PLAIN_ERRORS[status] for status in (400, 408, 413, 415)},
+    responses=_MALFORMED,
     openapi_extra=_documented(IndexRequest),
 )
 async def index(request: Request, pipeline: Service, urgency: RequestUrgency) -> list[IndexedModel]:
@@ -122,7 +144,9 @@ _MAY_CHANGE = [Depends(_allowed), Depends(admitted)]
     openapi_extra=_documented(LoadRequest),
     dependencies=_MAY_CHANGE,
 )
-async def load(request: Request, pipeline: Service, urgency: RequestUrgency, model: str) -> Changed:
+async def load(
+    request: Request, pipeline: Service, urgency: RequestUrgency, model: Name
+) -> Changed:
     """Load a model that was unloaded, or read its weights again while it keeps answering."""
     chosen = await receive(_read(request, pipeline, LoadRequest), urgency)
     if chosen.parameters:
@@ -158,7 +182,7 @@ async def load(request: Request, pipeline: Service, urgency: RequestUrgency, mod
     dependencies=_MAY_CHANGE,
 )
 async def unload(
-    request: Request, pipeline: Service, urgency: RequestUrgency, model: str
+    request: Request, pipeline: Service, urgency: RequestUrgency, model: Name
 ) -> Changed:
     """Unload a model once its accepted requests are answered."""
     await receive(_read(request, pipeline, UnloadRequest), urgency)

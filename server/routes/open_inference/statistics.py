@@ -6,8 +6,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.server.routes.dependencies import Service
-from vimserve.server.routes.open_inference.metadata import UNKNOWN
-from vimserve.server.routes.open_inference.paths import PREFIX, VERSION, ModelName, of_model
+from vimserve.server.routes.open_inference.paths import (
+    PREFIX,
+    UNKNOWN,
+    VERSION,
+    ModelName,
+    of_model,
+)
 from vimserve.server.telemetry.metrics import Metrics, Totals
 
 router = APIRouter(prefix=PREFIX)

@@ -2,14 +2,19 @@
 
 import dataclasses
 import json
+import re
+from collections import Counter
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.paths import ROOT
 from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
+from vimserve.server.errors import PROBLEM_JSON
+from vimserve.server.http.openapi import ALWAYS_OPEN
 from vimserve.server.http.plain_errors import has_plain_errors
 
 COMMITTED = ROOT / "tests" / "server" / "openapi.json"
@@ -68,9 +73,104 @@ def test_every_reference_leads_somewhere(document):
     assert "ValidationError" not in text
 
 
-def test_bodies_have_examples(document):
-    for name in ("ClassifyResponse", "Problem", "ModelList"):
-        assert "example" in document["components"]["schemas"][name]
+def operations(document):
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_every_operation_has_a_name_a_tag_and_words(document):
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    names = [operation["operationId"] for _, operation in operations(document)]
+    assert len({*names}) == len(names)
+    assert all(re.fullmatch("[a-z0-9_]+", name) for name in names)
+    for label, operation in operations(document):
+        assert operation["description"], label
+        assert operation["tags"], label
+        assert {*operation["tags"]} <= tags, label
+
+
+def test_every_parameter_has_words_and_an_example(document):
+    for label, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], (label, parameter["name"])
+            examples = parameter["schema"]["examples"]
+            assert examples, (label, parameter["name"])
+            for example in examples:
+                check(document, parameter["schema"], example, (label, parameter["name"]))
+
+
+def test_every_body_has_examples_that_are_what_its_schema_says(document):
+    """Files in a format that is not text have none."""
+    seen = Counter[str]()
+    for label, operation in operations(document):
+        bodies = {"request": operation.get("requestBody", {}), **operation["responses"]}
+        for name, body in bodies.items():
+            assert body.get("content") or name in ("request", "204"), (label, name)
+            for media_type, media in body.get("content", {}).items():
+                place = (label, name, media_type)
+                if "binary" in json.dumps(media["schema"]):
+                    assert media_type not in ("application/json", "text/plain"), place
+                    continue
+                found = examples_of(document, media)
+                assert found, place
+                for example in found:
+                    check(document, media["schema"], example, place)
+                    if media_type == "application/problem+json":
+                        assert example["status"] in (int(name), 422), place
+                seen[name] += len(found)
+    assert {"request", "200", "400", "422", "503"} <= {*seen}
+
+
+def examples_of(document, media):
+    """Those of a body, or of its schema."""
+    if "examples" in media:
+        return [one["value"] for one in media["examples"].values()]
+    kinds = media["schema"].get("anyOf", [media["schema"]])
+    found = [media.get("example", example_of(document, kind)) for kind in kinds]
+    return [] if None in found else found
+
+
+def example_of(document, schema):
+    """The example of a schema, or one of those of its parts."""
+    if "example" in schema or schema.get("examples"):
+        return schema.get("example", schema.get("examples", [None])[0])
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return example_of(document, document["components"]["schemas"][name])
+    if schema.get("type") == "array":
+        item = example_of(document, schema["items"])
+        return None if item is None else [item]
+    parts = {
+        name: example_of(document, part) for name, part in schema.get("properties", {}).items()
+    }
+    if all(parts.get(name) is not None for name in schema.get("required", [])):
+        return {name: part for name, part in parts.items() if part is not None} or None
+    return None
+
+
+def check(document, schema, example, place):
+    whole = {**schema, "components": document["components"]}
+    problems = [error.message for error in Draft202012Validator(whole).iter_errors(example)]
+    assert not problems, (place, problems)
+
+
+def test_errors_have_the_form_of_their_protocol(document):
+    for label, operation in operations(document):
+        plain = has_plain_errors(label.partition(" ")[2])
+        errors = {status: one for status, one in operation["responses"].items() if status >= "400"}
+        assert "500" in errors, label
+        assert "401" in errors or label.partition(" ")[2] in ALWAYS_OPEN, label
+        assert "422" not in errors or not plain, label
+        for status, error in errors.items():
+            ((media_type, media),) = error["content"].items()
+            schema = media["schema"].get("$ref", "").rpartition("/")[2]
+            if schema in ("Health", "Readiness", "Live", "Ready"):
+                assert status == "503", label
+                continue
+            expected = ("application/json", "PlainError") if plain else (PROBLEM_JSON, "Problem")
+            assert (media_type, schema) == expected, (label, status)
+            assert "Retry-After" in error["headers"] or status not in ("429",), label
 
 
 def test_every_wrong_parameter_is_told_what_is_accepted(document, client):
@@ -88,8 +188,11 @@ def test_every_wrong_parameter_is_told_what_is_accepted(document, client):
                 place, name = parameter["in"], parameter["name"]
                 if place == "path":
                     continue
+                needed = {p["name"]: p["schema"]["examples"][0] for p in known if p["required"]}
                 junk = (
-                    {"params": {name: "junk"}} if place == "query" else {"headers": {name: "junk"}}
+                    {"params": {**needed, name: "junk"}}
+                    if place == "query"
+                    else {"params": needed, "headers": {name: "junk"}}
                 )
                 if has_plain_errors(path):
                     own = path.format(model="demo", version="1")
