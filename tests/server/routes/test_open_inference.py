@@ -230,9 +230,9 @@ def test_parameters_say_more_than_headers(held, encode, picture):
     seen = []
     submit = app.state.engine.submit
 
-    def watched(room, images):
+    def watched(room, images, *args):
         seen.append(room.urgency.priority)
-        return submit(room, images)
+        return submit(room, images, *args)
 
     app.state.engine.submit = watched
     asked = [({"X-Request-Priority": "9"}, {"priority": 1}), ({"X-Request-Priority": "2"}, {})]
