@@ -1,6 +1,7 @@
 """The prefix under which a proxy shows the server."""
 
 from fastapi import FastAPI
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -20,6 +21,9 @@ class BelowPrefix:
         """Pass the request on; as ASGI has it, its path is the whole one."""
         if scope["type"] == "http":
             path = scope["path"]
+            if path == self.prefix:
+                # The playground's addresses are relative to a path that ends with a slash.
+                return await RedirectResponse(f"{path}/")(scope, receive, send)
             if not path.startswith(f"{self.prefix}/"):
                 path = self.prefix + path
             scope = {**scope, "root_path": self.prefix, "path": path}

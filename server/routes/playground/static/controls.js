@@ -1,0 +1,135 @@
+// The form that says what to ask, and what it would take.
+
+import { Problem, Cancelled, estimate } from "./api.js";
+import { $, count, h, memory, time } from "./dom.js";
+import { requestFor } from "./query.js";
+import { ASKED } from "./settings.js";
+
+const SIDES = [224, 384, 512, 768, 1024, 1248, 1536, 2048];
+const OTHER = "other";
+const PAUSE_MS = 120; // until the user has finished typing
+
+export class Controls {
+  #settings;
+  #models = [];
+  #size = null; // of the picture
+  #timer;
+  #asking = new AbortController();
+
+  constructor(settings) {
+    this.#settings = settings;
+    for (const radio of $("tasks").querySelectorAll("input")) {
+      radio.addEventListener("change", () => {
+        const first = this.#models.find((one) => one.task === radio.value);
+        settings.set({ model: first.name, against: "", hidden: "" });
+      });
+    }
+    $("resolution").addEventListener("change", ({ target }) => {
+      $("side").hidden = target.value !== OTHER;
+      if (target.value === OTHER) $("side").focus();
+      else settings.set({ resolution: target.value });
+    });
+    $("side").addEventListener("change", ({ target }) => settings.set({ resolution: target.value }));
+    settings.addEventListener("change", ({ detail }) => {
+      if (this.#models.length && ASKED.some((name) => detail.has(name))) this.#show();
+    });
+  }
+
+  use(models) {
+    this.#models = models;
+    $("models-missing").hidden = true;
+    this.#show();
+  }
+
+  // The picture's size in pixels, or null if the browser cannot tell.
+  measure(size) {
+    this.#size = size;
+    this.#predict();
+  }
+
+  #show() {
+    const request = requestFor(this.#settings, this.#models);
+    const [model] = request.models;
+    $("ask").dataset.task = request.task;
+    $("ask").dataset.mode = request.options.mode ?? "";
+    $("ask").dataset.compared = request.models.length > 1;
+    for (const radio of $("tasks").querySelectorAll("input")) {
+      radio.disabled = !this.#models.some((one) => one.task === radio.value);
+      radio.checked = radio.value === request.task;
+    }
+    const alike = this.#models.filter((one) => one.task === request.task);
+    choose($("model"), alike.map((one) => [one.name, one.name]), model.name);
+    const others = alike.filter((one) => one !== model).map((one) => [one.name, one.name]);
+    $("against-field").hidden = others.length === 0;
+    choose($("against"), [["", "no other"], ...others], request.models[1]?.name ?? "");
+    this.#showSizes(model);
+    this.#predict();
+  }
+
+  #showSizes(model) {
+    const own = model.transform.resolution;
+    const native = ["native", "as the picture is"];
+    const sides = SIDES.filter((side) => side <= model.max_resolution)
+      .map((side) => [String(side), `${side} pixels`]);
+    const standard = model.task === "classify" && own !== "native"
+      ? `as the model was made: ${own} pixels`
+      : `as the picture is, up to ${model.max_resolution} pixels`;
+    const wanted = this.#settings.get("resolution");
+    const choices = [["", standard], ...(model.task === "classify" ? [native] : []), ...sides];
+    const known = choices.some(([value]) => value === wanted);
+    if (!known) choices.push([wanted, wanted === "native" ? native[1] : `${wanted} pixels`]);
+    choose($("resolution"), [...choices, [OTHER, "another side…"]], wanted);
+    $("side").max = model.max_resolution;
+    $("side").hidden = true;
+  }
+
+  #predict() {
+    clearTimeout(this.#timer);
+    this.#asking.abort();
+    if (!this.#size || !this.#models.length) return $("estimate").replaceChildren();
+    this.#timer = setTimeout(() => this.#ask(), PAUSE_MS);
+  }
+
+  async #ask() {
+    this.#asking = new AbortController();
+    const { signal } = this.#asking;
+    const { models, options } = requestFor(this.#settings, this.#models);
+    try {
+      const predicted = await Promise.all(models.map(({ name }) =>
+        estimate({ model: name, ...this.#size, ...options }, signal)));
+      const known = predicted.every(Boolean);
+      $("estimate").replaceChildren(...(known ? figures(predicted) : [hint(
+        "This server does not say beforehand what a request takes.")]));
+    } catch (error) {
+      if (error instanceof Cancelled) return;
+      if (!(error instanceof Problem)) throw error;
+      $("estimate").replaceChildren(h("p", { className: "warning" }, error.message));
+    }
+  }
+}
+
+function choose(select, choices, value) {
+  select.replaceChildren(...choices.map(([one, text]) => h("option", { value: one }, text)));
+  select.value = value;
+}
+
+const hint = (text) => h("p", { className: "hint" }, text);
+
+function figures(predicted) {
+  const rows = predicted.map((one) => {
+    const wait = one.queue_ms >= 100 ? ` + ${time(one.queue_ms)} of waiting` : "";
+    const took = one.inference_ms === null ? "not known yet" : `about ${time(one.inference_ms)}${wait}`;
+    const facts = [
+      ["Tokens", one.tokens.toLocaleString("en")], ["Time", took],
+      ["Memory", memory(one.peak_memory_bytes)],
+    ];
+    return h("div", { className: "figures" },
+      ...(predicted.length > 1 ? [h("h3", {}, one.model)] : []),
+      h("dl", {}, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
+  });
+  const [{ input, windows }] = predicted;
+  const seen = windows > 1
+    ? `Predicted for ${count(windows, "window")} of a picture of ${input.width} × ${input.height} pixels.`
+    : `Predicted. The model would see ${input.width} × ${input.height} pixels; a token is a patch of them.`;
+  return [...rows, hint(seen)];
+}
