@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vimserve.server.config import ServerConfig
-from vimserve.server.engine.backlog import Room
+from vimserve.server.engine.backlog import Forecast, Room
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.request import Answer, Batch, Req
@@ -18,8 +18,8 @@ from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ServerError
 from vimserve.server.images.cost import Cost
 from vimserve.server.images.decoders import Decoders
-from vimserve.server.images.prepare import Limits, Measured, measure
-from vimserve.server.images.source import Source
+from vimserve.server.images.prepare import Input, Limits, Measured, input_of, measure
+from vimserve.server.images.source import Size, Source
 from vimserve.server.tasks.task import Plan
 from vimserve.server.telemetry.metrics import Metrics
 from vimserve.server.telemetry.threads import name_thread
@@ -65,6 +65,21 @@ class Completed(Generic[W]):
     batch: Batch
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a request with a single image is expected to cost.
+
+    Attributes:
+        seen: what the model would see of the image.
+        forecast: when it would run, and for how long.
+        peak_bytes: device memory above the weights, of its largest batch without other images.
+    """
+
+    seen: Input
+    forecast: Forecast
+    peak_bytes: int
+
+
 class Pipeline:
     """Answers requests of any wire format; the server has a single pipeline."""
 
@@ -72,6 +87,7 @@ class Pipeline:
         self.config = config
         self.engine = engine
         self.metrics = metrics
+        self._limits = Limits(config.max_pixels, config.max_resolution)
         self._readers = ThreadPoolExecutor(1, "header", partial(name_thread, "header"))
         self._decoders = Decoders(config.decode_threads, config.max_decode_bytes)
         self._postprocessors = ThreadPoolExecutor(
@@ -144,14 +160,25 @@ class Pipeline:
         )
         return Completed(results, measured, stages, Batch.sum_of(batches))
 
+    def estimate(
+        self, model: Loaded, plan: Plan[Any], image_size: Size, urgency: Urgency
+    ) -> Estimate:
+        """What ``run`` would cost for an image of ``image_size``, (height, width) in pixels.
+
+        Raises:
+            ServerError: as ``run`` before it decodes such an image.
+        """
+        seen = input_of(image_size, model.runner, plan.transform, self._limits, plan.views)
+        with self.engine.room(model, urgency) as room:
+            _reserve(room, model, seen)
+            return Estimate(seen, room.forecast(), model.predict_peak(seen.lengths))
+
     async def _measure(
         self, model: Loaded, plan: Plan[R], sources: Sequence[Source], room: Room[Req]
     ) -> list[Measured]:
-        limits = Limits(self.config.max_pixels, self.config.max_resolution)
-
         def look(source: Source) -> Measured:
             transform, views = plan.transform, plan.views
-            return measure(source, model.runner, transform, limits, views, scores=plan.scores)
+            return measure(source, model.runner, transform, self._limits, views, scores=plan.scores)
 
         # The headers have a thread of their own, so that a refusal does not wait until the
         # images of earlier requests are decoded.
@@ -159,9 +186,7 @@ class Pipeline:
         jobs = (loop.run_in_executor(self._readers, look, source) for source in sources)
         measured = await _each(jobs, sources)
         for one in measured:
-            for view, tokens in zip(one.views, one.lengths, strict=True):
-                model.check_fits(view.height, view.width, tokens)
-            room.take(one.lengths)
+            _reserve(room, model, one)
         return measured
 
     async def _postprocess(
@@ -170,6 +195,12 @@ class Pipeline:
         if drawing:  # which decodes once more
             return await self._decoders.run(conclude, _drawing_cost(measured))
         return await asyncio.get_running_loop().run_in_executor(self._postprocessors, conclude)
+
+
+def _reserve(room: Room[Req], model: Loaded, seen: Input) -> None:
+    for view, tokens in zip(seen.views, seen.lengths, strict=True):
+        model.check_fits(view.height, view.width, tokens)
+    room.take(seen.lengths)
 
 
 def _drawing_cost(measured: Sequence[Measured]) -> Cost:

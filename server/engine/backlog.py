@@ -5,19 +5,33 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self
 
 from vimserve.server.engine.cost import CostCurve, CostModel, Load
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
-from vimserve.server.engine.scheduler import Decision, Scheduler
+from vimserve.server.engine.scheduler import FREE, Decision, Scheduler
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull, TooLate
 
 LONGEST_RETRY_S = 60
 # What goes before a request may take longer than the cost curve says: batches are not quite full.
 CAUTION = 1.1
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When the images of a request are expected to run.
+
+    Attributes:
+        queue_s: seconds that the device takes for what goes before them.
+        inference_s: seconds that it takes for them; None while no batch of the model has run.
+    """
+
+    queue_s: float
+    inference_s: float | None
 
 
 class Backlog(Generic[R]):
@@ -187,6 +201,15 @@ class Backlog(Generic[R]):
                 room.load = Load()
                 self._forget_if_empty(room.model)
 
+    def forecast(self, room: "Room[R]") -> Forecast:
+        """When what a room reserves would run, were it queued now."""
+        with self._changed:
+            known = self._costs.get(room.model, FREE) != FREE
+            return Forecast(
+                self._seconds_before(room, self._clock()),
+                self._scheduler.seconds(room.model, room.load) if known else None,
+            )
+
     def _check_time(self, room: "Room[R]", wanted: Load) -> None:
         """Refuse what is expected to end after its deadline.
 
@@ -198,11 +221,7 @@ class Backlog(Generic[R]):
         """
         urgency, now = room.urgency, self._clock()
         own = self._scheduler.seconds(room.model, wanted)
-        before = (
-            max(self._free_at - now, 0)
-            + self._scheduler.ahead(room.model, urgency.priority, urgency.deadline)
-            + self._seconds_reserved(room)
-        )
+        before = self._seconds_before(room, now)
         # It ends with its batch. The more goes before it, the more others join that batch.
         full = self._scheduler.seconds(room.model, Load(tokens=room.budget.tokens))
         expected = now - urgency.arrived + CAUTION * before + min(before, full) + own
@@ -229,6 +248,15 @@ class Backlog(Generic[R]):
 
     def _load(self, model: str) -> Load:
         return self._scheduler.load(model) + self._reserved[model]
+
+    def _seconds_before(self, room: "Room[R]", now: float) -> float:
+        """Seconds that the device takes for what goes before the requests of a room."""
+        urgency = room.urgency
+        return (
+            max(self._free_at - now, 0)
+            + self._scheduler.ahead(room.model, urgency.priority, urgency.deadline)
+            + self._seconds_reserved(room)
+        )
 
     def _seconds_reserved(self, room: "Room[R]") -> float:
         """Seconds that the device takes for what the other rooms reserve."""
@@ -286,6 +314,10 @@ class Room(Generic[R]):
             NotReady: if the server is stopping.
         """
         self._backlog.reserve(self, lengths)
+
+    def forecast(self) -> Forecast:
+        """When what is reserved would run, were it queued now."""
+        return self._backlog.forecast(self)
 
     def __enter__(self) -> Self:
         return self

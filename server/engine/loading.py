@@ -58,6 +58,18 @@ class Loaded:
         """What its largest batch takes."""
         return self.memory.base + (self.budget.memory_bytes or 0)
 
+    def predict_peak(self, lengths: Sequence[int]) -> int:
+        """Bytes of the largest batch that images of ``lengths`` tokens make without others'."""
+        limit = math.inf if self.budget.memory_bytes is None else self.budget.memory_bytes
+        taken = num_bytes = most = 0
+        for tokens in lengths:
+            cost = self.memory.cost(tokens)
+            if taken + tokens > self.budget.tokens or num_bytes + cost > limit:
+                taken = num_bytes = 0
+            taken, num_bytes = taken + tokens, num_bytes + cost
+            most = max(most, num_bytes)
+        return self.memory.base + most
+
     def check_fits(self, height: int, width: int, tokens: int) -> None:
         """Refuse an input that does not fit into a batch of its own.
 

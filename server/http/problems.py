@@ -33,7 +33,9 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        return await _ours(request, _invalid(request, error.errors()[0]))
+        # A misspelt name also leaves the right one missing.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        return await _ours(request, _invalid(request, first))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

@@ -1,5 +1,6 @@
 """Prepares images for the engine: measures them, then cuts them into patches."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from vimserve.server.engine.request import Image
 from vimserve.server.engine.runner import Runner
 from vimserve.server.errors import ImageTooLarge
 from vimserve.server.images.cost import Cost, picture_bytes
+from vimserve.server.images.decode import check_pixels
 from vimserve.server.images.source import OpenImage, Size, Source
 
 # From an input's (height, width) to the parts of it that the model sees one by one.
@@ -40,20 +42,34 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An image whose cost is known, but whose pixels are not decoded yet.
+class Input:
+    """What a model sees of an image, without the pixels.
 
     Attributes:
-        name: the client's name for it; None if the request has no other image.
         size: (height, width) of the model's input.
         views: the parts of it that the model sees one by one.
         lengths: tokens of each view.
     """
 
-    name: str | None
     size: Size
     views: Sequence[Window]
     lengths: Sequence[int]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all views."""
+        return sum(self.lengths)
+
+
+@dataclass(frozen=True)
+class Measured(Input):
+    """An image whose cost is known, but whose pixels are not decoded yet.
+
+    Attributes:
+        name: the client's name for it; None if the request has no other image.
+    """
+
+    name: str | None
     _image: OpenImage
     _runner: Runner
     _transform: Transform
@@ -63,11 +79,6 @@ class Measured:
     def image_size(self) -> Size:
         """(height, width) of the original image, upright."""
         return self._image.size
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all views."""
-        return sum(self.lengths)
 
     @property
     def sample_range(self) -> tuple[float, float] | None:
@@ -140,11 +151,25 @@ def measure(
         BadRequest: if it is not an image.
     """
     image = source.open(limits.pixels)
-    size = transform.output_size(*image.size)
+    seen = input_of(image.size, runner, transform, limits, views)
+    return Measured(
+        seen.size, seen.views, seen.lengths, source.name, image, runner, transform, scores
+    )
+
+
+def input_of(
+    image_size: Size, runner: Runner, transform: Transform, limits: Limits, views: Views = whole
+) -> Input:
+    """What the model sees of any image of this size; the arguments are those of ``measure``.
+
+    Raises:
+        ImageTooLarge: if it exceeds one of ``limits``.
+    """
+    check_pixels(math.prod(image_size), limits.pixels)
+    size = transform.output_size(*image_size)
     _check_side(*size, runner, limits)
     parts = views(size)
-    lengths = [runner.tokens(part.height, part.width) for part in parts]
-    return Measured(source.name, size, parts, lengths, image, runner, transform, scores)
+    return Input(size, parts, [runner.tokens(part.height, part.width) for part in parts])
 
 
 def _check_side(height: int, width: int, runner: Runner, limits: Limits) -> None:

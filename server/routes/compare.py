@@ -92,7 +92,7 @@ async def _run(
                 results=completed.results,
                 timing_ms=Timing.of(completed.stages),
                 batch=BatchInfo.of(completed.batch),
-                memory_bytes=model.memory.predict(lengths),
+                memory_bytes=model.predict_peak(lengths),
             )
         )
     return CompareResponse.model_validate({"compared": compared})

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from vimserve.server.routes.native import classify, models, segment
+from vimserve.server.routes.native import classify, estimate, models, segment
 from vimserve.server.routes.native.rendering import Rendering
 
 _TASKS = (classify, segment)
@@ -15,5 +15,5 @@ RENDERINGS: Mapping[str, Rendering[Any, Any]] = MappingProxyType(
 )
 
 router = APIRouter()
-for _part in (*_TASKS, models):
+for _part in (*_TASKS, estimate, models):
     router.include_router(_part.router)

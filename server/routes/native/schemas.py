@@ -53,11 +53,11 @@ class Timing(BaseModel):
     def of(cls, stages: Stages) -> Self:
         """The schema of a request's stages."""
         return cls(
-            decode=_ms(stages.decode_s),
-            queue=_ms(stages.queue_s),
-            inference=_ms(stages.inference_s),
-            postprocess=_ms(stages.postprocess_s),
-            total=_ms(stages.total_s),
+            decode=to_ms(stages.decode_s),
+            queue=to_ms(stages.queue_s),
+            inference=to_ms(stages.inference_s),
+            postprocess=to_ms(stages.postprocess_s),
+            total=to_ms(stages.total_s),
         )
 
     def header(self) -> str:
@@ -94,5 +94,6 @@ class Compared(BaseModel):
     )
 
 
-def _ms(seconds: float) -> float:
+def to_ms(seconds: float) -> float:
+    """Seconds as milliseconds, to the microsecond."""
     return round(seconds * 1000, 3)

@@ -88,8 +88,11 @@ def test_every_wrong_parameter_is_told_what_is_accepted(document, client):
                 place, name = parameter["in"], parameter["name"]
                 if place == "path":
                     continue
+                needed = {p["name"]: p["schema"]["examples"][0] for p in known if p["required"]}
                 junk = (
-                    {"params": {name: "junk"}} if place == "query" else {"headers": {name: "junk"}}
+                    {"params": {**needed, name: "junk"}}
+                    if place == "query"
+                    else {"params": needed, "headers": {name: "junk"}}
                 )
                 if has_plain_errors(path):
                     own = path.format(model="demo", version="1")

@@ -34,7 +34,7 @@ def plan(**given):
 def measured(image_size, size, views):
     picture: Any = Picture(*image_size)
     unused: Any = None
-    return Measured(None, size, views, [1] * len(views), picture, unused, unused)
+    return Measured(size, views, [1] * len(views), None, picture, unused, unused)
 
 
 def test_the_whole_image_at_its_own_size_by_default():
