@@ -183,6 +183,7 @@ function show(answered) {
     exporting.draw(picture.bitmap, layers[side], settings.get("opacity") / 100), attempt);
   paint();
   refresh();
+  controls.predict();
 }
 
 function paint() {

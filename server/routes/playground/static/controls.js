@@ -44,7 +44,7 @@ export class Controls {
   // The picture's size in pixels, or null if the browser cannot tell.
   measure(size) {
     this.#size = size;
-    this.#predict();
+    this.predict();
   }
 
   #show() {
@@ -59,31 +59,32 @@ export class Controls {
     }
     const alike = this.#models.filter((one) => one.task === request.task);
     choose($("model"), alike.map((one) => [one.name, one.name]), model.name);
-    const others = alike.filter((one) => one !== model).map((one) => [one.name, one.name]);
+    const others = alike.filter((one) => one !== model).map((one) => [one.name, `with ${one.name}`]);
     $("against-field").hidden = others.length === 0;
-    choose($("against"), [["", "no other"], ...others], request.models[1]?.name ?? "");
+    choose($("against"), [["", "with no other"], ...others], request.models[1]?.name ?? "");
     this.#showSizes(model);
-    this.#predict();
+    this.predict();
   }
 
   #showSizes(model) {
     const own = model.transform.resolution;
-    const native = ["native", "as the picture is"];
+    const native = ["native", "the picture’s own"];
     const sides = SIDES.filter((side) => side <= model.max_resolution)
-      .map((side) => [String(side), `${side} pixels`]);
+      .map((side) => [String(side), `${side} px`]);
     const standard = model.task === "classify" && own !== "native"
-      ? `as the model was made: ${own} pixels`
-      : `as the picture is, up to ${model.max_resolution} pixels`;
+      ? `the model’s own: ${own} px`
+      : "the picture’s own";
     const wanted = this.#settings.get("resolution");
     const choices = [["", standard], ...(model.task === "classify" ? [native] : []), ...sides];
     const known = choices.some(([value]) => value === wanted);
-    if (!known) choices.push([wanted, wanted === "native" ? native[1] : `${wanted} pixels`]);
+    if (!known) choices.push([wanted, wanted === "native" ? native[1] : `${wanted} px`]);
     choose($("resolution"), [...choices, [OTHER, "another side…"]], wanted);
     $("side").max = model.max_resolution;
     $("side").hidden = true;
   }
 
-  #predict() {
+  // Says what the request would take; anew after each answer, from which the server learns.
+  predict() {
     clearTimeout(this.#timer);
     this.#asking.abort();
     if (!this.#size || !this.#models.length) return $("estimate").replaceChildren();

@@ -138,7 +138,8 @@ function title({ task, answers }) {
   const things = labels.filter((label) => label !== "background");
   if (!things.length) return labels.join(", ");
   const more = things.length - NAMED;
-  return things.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+  const named = things.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+  return named[0].toUpperCase() + named.slice(1);
 }
 
 function scoreHint({ task, answers }) {
