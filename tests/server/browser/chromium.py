@@ -4,10 +4,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
 from tests.patience import PATIENCE_S
 
@@ -56,3 +59,52 @@ class BrowserThread:
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown()
+
+
+@dataclass
+class Watched:
+    """A page, and what went wrong on it.
+
+    Attributes:
+        page: the page.
+        complaints: errors in its console, violations of its policy, requests to other hosts.
+        refusals: statuses of answers that were errors.
+        expected: those that a test means to get.
+        asked: method and path of all requests.
+    """
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)
+    expected: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+def watch(page: Page, host: str) -> Watched:
+    """Watch a page that has not loaded anything yet, and may ask one host and port."""
+    watched = Watched(page)
+
+    def said(message: ConsoleMessage) -> None:
+        # That an answer was an error is told by its status already.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            watched.complaints.append(message.text)
+
+    def requested(request: Request) -> None:
+        url = urlsplit(request.url)
+        watched.asked.append(f"{request.method} {url.path}")
+        if url.scheme != "blob" and url.netloc != host:
+            watched.complaints.append(f"asked {request.url}")
+
+    def answered(response: Response) -> None:
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            watched.refusals.append(response.status)
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: watched.complaints.append(str(error)))
+    page.on("request", requested)
+    page.on("response", answered)
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', (event) => console.error("
+        "`the policy forbids ${event.violatedDirective}: ${event.blockedURI}`))"
+    )
+    return watched

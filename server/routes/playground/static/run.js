@@ -1,6 +1,7 @@
 // Asks the models, and brings their answers into one form.
 
 import { post, viaJob } from "./api.js";
+import { count } from "./dom.js";
 import { readMask } from "./png.js";
 
 // Resolves to {task, request, raw, answers}; an answer has {model, result, timing, batch, mask}.
@@ -26,7 +27,7 @@ export function progress(state) {
   if (state.status === "comparing") return ["One model after the other looks at it…", null];
   if (state.status === "queued") {
     if (!state.position) return ["Next in line…", null];
-    return [`Waiting: ${state.position} ${state.position === 1 ? "request is" : "requests are"} ahead…`, null];
+    return [`Waiting: ${count(state.position, "picture is", "pictures are")} ahead…`, null];
   }
   const { done, total } = state.progress ?? {};
   if (total > 1) return [`${done} of ${total} windows are done…`, done / total];
