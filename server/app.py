@@ -72,10 +72,12 @@ def create_app(
     add_error_handlers(app, metrics)
     for dialect in (native, compare, hugging_face, open_inference, health):
         app.include_router(dialect.router)
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     if config.playground:
         app.include_router(playground.router)
-    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
-    check_prefix(config.root_path, app)
+    if config.root_path:
+        undocumented = sorted(playground.PATHS) if config.playground else []
+        check_prefix(config.root_path, [*app.openapi()["paths"], *undocumented])
     return app
 
 

@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
-from tests.patience import PATIENCE_S
-
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",  # which root cannot have
@@ -53,8 +51,8 @@ class BrowserThread:
         self._pool = ThreadPoolExecutor(1, "browser")
 
     def __call__(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What the work returns or raises, once it is done."""
-        return self._pool.submit(work, *arguments, **named).result(PATIENCE_S)
+        """What the work returns or raises, once it is done; each of its steps has its own limit."""
+        return self._pool.submit(work, *arguments, **named).result()
 
     def close(self) -> None:
         """End the thread."""
@@ -67,7 +65,7 @@ class Watched:
 
     Attributes:
         page: the page.
-        complaints: errors in its console, violations of its policy, requests to other hosts.
+        complaints: errors in its console, what its policy forbids, and requests to other hosts.
         refusals: statuses of answers that were errors.
         expected: those that a test means to get.
         asked: method and path of all requests.
@@ -86,7 +84,7 @@ def watch(page: Page, host: str) -> Watched:
 
     def said(message: ConsoleMessage) -> None:
         # That an answer was an error is told by its status already.
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+        if message.type == "error" and "Failed to load resource" not in message.text:
             watched.complaints.append(message.text)
 
     def requested(request: Request) -> None:

@@ -39,6 +39,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_learnt() -> None:
+    """Unlike elsewhere: predictions come from what has been learnt."""
+
+
 @pytest.fixture(scope="package")
 def browser(request: pytest.FixtureRequest) -> Iterator[tuple[BrowserThread, Browser]]:
     thread = request.session.stash[BROWSER] = BrowserThread()

@@ -23,7 +23,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 def test_a_key_below_a_prefix(open_page, serve):
     client, _ = serve(api_key=KEY, root_path="/vision")
-    watched = open_page(f"{client.base_url}vision".replace("//vision", "/vision"))
+    watched = open_page(f"{str(client.base_url).rstrip('/')}/vision")
     page = watched.page
     assert page.url.endswith("/vision/")
     expect(page.get_by_label("This server asks for an API key")).to_be_focused()
@@ -85,7 +85,6 @@ def test_pictures_that_are_given(open_page, kind):
 def test_the_camera(open_page):
     page = open_page().page
     page.get_by_role("button", name="Camera").click()
-    page.wait_for_function("document.getElementById('video').videoWidth > 0")
     page.get_by_role("button", name="Take the picture").click()
     expect(page.locator("#shutter")).to_be_hidden()
     expect(page.locator("#view")).to_be_visible()
@@ -111,10 +110,11 @@ def test_a_phone(open_page):
     choose(page, "dog")
     ask(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    for element in page.locator("button:visible, select:visible, input[type=range]:visible").all():
-        box = element.bounding_box() or {}
-        assert box["x"] >= 0 or "Example" in (element.get_attribute("aria-label") or "")
-        assert box["height"] >= 24  # WCAG 2.2, 2.5.8
+    small = """(elements) => elements.map((one) => [one.id || one.textContent, one.offsetHeight])
+        .filter(([_, height]) => height < 24)"""  # WCAG 2.2, 2.5.8
+    targets = page.locator("button:visible, select:visible, input[type=range]:visible")
+    assert targets.count() > 20
+    assert targets.evaluate_all(small) == []
 
     zoom = page.locator("#zoom")
     fitted = zoom.inner_text()
@@ -148,15 +148,15 @@ def test_accessibility(open_page):
     def found():
         results = page.evaluate("axe.run()")
         assert len(results["passes"]) > 15
-        kinds = ("violations", "incomplete")
-        return {
+        # axe cannot see what is behind a text on a canvas or in a chart.
+        unsure = [one for one in results["incomplete"] if one["id"] != "color-contrast"]
+        return [
             (one["id"], node["html"][:120], node.get("failureSummary", ""))
-            for kind in kinds
-            for one in results[kind]
+            for one in (*results["violations"], *unsure)
             for node in one["nodes"]
-        }
+        ]
 
-    assert found() == set()
+    assert found() == []
     choose(page, "dog")
     ask(page)
     page.get_by_text("Swipe").click()
@@ -164,4 +164,4 @@ def test_accessibility(open_page):
         for width, height in ((1280, 800), (390, 844)):
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": height})
-            assert found() == set(), (scheme, width)
+            assert found() == [], (scheme, width)

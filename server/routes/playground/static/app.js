@@ -116,6 +116,7 @@ async function take(taken) {
   $("empty").hidden = true;
   $("view").hidden = false;
   $("unseen").hidden = bitmap !== null;
+  $("zooming").hidden = bitmap === null;
   $("unseen").textContent = "Your browser cannot show this file. The server may be able to read it.";
   const size = bitmap && { width: bitmap.width, height: bitmap.height };
   viewer.show(bitmap, size ?? { width: 1, height: 1 });
@@ -174,7 +175,10 @@ function tell(state) {
 function show(answered) {
   found = answered;
   layers = found.answers.map(({ mask, model }) => mask && new Layer(mask, model.palette));
-  if (!picture.bitmap && layers[0]) viewer.show(null, layers[0]);
+  if (!picture.bitmap && layers[0]) {
+    viewer.show(null, layers[0]);
+    $("zooming").hidden = false;
+  }
   if (layers.length > 1 && layers[0]) settings.set({ view: "swipe" });
   $("unseen").hidden = true;
   results.show(found);
@@ -223,7 +227,7 @@ function pointAt(x, y, byKeys) {
   const text = labels.some(Boolean) ? [...new Set(labels)].join(" · ") : "";
   $("pointed").hidden = text === "";
   $("pointed").textContent = text && `${text}  ${Math.floor(x)}, ${Math.floor(y)}`;
-  if (byKeys && text) say(text);
+  if (byKeys && text) say(`${$("pointed").textContent}, at ${Math.round(viewer.scale * 100)}%`);
 }
 
 start();

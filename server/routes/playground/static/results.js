@@ -129,17 +129,18 @@ export class Results {
   }
 }
 
+const capitalised = (text) => text[0].toUpperCase() + text.slice(1);
+
 function title({ task, answers }) {
   if (task === "classify") {
     return answers.map(({ result }) => result.predictions[0])
-      .map(({ label, score }) => `${label}, ${percent(score)}`).join(" · ");
+      .map(({ label, score }) => capitalised(`${label}, ${percent(score)}`)).join(" · ");
   }
   const labels = [...new Set(answers.flatMap(({ result }) => result.classes.map((one) => one.label)))];
   const things = labels.filter((label) => label !== "background");
-  if (!things.length) return labels.join(", ");
+  if (!things.length) return capitalised(labels.join(", "));
   const more = things.length - NAMED;
-  const named = things.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
-  return named[0].toUpperCase() + named.slice(1);
+  return capitalised(things.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : ""));
 }
 
 function scoreHint({ task, answers }) {

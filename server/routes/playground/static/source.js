@@ -67,8 +67,10 @@ async function offerCamera(take, refuse) {
     } catch (error) {
       return refuse(`The camera cannot be used: ${error.message}`);
     }
+    $("take").disabled = true;
     dialog.showModal();
     await video.play();
+    $("take").disabled = false;
   });
   $("leave").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
