@@ -28,7 +28,7 @@ class BelowPrefix:
             if not path.startswith(f"{self.prefix}/"):
                 path = self.prefix + path
             scope = {**scope, "root_path": self.prefix, "path": path}
-        await self.app(scope, receive, send)
+        return await self.app(scope, receive, send)
 
 
 def own_path(scope: Scope) -> str:

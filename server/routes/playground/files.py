@@ -87,9 +87,7 @@ class File:
 
 def names() -> list[str]:
     """All files; the page loads samples and their thumbnails by their names in ``samples.json``."""
-    pictures = [
-        folder + name for folder in (SAMPLES, THUMBNAILS) for name in samples.names()
-    ]
+    pictures = [folder + name for folder in (SAMPLES, THUMBNAILS) for name in samples.names()]
     return [*sorted(file.name for file in _STATIC.iterdir()), SAMPLE_LIST, *pictures]
 
 

@@ -103,7 +103,7 @@ class Held:
             assert self.open.wait(PATIENCE_S)
             return answer(*arguments)
 
-        model.answer = wait  # type: ignore[method-assign]
+        model.answer = wait  # type: ignore[assignment, method-assign]
         return model
 
     def close(self) -> None:

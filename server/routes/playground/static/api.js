@@ -66,10 +66,8 @@ export async function estimate(parameters, signal) {
   }
 }
 
-export async function post(path, parameters, blob, signal) {
-  const response = await ask(address(path, parameters), { method: "POST", body: blob, signal });
-  return response;
-}
+export const post = (path, parameters, blob, signal) =>
+  ask(address(path, parameters), { method: "POST", body: blob, signal });
 
 // An answer by way of a job, whose state is told meanwhile and which is dropped if given up.
 export async function viaJob(task, parameters, blob, tell, signal) {

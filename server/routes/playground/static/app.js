@@ -30,6 +30,7 @@ let picture = null; // {name, blob, sample, bitmap}
 let found = null; // the latest answers for this picture
 let layers = [];
 let running = null; // gives up what is being asked
+let wanted = ""; // the example that is being fetched
 
 async function start() {
   bind(settings);
@@ -38,8 +39,7 @@ async function start() {
   source.listen(take, (detail) => problem.show({ title: "No picture", detail }));
   settings.addEventListener("change", ({ detail }) => changed(detail));
   source.offerSamples((name) => attempt(() => takeSample(name))).catch(report);
-  const wanted = settings.get("sample");
-  if (wanted) attempt(() => takeSample(wanted));
+  if (settings.get("sample")) attempt(() => takeSample(settings.get("sample")));
   await attempt(loadModels);
 }
 
@@ -104,15 +104,22 @@ async function loadModels() {
   setTimeout(() => attempt(loadModels), RETRY_MS);
 }
 
-const takeSample = async (name) => take(await source.sample(name));
+async function takeSample(name) {
+  wanted = name;
+  const taken = await source.sample(name);
+  if (wanted === name) await take(taken); // unless another one was chosen meanwhile
+}
 
 async function take(taken) {
+  wanted = taken.sample;
   running?.abort();
   problem.hide();
   forget();
   const bitmap = await createImageBitmap(taken.blob).catch(() => null);
   picture = { ...taken, bitmap };
-  settings.set({ sample: taken.sample, hidden: "" });
+  // A link's hidden classes are those of its example.
+  const same = taken.sample !== "" && taken.sample === settings.get("sample");
+  settings.set({ sample: taken.sample, hidden: same ? settings.get("hidden") : "" });
   $("empty").hidden = true;
   $("view").hidden = false;
   $("unseen").hidden = bitmap !== null;
@@ -150,8 +157,9 @@ async function askModels() {
   busy(true);
   try {
     const request = requestFor(settings, models);
-    const answered = await run(request, picture.blob, tell, running.signal);
-    show(answered);
+    const { signal } = running;
+    const answered = await run(request, picture.blob, tell, signal);
+    if (!signal.aborted) show(answered); // or it belongs to an earlier picture
   } finally {
     running = null;
     busy(false);
@@ -215,6 +223,8 @@ function changed(names) {
   if (names.has("hidden") || names.has("share")) paint();
   else if (names.has("opacity") || names.has("view")) divide();
   if (ASKED.some((name) => names.has(name))) refresh();
+  const sample = settings.get("sample");
+  if (names.has("sample") && sample && sample !== wanted) attempt(() => takeSample(sample));
 }
 
 // The class of the pixel that is looked at.

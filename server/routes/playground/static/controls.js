@@ -1,7 +1,7 @@
 // The form that says what to ask, and what it would take.
 
 import { Problem, Cancelled, estimate } from "./api.js";
-import { $, count, h, memory, time } from "./dom.js";
+import { $, aboutMemory, aboutTime, count, h } from "./dom.js";
 import { requestFor } from "./query.js";
 import { ASKED } from "./settings.js";
 
@@ -118,11 +118,12 @@ const hint = (text) => h("p", { className: "hint" }, text);
 
 function figures(predicted) {
   const rows = predicted.map((one) => {
-    const wait = one.queue_ms >= 100 ? ` + ${time(one.queue_ms)} of waiting` : "";
-    const took = one.inference_ms === null ? "not known yet" : `about ${time(one.inference_ms)}${wait}`;
+    const took = one.inference_ms === null ? "not known yet" : aboutTime(one.inference_ms);
     const facts = [
       ["Tokens", one.tokens.toLocaleString("en")], ["Time", took],
-      ["Memory", memory(one.peak_memory_bytes)],
+      ["Memory", aboutMemory(one.peak_memory_bytes)],
+      // Only if it can be felt.
+      ...(one.queue_ms < 100 ? [] : [["Waiting before", aboutTime(one.queue_ms)]]),
     ];
     return h("div", { className: "figures" },
       ...(predicted.length > 1 ? [h("h3", {}, one.model)] : []),

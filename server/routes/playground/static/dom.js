@@ -28,16 +28,24 @@ export function say(text) {
 }
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+// What is predicted has fewer digits than what was measured.
+const [MEASURED, PREDICTED] = [3, 2].map((digits) =>
+  new Intl.NumberFormat("en", { maximumSignificantDigits: digits }));
 
 export const count = (number, one, many = `${one}s`) =>
   `${whole.format(number)} ${number === 1 ? one : many}`;
 
-export const time = (ms) =>
-  ms < 1000 ? `${three.format(ms < 1 ? Math.round(ms * 10) / 10 : ms)} ms` : `${three.format(ms / 1000)} s`;
+const written = (value, units, format) => {
+  const unit = units.find(([size]) => value >= size) ?? units.at(-1);
+  return `${format.format(value / unit[0])} ${unit[1]}`;
+};
+const TIMES = [[1000, "s"], [1, "ms"]];
+const BYTES = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
 
-export const memory = (bytes) =>
-  bytes < 1e9 ? `${three.format(bytes / 1e6)} MB` : `${three.format(bytes / 1e9)} GB`;
+export const time = (ms) => written(ms, TIMES, MEASURED);
+export const memory = (bytes) => written(bytes, BYTES, MEASURED);
+export const aboutTime = (ms) => `about ${written(ms, TIMES, PREDICTED)}`;
+export const aboutMemory = (bytes) => `about ${written(bytes, BYTES, PREDICTED)}`;
 
 // Shares and scores: what is not 0 is never shown as 0 %.
 export function percent(share) {
