@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.paths import ROOT
 from tests.patience import PATIENCE_S, wait_until
 
 SAMPLES = ROOT / "model" / "demo" / "samples"
-SCENE = ROOT / "model" / "demo" / "segmentation" / "samples" / "scene-1.jpg"
+SCENES = ROOT / "model" / "demo" / "segmentation" / "samples"
 SMALL = "model=demo-seg&resolution=224"
 COLOUR = (200, 120, 40)
 QUEUED = 'vimserve_queue_depth{model="demo"} 1.0'
@@ -28,6 +29,14 @@ def plain(side=64):
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), COLOUR).save(buffer, "PNG")
     return {"name": "it's plain.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+
+
+@cache
+def scene():
+    """A picture of several things, small enough to be quick."""
+    buffer = io.BytesIO()
+    Image.open(SCENES / "scene-1.jpg").resize((416, 416)).save(buffer, "PNG")
+    return {"name": "scene.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
 def ask(page: Page) -> None:
@@ -179,14 +188,14 @@ def test_classes_lie_over_the_picture(open_page):
 
 
 def test_every_class_can_be_seen_alone_and_saved(open_page, client):
-    watched = open_page(f"#{SMALL}&sample=scene-1.jpg&opacity=100")
+    watched = open_page(f"#{SMALL}&opacity=100")
     page = watched.page
+    page.set_input_files("#file", scene())
     expect(page.locator("#view")).to_be_visible()
     ask(page)
-    scene = SCENE.read_bytes()
 
     def direct(form):
-        return client.post(f"/v1/segment?{SMALL}&format={form}", content=scene)
+        return client.post(f"/v1/segment?{SMALL}&format={form}", content=scene()["buffer"])
 
     classes = direct("json").json()["results"][0]["classes"]
     rows = page.locator(".classes li")
@@ -219,7 +228,7 @@ def test_every_class_can_be_seen_alone_and_saved(open_page, client):
     assert not any("/v1/" in one for one in watched.asked[asked:])
     slide(page, "share", 0)
 
-    assert download(page, "Mask (PNG)") == ("scene-1.mask.png", direct("png").content)
+    assert download(page, "Mask (PNG)") == ("scene.mask.png", direct("png").content)
     assert download(page, "COCO (RLE)")[1] == direct("coco").content
     assert download(page, "GeoJSON")[1] == direct("geojson").content
     assert download(page, "Overlay (JPEG)")[1] == direct("overlay").content
@@ -229,7 +238,8 @@ def test_every_class_can_be_seen_alone_and_saved(open_page, client):
 
 
 def test_zoom(open_page):
-    page = open_page(f"#{SMALL}&sample=scene-1.jpg").page
+    page = open_page(f"#{SMALL}").page
+    page.set_input_files("#file", scene())
     ask(page)
     zoom = page.locator("#zoom")
     page.get_by_role("button", name="1:1").click()
@@ -265,12 +275,13 @@ def test_zoom(open_page):
 
 
 def test_a_comparison(open_page, client):
-    page = open_page("#model=demo-seg&resolution=224&sample=scene-1.jpg&opacity=100").page
+    page = open_page(f"#{SMALL}&opacity=100").page
+    page.set_input_files("#file", scene())
     page.get_by_label("Compare").select_option("deit")
     expect(page.locator("#estimate h3")).to_have_text(["demo-seg", "deit"])
     ask(page)
     compared = client.post(
-        "/v1/compare?models=demo-seg,deit&resolution=224", content=SCENE.read_bytes()
+        "/v1/compare?models=demo-seg,deit&resolution=224", content=scene()["buffer"]
     ).json()["compared"]
     assert page.locator(".tag.left, .tag.right").all_inner_texts() == ["demo-seg", "deit"]
     expect(page.locator("#stages h3")).to_have_count(2)
@@ -300,7 +311,7 @@ def test_errors_in_words(open_page):
     page = watched.page
     watched.expected += [422, 415]
     page.set_input_files("#file", plain())
-    expect(page.locator("#estimate")).to_contain_text("window must be a multiple of 16")
+    expect(page.locator("#estimate")).to_contain_text("Window must be a multiple of 16")
     page.get_by_label("Window").fill("")
     expect(page.locator("#estimate dl")).to_be_visible()
     page.set_input_files(

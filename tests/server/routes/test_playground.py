@@ -15,7 +15,7 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.routes.playground import PATHS
 from vimserve.server.routes.playground.files import SAMPLES, THUMBNAILS, find, names
 
-MOST_BYTES = 150_000
+MOST_BYTES, MOST_COLUMNS = 150_000, 100
 TEXTS = [name for name in names() if "/" not in name]
 SCRIPTS = [name for name in TEXTS if name.endswith(".js")]
 KEY = "correct-horse-battery"
@@ -63,7 +63,9 @@ def test_all_of_it_is_small():
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if not name.endswith(".json")])
 def test_no_file_is_too_long_to_know_one_s_way_in(name):
-    assert len(find(name).content.splitlines()) <= MOST_LINES
+    lines = find(name).content.decode().splitlines()
+    assert len(lines) <= MOST_LINES
+    assert [line for line in lines if len(line) > MOST_COLUMNS] == []
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

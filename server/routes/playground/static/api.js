@@ -82,7 +82,11 @@ export async function viaJob(task, parameters, blob, tell, signal) {
   }
   const place = `v1/jobs/${encodeURIComponent(job.id)}`;
   try {
-    for (let pause = 40; ["queued", "running"].includes(job.status); pause = Math.min(pause * 1.5, 1000)) {
+    for (
+      let pause = 40;
+      ["queued", "running"].includes(job.status);
+      pause = Math.min(pause * 1.5, 1000)
+    ) {
       tell(job);
       await sleep(pause, signal);
       job = await (await ask(place, { signal })).json();
@@ -98,8 +102,9 @@ export async function viaJob(task, parameters, blob, tell, signal) {
 
 // Whether a route does not exist at all; a problem of ours has a type of its own.
 const missing = (error) =>
-  error instanceof Problem && [404, 405].includes(error.status)
-  && !String(error.members.type ?? "").startsWith("urn:");
+  error instanceof Problem &&
+  [404, 405].includes(error.status) &&
+  !String(error.members.type ?? "").startsWith("urn:");
 
 function sleep(ms, signal) {
   return new Promise((resolve, reject) => {

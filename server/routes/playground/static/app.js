@@ -124,7 +124,8 @@ async function take(taken) {
   $("view").hidden = false;
   $("unseen").hidden = bitmap !== null;
   $("zooming").hidden = bitmap === null;
-  $("unseen").textContent = "Your browser cannot show this file. The server may be able to read it.";
+  $("unseen").textContent =
+    "Your browser cannot show this file. The server may be able to read it.";
   const size = bitmap && { width: bitmap.width, height: bitmap.height };
   viewer.show(bitmap, size ?? { width: 1, height: 1 });
   controls.measure(size);
@@ -191,8 +192,12 @@ function show(answered) {
   $("unseen").hidden = true;
   results.show(found);
   measured.show(found);
-  exporting.offer(found, picture, (side) =>
-    exporting.draw(picture.bitmap, layers[side], settings.get("opacity") / 100), attempt);
+  exporting.offer(
+    found,
+    picture,
+    (side) => exporting.draw(picture.bitmap, layers[side], settings.get("opacity") / 100),
+    attempt,
+  );
   paint();
   refresh();
   controls.predict();
@@ -212,7 +217,10 @@ function divide() {
   $("divider").hidden = !viewer.divided;
   const names = found?.answers.map(({ model }) => model.name) ?? [];
   const [left, right] = names.length > 1 ? names : ["Picture", names[0]];
-  for (const [id, name] of [["left-name", left], ["right-name", right]]) {
+  for (const [id, name] of [
+    ["left-name", left],
+    ["right-name", right],
+  ]) {
     $(id).hidden = !viewer.divided;
     $(id).textContent = name ?? "";
   }
@@ -230,10 +238,13 @@ function changed(names) {
 // The class of the pixel that is looked at.
 function pointAt(x, y, byKeys) {
   const side = layers.length > 1 && viewer.divided ? layers : layers.slice(0, 1);
-  const labels = x === undefined || !found ? [] : side.map((layer, i) => {
-    const index = layer?.at(x, y) ?? null;
-    return index === null ? null : found.answers[i].model.labels[index];
-  });
+  const labels =
+    x === undefined || !found
+      ? []
+      : side.map((layer, i) => {
+          const index = layer?.at(x, y) ?? null;
+          return index === null ? null : found.answers[i].model.labels[index];
+        });
   const text = labels.some(Boolean) ? [...new Set(labels)].join(" · ") : "";
   $("pointed").hidden = text === "";
   $("pointed").textContent = text && `${text}  ${Math.floor(x)}, ${Math.floor(y)}`;

@@ -18,28 +18,66 @@ export function chart(title, points, names, written) {
   const top = niceAbove(Math.max(...latest.map((point) => point.value), 1));
   const x = (i) => LEFT + ((WIDTH - LEFT - RIGHT) * (i + 0.5)) / Math.max(latest.length, 6);
   const y = (value) => HEIGHT - BOTTOM - ((HEIGHT - TOP - BOTTOM) * value) / top;
-  const grid = [0, top / 2, top].map((value) => svg("g", { class: "grid" },
-    svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
-    svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, written(value))));
+  const grid = [0, top / 2, top].map((value) =>
+    svg(
+      "g",
+      { class: "grid" },
+      svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
+      svg(
+        "text",
+        { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" },
+        value ? written(value) : "0",
+      ),
+    ),
+  );
   const series = names.map((name, n) => {
-    const places = latest.flatMap((point, i) => (point.model === name ? [[x(i), y(point.value)]] : []));
-    return svg("g", { class: `series s${n % MARKS.length}` },
+    const places = latest.flatMap((point, i) =>
+      point.model === name ? [[x(i), y(point.value)]] : [],
+    );
+    return svg(
+      "g",
+      { class: `series s${n % MARKS.length}` },
       svg("polyline", { points: places.map((place) => place.join(",")).join(" ") }),
-      ...places.map((place) => MARKS[n % MARKS.length](...place)));
+      ...places.map((place) => MARKS[n % MARKS.length](...place)),
+    );
   });
-  const last = names.map((name) => {
-    const of = latest.filter((point) => point.model === name);
-    return of.length ? `${name}: latest ${written(of.at(-1).value)}` : "";
-  }).filter(Boolean);
-  return h("figure", {},
+  const last = names
+    .map((name) => {
+      const of = latest.filter((point) => point.model === name);
+      return of.length ? `${name}: latest ${written(of.at(-1).value)}` : "";
+    })
+    .filter(Boolean);
+  return h(
+    "figure",
+    {},
     h("figcaption", {}, title),
-    svg("svg", {
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
-      "aria-label": `${title} of the latest ${latest.length} answers. ${last.join("; ")}`,
-    }, ...grid, ...series),
-    h("ul", { className: "legend", "aria-hidden": "true" }, ...names.map((name, n) => h("li", {},
-      svg("svg", { viewBox: "0 0 12 12", class: `s${n % MARKS.length}` }, MARKS[n % MARKS.length](6, 6)),
-      name))));
+    svg(
+      "svg",
+      {
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        role: "img",
+        "aria-label": `${title} of the latest ${latest.length} answers. ${last.join("; ")}`,
+      },
+      ...grid,
+      ...series,
+    ),
+    h(
+      "ul",
+      { className: "legend", "aria-hidden": "true" },
+      ...names.map((name, n) =>
+        h(
+          "li",
+          {},
+          svg(
+            "svg",
+            { viewBox: "0 0 12 12", class: `s${n % MARKS.length}` },
+            MARKS[n % MARKS.length](6, 6),
+          ),
+          name,
+        ),
+      ),
+    ),
+  );
 }
 
 // The next of 1, 2, 5, 10, 20, … above a value.

@@ -14,14 +14,16 @@ export class Code {
   #raw = null;
 
   constructor() {
-    $("languages").replaceChildren(...LANGUAGES.map((language) => {
-      const button = h("button", { type: "button" }, language);
-      button.addEventListener("click", () => {
-        this.#language = language;
-        this.#show();
-      });
-      return button;
-    }));
+    $("languages").replaceChildren(
+      ...LANGUAGES.map((language) => {
+        const button = h("button", { type: "button" }, language);
+        button.addEventListener("click", () => {
+          this.#language = language;
+          this.#show();
+        });
+        return button;
+      }),
+    );
     $("copy").addEventListener("click", () => this.#copy());
   }
 
@@ -45,7 +47,10 @@ export class Code {
     if (this.#language === "JSON") return json(this.#raw, short);
     const url = new URL(this.#request.path, document.baseURI);
     const call = {
-      url: url.href, parameters: this.#request.parameters, name: this.#name, key: hasKey() && KEY,
+      url: url.href,
+      parameters: this.#request.parameters,
+      name: this.#name,
+      key: hasKey() && KEY,
     };
     return { curl, Python: python, JavaScript: javascript }[this.#language](call);
   }
@@ -70,13 +75,16 @@ const literal = (text) => JSON.stringify(text);
 
 function curl({ url, parameters, name, key }) {
   const header = key ? `-H ${shell(`Authorization: Bearer ${key}`)} \\\n  ` : "";
-  return `curl ${header}--data-binary ${shell(`@${name}`)} \\\n  `
-    + `${shell(`${url}?${new URLSearchParams(parameters)}`)}\n`;
+  return (
+    `curl ${header}--data-binary ${shell(`@${name}`)} \\\n  ` +
+    `${shell(`${url}?${new URLSearchParams(parameters)}`)}\n`
+  );
 }
 
 function python({ url, parameters, name, key }) {
   const given = Object.entries(parameters)
-    .map(([parameter, value]) => `${literal(parameter)}: ${literal(value)}`).join(", ");
+    .map(([parameter, value]) => `${literal(parameter)}: ${literal(value)}`)
+    .join(", ");
   const headers = key ? `        headers={"Authorization": ${literal(`Bearer ${key}`)}},\n` : "";
   return `import requests
 
@@ -105,8 +113,9 @@ console.log(await answer.json());
 
 function json(raw, short) {
   if (!raw) return "No answer yet.";
-  const cut = (_name, value) => (short && typeof value === "string" && value.length > LONG
-    ? `${value.slice(0, 40)}… ${value.length.toLocaleString("en")} characters, which Copy has`
-    : value);
+  const cut = (_name, value) =>
+    short && typeof value === "string" && value.length > LONG
+      ? `${value.slice(0, 40)}… ${value.length.toLocaleString("en")} characters, which Copy has`
+      : value;
   return JSON.stringify(raw, cut, 2);
 }

@@ -1,7 +1,7 @@
 // The form that says what to ask, and what it would take.
 
 import { Problem, Cancelled, estimate } from "./api.js";
-import { $, aboutMemory, aboutTime, count, h } from "./dom.js";
+import { $, aboutMemory, aboutTime, capitalised, count, h } from "./dom.js";
 import { requestFor } from "./query.js";
 import { ASKED } from "./settings.js";
 
@@ -29,7 +29,9 @@ export class Controls {
       if (target.value === OTHER) $("side").focus();
       else settings.set({ resolution: target.value });
     });
-    $("side").addEventListener("change", ({ target }) => settings.set({ resolution: target.value }));
+    $("side").addEventListener("change", ({ target }) =>
+      settings.set({ resolution: target.value }),
+    );
     settings.addEventListener("change", ({ detail }) => {
       if (this.#models.length && ASKED.some((name) => detail.has(name))) this.#show();
     });
@@ -58,8 +60,14 @@ export class Controls {
       radio.checked = radio.value === request.task;
     }
     const alike = this.#models.filter((one) => one.task === request.task);
-    choose($("model"), alike.map((one) => [one.name, one.name]), model.name);
-    const others = alike.filter((one) => one !== model).map((one) => [one.name, `with ${one.name}`]);
+    choose(
+      $("model"),
+      alike.map((one) => [one.name, one.name]),
+      model.name,
+    );
+    const others = alike
+      .filter((one) => one !== model)
+      .map((one) => [one.name, `with ${one.name}`]);
     $("against-field").hidden = others.length === 0;
     choose($("against"), [["", "with no other"], ...others], request.models[1]?.name ?? "");
     this.#showSizes(model);
@@ -69,11 +77,14 @@ export class Controls {
   #showSizes(model) {
     const own = model.transform.resolution;
     const native = ["native", "the picture’s own"];
-    const sides = SIDES.filter((side) => side <= model.max_resolution)
-      .map((side) => [String(side), `${side} px`]);
-    const standard = model.task === "classify" && own !== "native"
-      ? `the model’s own: ${own} px`
-      : "the picture’s own";
+    const sides = SIDES.filter((side) => side <= model.max_resolution).map((side) => [
+      String(side),
+      `${side} px`,
+    ]);
+    const standard =
+      model.task === "classify" && own !== "native"
+        ? `the model’s own: ${own} px`
+        : "the picture’s own";
     const wanted = this.#settings.get("resolution");
     const choices = [["", standard], ...(model.task === "classify" ? [native] : []), ...sides];
     const known = choices.some(([value]) => value === wanted);
@@ -96,15 +107,19 @@ export class Controls {
     const { signal } = this.#asking;
     const { models, options } = requestFor(this.#settings, this.#models);
     try {
-      const predicted = await Promise.all(models.map(({ name }) =>
-        estimate({ model: name, ...this.#size, ...options }, signal)));
+      const predicted = await Promise.all(
+        models.map(({ name }) => estimate({ model: name, ...this.#size, ...options }, signal)),
+      );
       const known = predicted.every(Boolean);
-      $("estimate").replaceChildren(...(known ? figures(predicted) : [hint(
-        "This server does not say beforehand what a request takes.")]));
+      $("estimate").replaceChildren(
+        ...(known
+          ? figures(predicted)
+          : [hint("This server does not say beforehand what a request takes.")]),
+      );
     } catch (error) {
       if (error instanceof Cancelled) return;
       if (!(error instanceof Problem)) throw error;
-      $("estimate").replaceChildren(h("p", { className: "warning" }, error.message));
+      $("estimate").replaceChildren(h("p", { className: "warning" }, capitalised(error.message)));
     }
   }
 }
@@ -120,18 +135,28 @@ function figures(predicted) {
   const rows = predicted.map((one) => {
     const took = one.inference_ms === null ? "not known yet" : aboutTime(one.inference_ms);
     const facts = [
-      ["Tokens", one.tokens.toLocaleString("en")], ["Time", took],
+      ["Tokens", one.tokens.toLocaleString("en")],
+      ["Time", took],
       ["Memory", aboutMemory(one.peak_memory_bytes)],
       // Only if it can be felt.
       ...(one.queue_ms < 100 ? [] : [["Waiting before", aboutTime(one.queue_ms)]]),
     ];
-    return h("div", { className: "figures" },
+    return h(
+      "div",
+      { className: "figures" },
       ...(predicted.length > 1 ? [h("h3", {}, one.model)] : []),
-      h("dl", {}, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
+      h(
+        "dl",
+        {},
+        ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+      ),
+    );
   });
   const [{ input, windows }] = predicted;
-  const seen = windows > 1
-    ? `Predicted for ${count(windows, "window")} of a picture of ${input.width} × ${input.height} pixels.`
-    : `Predicted. The model would see ${input.width} × ${input.height} pixels; a token is a patch of them.`;
+  const pixels = `${input.width} × ${input.height} pixels`;
+  const seen =
+    windows > 1
+      ? `Predicted for ${count(windows, "window")} of a picture of ${pixels}.`
+      : `Predicted. The model would see ${pixels}; a token is a patch of them.`;
   return [...rows, hint(seen)];
 }

@@ -22,6 +22,8 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
+export const capitalised = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
+
 // Told to screen readers, and shown nowhere.
 export function say(text) {
   $("status").textContent = text;
@@ -29,8 +31,9 @@ export function say(text) {
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 // What is predicted has fewer digits than what was measured.
-const [MEASURED, PREDICTED] = [3, 2].map((digits) =>
-  new Intl.NumberFormat("en", { maximumSignificantDigits: digits }));
+const [MEASURED, PREDICTED] = [3, 2].map(
+  (digits) => new Intl.NumberFormat("en", { maximumSignificantDigits: digits }),
+);
 
 export const count = (number, one, many = `${one}s`) =>
   `${whole.format(number)} ${number === 1 ? one : many}`;
@@ -39,8 +42,15 @@ const written = (value, units, format) => {
   const unit = units.find(([size]) => value >= size) ?? units.at(-1);
   return `${format.format(value / unit[0])} ${unit[1]}`;
 };
-const TIMES = [[1000, "s"], [1, "ms"]];
-const BYTES = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
+const TIMES = [
+  [1000, "s"],
+  [1, "ms"],
+];
+const BYTES = [
+  [1e9, "GB"],
+  [1e6, "MB"],
+  [1e3, "kB"],
+];
 
 export const time = (ms) => written(ms, TIMES, MEASURED);
 export const memory = (bytes) => written(bytes, BYTES, MEASURED);

@@ -1,6 +1,6 @@
 // Files of an answer.
 
-import { post } from "./api.js";
+import { post, Problem } from "./api.js";
 import { $, h } from "./dom.js";
 
 const MOST_PIXELS = 16e6; // of a canvas, in some browsers
@@ -15,10 +15,16 @@ export function offer(found, picture, drawn, attempt) {
   const stem = picture.name.replace(/\.\w+$/, "");
   const button = (text, make, ending) => {
     const one = h("button", { type: "button" }, text);
-    one.addEventListener("click", () => attempt(async () => save(await make(), `${stem}.${ending}`)));
+    one.addEventListener("click", () =>
+      attempt(async () => save(await make(), `${stem}.${ending}`)),
+    );
     return one;
   };
-  const raw = button("JSON", () => new Blob([JSON.stringify(found.raw)], { type: "application/json" }), "json");
+  const raw = button(
+    "JSON",
+    () => new Blob([JSON.stringify(found.raw)], { type: "application/json" }),
+    "json",
+  );
   if (found.task !== "segment") return $("exports").replaceChildren(raw);
   const groups = found.answers.map(({ model, result }, side) => {
     const several = found.answers.length > 1;
@@ -28,21 +34,33 @@ export function offer(found, picture, drawn, attempt) {
       ...(several ? [h("h3", {}, model.name)] : []),
       button("Mask (PNG)", () => maskFile(result.mask), `${name}mask.png`),
       button("As shown (PNG)", () => drawn(side), `${name}shown.png`),
-      ...MADE_BY_SERVER.map(([format, text, ending]) => button(text, async () =>
-        (await post("v1/segment", { ...parameters, format }, picture.blob)).blob(), name + ending)),
+      ...MADE_BY_SERVER.map(([format, text, ending]) =>
+        button(
+          text,
+          async () => (await post("v1/segment", { ...parameters, format }, picture.blob)).blob(),
+          name + ending,
+        ),
+      ),
     ];
   });
   $("exports").replaceChildren(...groups.flat(), raw);
 }
 
 const maskFile = (base64) =>
-  new Blob([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], { type: "image/png" });
+  new Blob([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], {
+    type: "image/png",
+  });
 
 // The picture in its own size, with a layer over it.
 export function draw(picture, layer, opacity) {
   const { width, height } = layer;
   if (width * height > MOST_PIXELS) {
-    throw new Error("The picture is too large for the browser to draw it whole. Save the server's overlay instead.");
+    throw new Problem({
+      title: "Too large to draw",
+      detail: "The browser would draw this file. Save the overlay instead; the server draws it.",
+      limit: `${MOST_PIXELS.toLocaleString("en")} pixels`,
+      value: `${(width * height).toLocaleString("en")} pixels`,
+    });
   }
   const canvas = h("canvas", { width, height });
   const context = canvas.getContext("2d");

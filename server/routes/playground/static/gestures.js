@@ -10,17 +10,24 @@ export function listen(viewer, divider, point) {
 
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
-    return [(event.clientX - box.left) * viewer.density, (event.clientY - box.top) * viewer.density];
+    return [
+      (event.clientX - box.left) * viewer.density,
+      (event.clientY - box.top) * viewer.density,
+    ];
   };
   const lookAtMiddle = () => point(...viewer.middle, true);
 
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    // A pinch on a touchpad comes as a wheel with Ctrl, in small steps.
-    const pixels = event.deltaY * (event.deltaMode ? 33 : 1) * (event.ctrlKey ? 5 : 1);
-    viewer.zoomTo(viewer.scale * Math.exp(-pixels / 500), ...place(event));
-    point(...viewer.pixelAt(...place(event)));
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      // A pinch on a touchpad comes as a wheel with Ctrl, in small steps.
+      const pixels = event.deltaY * (event.deltaMode ? 33 : 1) * (event.ctrlKey ? 5 : 1);
+      viewer.zoomTo(viewer.scale * Math.exp(-pixels / 500), ...place(event));
+      point(...viewer.pixelAt(...place(event)));
+    },
+    { passive: false },
+  );
 
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
@@ -81,7 +88,8 @@ function pinch(viewer, other, before, now) {
   viewer.move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
   viewer.zoomTo(
     (viewer.scale * apart(other, now)) / apart(other, before),
-    (other[0] + now[0]) / 2, (other[1] + now[1]) / 2,
+    (other[0] + now[0]) / 2,
+    (other[1] + now[1]) / 2,
   );
 }
 
@@ -98,7 +106,14 @@ function listenToDivider(viewer, divider) {
     const box = viewer.canvas.getBoundingClientRect();
     put((event.clientX - box.left) / box.width);
   });
-  const keys = { ArrowLeft: -0.02, ArrowDown: -0.02, ArrowRight: 0.02, ArrowUp: 0.02, Home: -1, End: 1 };
+  const keys = {
+    ArrowLeft: -0.02,
+    ArrowDown: -0.02,
+    ArrowRight: 0.02,
+    ArrowUp: 0.02,
+    Home: -1,
+    End: 1,
+  };
   divider.addEventListener("keydown", (event) => {
     if (!(event.key in keys)) return;
     event.preventDefault();

@@ -29,7 +29,8 @@ export class Layer {
     const pixels = new Uint32Array(width * height);
     for (let y = 0, at = 0; y < height; y += 1) {
       let from = y * this.#step * this.width;
-      for (let x = 0; x < width; x += 1, from += this.#step) pixels[at++] = colours[this.#classes[from]];
+      for (let x = 0; x < width; x += 1, from += this.#step)
+        pixels[at++] = colours[this.#classes[from]];
     }
     const image = new ImageData(new Uint8ClampedArray(pixels.buffer), width, height);
     this.canvas.getContext("2d").putImageData(image, 0, 0);

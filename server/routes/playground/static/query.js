@@ -15,7 +15,8 @@ export function requestFor(settings, models) {
   const model = models.find((one) => one.name === settings.get("model")) ?? models[0];
   const { task } = model;
   const against = models.find((one) => one.name === settings.get("against"));
-  const compared = against && against.task === task && against !== model ? [model, against] : [model];
+  const compared =
+    against && against.task === task && against !== model ? [model, against] : [model];
   const several = compared.length > 1;
   const options = {};
   for (const name of (several ? COMPARED : OPTIONS)[task]) {
@@ -29,7 +30,9 @@ export function requestFor(settings, models) {
     parameters.top_k = String(Math.min(MOST_CLASSES, ...compared.map((one) => one.classes)));
   }
   return {
-    task, models: compared, options,
+    task,
+    models: compared,
+    options,
     path: several ? "v1/compare" : `v1/${task}`,
     parameters: { ...parameters, ...options },
   };

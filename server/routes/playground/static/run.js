@@ -12,13 +12,15 @@ export async function run(request, blob, tell, signal) {
     response = await post(request.path, request.parameters, blob, signal);
   } else response = await viaJob(request.task, request.parameters, blob, tell, signal);
   const raw = await response.json();
-  const answers = await Promise.all((raw.compared ?? [raw]).map(async (one) => ({
-    model: request.models.find((model) => model.name === one.model),
-    result: one.results[0],
-    timing: one.timing_ms,
-    batch: one.batch,
-    mask: request.task === "segment" ? await readMask(one.results[0].mask) : null,
-  })));
+  const answers = await Promise.all(
+    (raw.compared ?? [raw]).map(async (one) => ({
+      model: request.models.find((model) => model.name === one.model),
+      result: one.results[0],
+      timing: one.timing_ms,
+      batch: one.batch,
+      mask: request.task === "segment" ? await readMask(one.results[0].mask) : null,
+    })),
+  );
   return { task: request.task, request, raw, answers };
 }
 

@@ -1,8 +1,20 @@
 // What the user has chosen, kept in the address' fragment, so that it can be shared and comes back.
 
 const DEFAULTS = {
-  model: "", against: "", resolution: "", fit: "", mode: "", window: "", range: "", bands: "",
-  view: "over", opacity: "55", share: "0", score: "1", hidden: "", sample: "",
+  model: "",
+  against: "",
+  resolution: "",
+  fit: "",
+  mode: "",
+  window: "",
+  range: "",
+  bands: "",
+  view: "over",
+  opacity: "55",
+  share: "0",
+  score: "1",
+  hidden: "",
+  sample: "",
 };
 // These change what the server is asked; the others only how its answer is shown.
 export const ASKED = ["model", "against", "resolution", "fit", "mode", "window", "range", "bands"];

@@ -38,7 +38,10 @@ function listenToDrops(chosen) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     shown(false);
-    chosen(event.dataTransfer.files, "That was no file. Save the picture first, then drop its file here.");
+    chosen(
+      event.dataTransfer.files,
+      "That was no file. Save the picture first, then drop its file here.",
+    );
   });
 }
 
@@ -80,10 +83,14 @@ async function offerCamera(take, refuse) {
   $("take").addEventListener("click", () => {
     const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
     canvas.getContext("2d").drawImage(video, 0, 0);
-    canvas.toBlob((blob) => {
-      dialog.close();
-      take({ name: "camera.jpg", blob, sample: "" });
-    }, "image/jpeg", 0.92);
+    canvas.toBlob(
+      (blob) => {
+        dialog.close();
+        take({ name: "camera.jpg", blob, sample: "" });
+      },
+      "image/jpeg",
+      0.92,
+    );
   });
 }
 
@@ -95,13 +102,23 @@ export async function sample(name) {
 // Buttons for the examples; resolves when they are there.
 export async function offerSamples(pick) {
   const names = await (await ask("playground/samples.json")).json();
-  $("samples").replaceChildren(...names.map((name) => {
-    const picture = h("img", {
-      src: `playground/thumbnails/${name}`, alt: "", width: 56, height: 56, loading: "lazy",
-    });
-    const title = name.replace(/\.\w+$/, "").replaceAll("-", " ");
-    const button = h("button", { type: "button", title, "aria-label": `Example: ${title}` }, picture);
-    button.addEventListener("click", () => pick(name));
-    return button;
-  }));
+  $("samples").replaceChildren(
+    ...names.map((name) => {
+      const picture = h("img", {
+        src: `playground/thumbnails/${name}`,
+        alt: "",
+        width: 56,
+        height: 56,
+        loading: "lazy",
+      });
+      const title = name.replace(/\.\w+$/, "").replaceAll("-", " ");
+      const button = h(
+        "button",
+        { type: "button", title, "aria-label": `Example: ${title}` },
+        picture,
+      );
+      button.addEventListener("click", () => pick(name));
+      return button;
+    }),
+  );
 }

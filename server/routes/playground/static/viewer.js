@@ -54,8 +54,8 @@ export class Viewer extends EventTarget {
 
   // Zooms so that the point, in screen pixels of the canvas, stays where it is.
   zoomTo(scale, x = this.canvas.width / 2, y = this.canvas.height / 2) {
-    const least = Math.min(
-      this.canvas.width / this.size.width, this.canvas.height / this.size.height, 1) / 2;
+    const least =
+      Math.min(this.canvas.width / this.size.width, this.canvas.height / this.size.height, 1) / 2;
     const next = Math.min(Math.max(scale, least), MOST_ZOOM);
     this.#x = x - ((x - this.#x) * next) / this.#scale;
     this.#y = y - ((y - this.#y) * next) / this.#scale;
@@ -140,7 +140,10 @@ export class Viewer extends EventTarget {
 
   #drawCross(context, x, y) {
     const long = CROSS * this.density;
-    for (const [colour, wide] of [["#000", 3], ["#fff", 1]]) {
+    for (const [colour, wide] of [
+      ["#000", 3],
+      ["#fff", 1],
+    ]) {
       context.strokeStyle = colour;
       context.lineWidth = wide * this.density;
       context.beginPath();
