@@ -22,12 +22,14 @@ export class Problem extends Error {
 
 export class Cancelled extends Error {}
 
+// The body of an answer, as a Blob. It is read whole, so that whatever ends it early fails here.
 export async function ask(path, options = {}) {
   const headers = { ...options.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
-  let response;
+  let response, body;
   try {
     response = await fetch(path, { ...options, headers });
+    body = await response.blob();
   } catch (error) {
     if (error.name === "AbortError") throw new Cancelled();
     throw new Problem({
@@ -35,51 +37,35 @@ export async function ask(path, options = {}) {
       detail: "The server cannot be reached. Is it running, and is this computer online?",
     });
   }
-  if (response.ok) return response;
-  throw new Problem(await membersOf(response));
+  if (response.ok) return body;
+  throw new Problem(await membersOf(response, body));
 }
 
-async function membersOf(response) {
+export const parsed = async (body) => JSON.parse(await body.text());
+
+async function membersOf(response, body) {
   const fallback = { status: response.status, title: `The server answered ${response.status}` };
   try {
-    const members = await response.json();
-    return typeof members === "object" ? { ...fallback, ...members } : fallback;
+    return { ...fallback, ...(await parsed(body)) };
   } catch {
     return fallback; // a proxy's page, say
   }
 }
 
-export const models = async () => (await (await ask("v1/models")).json()).models;
+export const models = async () => (await parsed(await ask("v1/models"))).models;
 
-const address = (path, parameters) => {
-  const query = new URLSearchParams(parameters);
-  return `${path}${query.size ? `?${query}` : ""}`;
-};
+const address = (path, parameters) => `${path}?${new URLSearchParams(parameters)}`;
 
-// What a request would take, or null if this server does not predict it.
-export async function estimate(parameters, signal) {
-  try {
-    return await (await ask(address("v1/estimate", parameters), { signal })).json();
-  } catch (error) {
-    if (missing(error)) return null;
-    throw error;
-  }
-}
+// What a request would take.
+export const estimate = async (parameters, signal) =>
+  parsed(await ask(address("v1/estimate", parameters), { signal }));
 
 export const post = (path, parameters, blob, signal) =>
   ask(address(path, parameters), { method: "POST", body: blob, signal });
 
 // An answer by way of a job, whose state is told meanwhile and which is dropped if given up.
 export async function viaJob(task, parameters, blob, tell, signal) {
-  let job;
-  try {
-    job = await (await post("v1/jobs", { task, ...parameters }, blob, signal)).json();
-  } catch (error) {
-    // A server without jobs answers as well; it only cannot say how far it is.
-    if (!missing(error)) throw error;
-    tell({ status: "unknown" });
-    return post(`v1/${task}`, parameters, blob, signal);
-  }
+  let job = await parsed(await post("v1/jobs", { task, ...parameters }, blob, signal));
   const place = `v1/jobs/${encodeURIComponent(job.id)}`;
   try {
     for (
@@ -89,7 +75,7 @@ export async function viaJob(task, parameters, blob, tell, signal) {
     ) {
       tell(job);
       await sleep(pause, signal);
-      job = await (await ask(place, { signal })).json();
+      job = await parsed(await ask(place, { signal }));
     }
     if (job.status === "failed") throw new Problem(job.error);
     if (job.status === "cancelled") throw new Cancelled();
@@ -99,12 +85,6 @@ export async function viaJob(task, parameters, blob, tell, signal) {
     ask(place, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 }
-
-// Whether a route does not exist at all; a problem of ours has a type of its own.
-const missing = (error) =>
-  error instanceof Problem &&
-  [404, 405].includes(error.status) &&
-  !String(error.members.type ?? "").startsWith("urn:");
 
 function sleep(ms, signal) {
   return new Promise((resolve, reject) => {

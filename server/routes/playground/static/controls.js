@@ -110,12 +110,7 @@ export class Controls {
       const predicted = await Promise.all(
         models.map(({ name }) => estimate({ model: name, ...this.#size, ...options }, signal)),
       );
-      const known = predicted.every(Boolean);
-      $("estimate").replaceChildren(
-        ...(known
-          ? figures(predicted)
-          : [hint("This server does not say beforehand what a request takes.")]),
-      );
+      $("estimate").replaceChildren(...figures(predicted));
     } catch (error) {
       if (error instanceof Cancelled) return;
       if (!(error instanceof Problem)) throw error;
@@ -128,8 +123,6 @@ function choose(select, choices, value) {
   select.replaceChildren(...choices.map(([one, text]) => h("option", { value: one }, text)));
   select.value = value;
 }
-
-const hint = (text) => h("p", { className: "hint" }, text);
 
 function figures(predicted) {
   const rows = predicted.map((one) => {
@@ -158,5 +151,5 @@ function figures(predicted) {
     windows > 1
       ? `Predicted for ${count(windows, "window")} of a picture of ${pixels}.`
       : `Predicted. The model would see ${pixels}; a token is a patch of them.`;
-  return [...rows, hint(seen)];
+  return [...rows, h("p", { className: "hint" }, seen)];
 }

@@ -37,7 +37,7 @@ export function offer(found, picture, drawn, attempt) {
       ...MADE_BY_SERVER.map(([format, text, ending]) =>
         button(
           text,
-          async () => (await post("v1/segment", { ...parameters, format }, picture.blob)).blob(),
+          () => post("v1/segment", { ...parameters, format }, picture.blob),
           name + ending,
         ),
       ),

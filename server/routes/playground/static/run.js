@@ -1,17 +1,17 @@
 // Asks the models, and brings their answers into one form.
 
-import { post, viaJob } from "./api.js";
+import { parsed, post, viaJob } from "./api.js";
 import { count } from "./dom.js";
 import { readMask } from "./png.js";
 
 // Resolves to {task, request, raw, answers}; an answer has {model, result, timing, batch, mask}.
 export async function run(request, blob, tell, signal) {
-  let response;
+  let body;
   if (request.models.length > 1) {
     tell({ status: "comparing" });
-    response = await post(request.path, request.parameters, blob, signal);
-  } else response = await viaJob(request.task, request.parameters, blob, tell, signal);
-  const raw = await response.json();
+    body = await post(request.path, request.parameters, blob, signal);
+  } else body = await viaJob(request.task, request.parameters, blob, tell, signal);
+  const raw = await parsed(body);
   const answers = await Promise.all(
     (raw.compared ?? [raw]).map(async (one) => ({
       model: request.models.find((model) => model.name === one.model),

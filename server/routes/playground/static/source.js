@@ -1,6 +1,6 @@
 // Where a picture comes from: a drop, the clipboard, a file, the camera or an example.
 
-import { ask } from "./api.js";
+import { ask, parsed } from "./api.js";
 import { $, h } from "./dom.js";
 
 // Calls take({name, blob, sample}) with each picture, and refuse(text) if there is none.
@@ -95,13 +95,13 @@ async function offerCamera(take, refuse) {
 }
 
 export async function sample(name) {
-  const response = await ask(`playground/samples/${encodeURIComponent(name)}`);
-  return { name, blob: await response.blob(), sample: name };
+  const blob = await ask(`playground/samples/${encodeURIComponent(name)}`);
+  return { name, blob, sample: name };
 }
 
 // Buttons for the examples; resolves when they are there.
 export async function offerSamples(pick) {
-  const names = await (await ask("playground/samples.json")).json();
+  const names = await parsed(await ask("playground/samples.json"));
   $("samples").replaceChildren(
     ...names.map((name) => {
       const picture = h("img", {
