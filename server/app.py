@@ -23,7 +23,7 @@ from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.http.root_path import BelowPrefix, check_prefix
 from vimserve.server.jobs.jobs import Jobs
 from vimserve.server.pipeline import Pipeline
-from vimserve.server.routes import compare, health, hugging_face, native, open_inference
+from vimserve.server.routes import compare, health, hugging_face, native, open_inference, playground
 from vimserve.server.telemetry.gpu_memory import GpuMemory
 from vimserve.server.telemetry.metrics import DeviceBusy, JobsHeld, Metrics
 from vimserve.server.telemetry.observe import Observe
@@ -84,7 +84,11 @@ def create_app(
     for dialect in (native, compare, hugging_face, open_inference, health):
         app.include_router(dialect.router)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
-    check_prefix(config.root_path, app)
+    if config.playground:
+        app.include_router(playground.router)
+    if config.root_path:
+        undocumented = sorted(playground.PATHS) if config.playground else []
+        check_prefix(config.root_path, [*app.openapi()["paths"], *undocumented])
     return app
 
 
@@ -94,6 +98,8 @@ def _add_middleware(app: FastAPI, config: ServerConfig, keys: Sequence[str]) -> 
     app.add_middleware(HeadAsGet)
     if keys:
         open_paths = {*ALWAYS_OPEN, *(["/metrics"] if config.public_metrics else [])}
+        if config.playground:
+            open_paths |= playground.PATHS
         app.add_middleware(RequireKey, keys=keys, metrics=metrics, open_paths=open_paths)
     if config.cors_origin:  # outside of the keys, because a browser first asks without one
         allow_origins(app, config.cors_origin)

@@ -171,6 +171,11 @@ class ServerConfig(Config):
     public_metrics: bool = Field(
         default=False, description="answer /metrics without an API key too"
     )
+    playground: bool = Field(
+        default=True,
+        description="answer / with a page on which to try the models in a browser; it is sent "
+        "without an API key, but asks for one",
+    )
     tls_certificate: Path | None = Field(
         default=None, description="PEM file of the server's certificate chain, for HTTPS"
     )

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from glob import glob
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,7 @@ from markdown_it.token import Token
 from tests.npm import run_module
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
+from tests.server.browser.chromium import BrowserThread, chromium
 from vimserve.loadtests.common.server import serving
 from vimserve.server.config import ServerConfig
 
@@ -67,6 +69,7 @@ def test_there_is_something_to_run() -> None:
     for client in ("requests", "huggingface_hub", "tritonclient.http"):
         assert any(f"import {client}" in code or f"from {client}" in code
                    for code in SNIPPETS["python"])  # fmt: skip
+    assert SNIPPETS["html"]
     for client in ("fetch(", "@huggingface/inference"):
         assert any(client in code for code in SNIPPETS["js"])
 
@@ -110,6 +113,22 @@ def test_programs(program: str) -> None:
     scope: dict[str, object] = {}
     exec(compile(program, "a document", "exec"), scope)  # noqa: S102
     assert scope["logits"].shape == (2, 1000)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS["html"])
+def test_pages(snippet: str, address: str, folder: Path) -> None:
+    (folder / "client.html").write_text(at(address, snippet))
+
+    def use() -> str | None:
+        with chromium() as browser:
+            page = browser.new_page()
+            page.goto((folder / "client.html").as_uri())
+            page.set_input_files("input", folder / "photo.jpg")
+            page.wait_for_function("document.querySelector('pre').textContent")
+            return page.text_content("pre")
+
+    with closing(BrowserThread()) as thread:
+        assert "dog" in (thread(use) or "")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -39,7 +39,8 @@ def serve(config: ServerConfig) -> int:
     logger.info("loading %s", ", ".join(spec.name for spec in specs))
     scheme = "http" if config.tls_certificate is None else "https"
     shown = f"[{host}]" if ":" in host else host
-    logger.info("listening on %s://%s:%d, try /docs", scheme, shown, port)
+    hint = "open it in a browser" if config.playground else "try /docs"
+    logger.info("listening on %s://%s:%d, %s", scheme, shown, port, hint)
     server.run(sockets=[listener])
     engine = app.state.engine
     if engine.failure is not None:

@@ -49,7 +49,14 @@ def _lines(file: Path) -> list[str]:
 
 
 class RequireKey:
-    """ASGI middleware that answers 401 to requests without an accepted key as bearer token."""
+    """ASGI middleware that answers 401 to requests without an accepted key as bearer token.
+
+    Args:
+        app: the application.
+        keys: the accepted ones.
+        metrics: counts the refusals.
+        open_paths: what anybody may read, but not post to.
+    """
 
     def __init__(
         self, app: ASGIApp, keys: Sequence[str], metrics: Metrics, open_paths: Collection[str]
@@ -61,7 +68,9 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before its body is read."""
-        if scope["type"] != "http" or own_path(scope) in self.open_paths:
+        if scope["type"] != "http" or (
+            scope["method"] in ("GET", "HEAD") and own_path(scope) in self.open_paths
+        ):
             return await self.app(scope, receive, send)
         scheme, _, given = Headers(scope=scope).get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._accepts(given.strip()):

@@ -1,6 +1,8 @@
 """The prefix under which a proxy shows the server."""
 
-from fastapi import FastAPI
+from collections.abc import Iterable
+
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -20,10 +22,13 @@ class BelowPrefix:
         """Pass the request on; as ASGI has it, its path is the whole one."""
         if scope["type"] == "http":
             path = scope["path"]
+            if path == self.prefix:
+                # The playground's addresses are relative to a path that ends with a slash.
+                return await RedirectResponse(f"{path}/")(scope, receive, send)
             if not path.startswith(f"{self.prefix}/"):
                 path = self.prefix + path
             scope = {**scope, "root_path": self.prefix, "path": path}
-        await self.app(scope, receive, send)
+        return await self.app(scope, receive, send)
 
 
 def own_path(scope: Scope) -> str:
@@ -32,13 +37,11 @@ def own_path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def check_prefix(prefix: str, app: FastAPI) -> None:
+def check_prefix(prefix: str, paths: Iterable[str]) -> None:
     """Refuse a prefix that cannot be told from the application's own paths.
 
     Raises:
-        ValueError: if a documented path begins with it.
+        ValueError: if one of the paths begins with it.
     """
-    if prefix and (
-        taken := [path for path in app.openapi()["paths"] if f"{path}/".startswith(f"{prefix}/")]
-    ):
+    if taken := [path for path in paths if f"{path}/".startswith(f"{prefix}/")]:
         raise ValueError(f"root-path: {prefix} begins {taken[0]}, a path of the server itself")

