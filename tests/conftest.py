@@ -20,7 +20,7 @@ settings.load_profile("patient")
 def _patient_servers() -> Iterator[None]:
     """No server gives a request up because the machine is slow, in this process or another."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for setting in ("REQUEST_TIMEOUT", "DRAIN_TIMEOUT", "STUCK_TIMEOUT"):
+        for setting in ("REQUEST_TIMEOUT", "JOB_TIMEOUT", "DRAIN_TIMEOUT", "STUCK_TIMEOUT"):
             monkeypatch.setenv(f"VIMSERVE_{setting}", str(PATIENCE_S))
         yield
 

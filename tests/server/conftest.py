@@ -28,7 +28,6 @@ from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
 from vimserve.server.config import ServerConfig
-from vimserve.server.engine import worker
 from vimserve.server.engine.cost import CostCurve
 from vimserve.server.telemetry.tracing import Tracing
 
@@ -40,12 +39,6 @@ CONFIG = VimConfig(width=64, depth=1, num_classes=CLASSES)
 def nothing_is_learnt(monkeypatch):
     """Batches are filled, however long they take on this machine."""
     monkeypatch.setattr(CostCurve, "observe", lambda curve, lengths, seconds: None)
-
-
-@pytest.fixture(autouse=True)
-def one_batch_at_a_time(monkeypatch):
-    """On every machine; the tests of lanes ask for two."""
-    monkeypatch.setattr(worker, "LANES", 1)
 
 
 class TinyModel(nn.Module):
@@ -89,11 +82,12 @@ class TinyModel(nn.Module):
 
 @pytest.fixture(scope="session", autouse=True)
 def _as_on_a_slow_machine() -> Iterator[None]:
-    """Servers of this process run no more batches to warm up than on the slowest machine, and drop
-    no client for its slowness."""
+    """Servers of this process run no more batches to warm up than on the slowest machine, one at a
+    time, and drop no client for its slowness."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("vimserve.server.engine.runner.WARM_UP_ENOUGH_S", 0)
         monkeypatch.setattr("vimserve.server.engine.loading.MEASURED_ENOUGH_S", 0)
+        monkeypatch.setattr("vimserve.server.engine.worker.LANES", 1)
         monkeypatch.setattr("vimserve.server.http.server.CLIENT_TIMEOUT_S", PATIENCE_S)
         yield
 

@@ -7,7 +7,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.npm import INSTALLED, install
-from tests.server.browser.test_page import ask, box_of, choose, plain
+from tests.server.browser.acting import ask, box_of, choose, plain
 
 KEY = "correct-horse-battery"
 PASTE = """([kind, bytes]) => {

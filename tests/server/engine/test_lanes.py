@@ -22,7 +22,7 @@ from vimserve.server.errors import ModelFailure
 
 
 @pytest.fixture(autouse=True)
-def two_lanes(monkeypatch, one_batch_at_a_time):
+def two_lanes(monkeypatch):
     """With four threads between them, however many this machine has."""
     monkeypatch.setattr(worker, "LANES", 2)
     before = torch.get_num_threads()

@@ -66,35 +66,6 @@ def batch_of(cost, *tokens):
     return [request.tokens for request in scheduler.next(0).batch]
 
 
-COSTS = {"a": CostModel(per_token=1.0)}
-
-
-def beside(*requests, rest):
-    scheduler = Scheduler[Request]({"a": Budget(10)}, COSTS)
-    for request in requests:
-        scheduler.add(request)
-    return scheduler.next(0, rest).batch
-
-
-def test_a_single_request_shares_the_device_only_if_it_ends_before_the_batch_that_runs():
-    one = Request(4)
-    assert beside(one, rest=4.5) == [one]
-    assert beside(one, rest=4.0) == []
-    assert beside(one, rest=0.0) == []
-
-
-def test_if_more_wait_one_shares_the_device():
-    first, second = Request(4), Request(4)
-    assert beside(first, second, rest=0.0) == [first]
-
-
-def test_what_expires_leaves_though_nothing_may_share_the_device():
-    late = Request(4, deadline=1.0)
-    scheduler = Scheduler[Request]({"a": Budget(10)}, COSTS)
-    scheduler.add(late)
-    assert scheduler.next(2.0, 0.0) == Decision([], [late])
-
-
 def test_without_a_launch_to_save_nothing_joins_a_batch():
     assert batch_of(CostModel(per_token=1), 10, 10, 100) == [10]
 

@@ -195,7 +195,7 @@ def test_several_batches_peak_at_the_largest(spec):
         (Budget(1000, memory_bytes=2000), [2] * 5),
         (Budget(1000), [10]),
     ]:
-        loaded = loading.Loaded(unused, memory, budget)  # type: ignore[arg-type]
+        loaded = loading.Loaded(unused, memory, budget, 0)  # type: ignore[arg-type]
         assert loaded.predict_peak([25] * 10) == memory.predict([25] * max(batches))
     assert dataclasses.replace(loaded, budget=Budget(30)).predict_peak([9, 20, 30]) == (
         memory.predict([30])
