@@ -195,8 +195,9 @@ def test_a_batch_that_hangs_is_noticed_while_others_run_beside_it(tiny, spec):
 
 def test_every_lane_ends_when_it_is_closed():
     told = threading.Semaphore(0)
+    others = {*threading.enumerate()}
     lanes = Lanes(2, 1, told.release)
-    before = threading.active_count()
+    threads = {*threading.enumerate()} - others
     end = threading.Event()
 
     def hold() -> Pass:
@@ -214,7 +215,6 @@ def test_every_lane_ends_when_it_is_closed():
         assert ended.is_set()
         assert told.acquire(timeout=PATIENCE_S)
     lanes.close()
-    for thread in threading.enumerate():
-        if thread.name == "engine-lane":
-            thread.join(PATIENCE_S)
-    assert threading.active_count() <= before - 2
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
