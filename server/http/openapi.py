@@ -229,8 +229,3 @@ def parameters(app: FastAPI, path: str, method: str, place: str) -> list[str]:
     """The names that an operation accepts in ``place``, which is ``query`` or ``header``."""
     operation = app.openapi()["paths"][path][method.lower()]
     return [known["name"] for known in operation.get("parameters", []) if known["in"] == place]
-
-
-def methods(app: FastAPI, path: str) -> list[str]:
-    """The methods of a path that has operations."""
-    return [method.upper() for method in app.openapi()["paths"].get(path, {})]

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Scope
 
 from vimserve.server.errors import (
@@ -20,7 +21,7 @@ from vimserve.server.errors import (
     ServerError,
     problem,
 )
-from vimserve.server.http.openapi import methods, parameters
+from vimserve.server.http.openapi import parameters
 from vimserve.server.http.plain_errors import has_plain_errors, plain_error_response
 from vimserve.server.http.root_path import own_path
 from vimserve.server.telemetry import request_id
@@ -47,10 +48,8 @@ def add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         members = problem(error.status_code, error.detail)
         headers = dict(error.headers or {})
-        # The framework names the methods of one route, though a path may have several.
-        route = request.scope.get("route")
-        if "Allow" in headers and (allowed := methods(request.app, getattr(route, "path", ""))):
-            headers["Allow"] = ", ".join(allowed)
+        if "Allow" in headers:
+            headers["Allow"] = ", ".join(_methods(request))
         return error_response(request.scope, members, headers)
 
     @app.exception_handler(ClientDisconnect)
@@ -83,6 +82,16 @@ def error_response(
 def problem_response(members: dict[str, Any], headers: Mapping[str, str] | None) -> JSONResponse:
     """The response whose body is the problem with these members."""
     return JSONResponse(members, members["status"], headers=headers, media_type=PROBLEM_JSON)
+
+
+def _methods(request: Request) -> list[str]:
+    """Of all routes that have the request's path; the framework names those of one route."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(r.matches({**request.scope, "method": method})[0] is Match.FULL for r in routes)
+    ]
 
 
 def _invalid(request: Request, error: dict[str, Any]) -> InvalidParameter:

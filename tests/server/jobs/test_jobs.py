@@ -246,7 +246,7 @@ def test_a_full_queue_refuses_a_job(held, tiny, data):
 
 
 def test_a_job_that_would_come_too_late_is_refused(held, tiny, data):
-    client, app, _, _ = held(data)
+    client, app, _, _ = held(data, job_timeout=600)
     app.state.engine._backlog._costs["tiny"] = CostModel(launch=300)
     post(client, data)
     queued(client, 1)
