@@ -105,7 +105,7 @@ class Worker:
             self._device = usable_device(self._device_name)
             threads = torch.get_num_threads()
             if self._device.type == "cpu" and min(LANES, threads) > 1:
-                self._lanes = Lanes(LANES, threads, self._backlog.wake)
+                self._lanes = Lanes(threads, self._backlog.wake)
                 self._shares.side_by_side = True
             watch = Watch(self._device, self._backlog.wake)
             try:
@@ -253,7 +253,7 @@ class Worker:
         while self._calls and not self._backlog.closed:
             function, future = self._calls.popleft()
             try:
-                future.set_result(function())
+                future.set_result(self._lanes.call(function) if self._lanes else function())
             except Exception as error:
                 future.set_exception(error)
         self._sweep()

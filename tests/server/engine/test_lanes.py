@@ -193,28 +193,42 @@ def test_a_batch_that_hangs_is_noticed_while_others_run_beside_it(tiny, spec):
     drive(tiny, spec, scenario)
 
 
-def test_every_lane_ends_when_it_is_closed():
-    told = threading.Semaphore(0)
-    others = {*threading.enumerate()}
-    lanes = Lanes(2, 1, told.release)
-    threads = {*threading.enumerate()} - others
-    end = threading.Event()
+class Gate:
+    """Passes that last until the gate opens, and then fail."""
 
-    def hold() -> Pass:
-        assert end.wait(PATIENCE_S)
+    def __init__(self):
+        self.open = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self) -> Pass:
+        self.threads.append(threading.current_thread())
+        assert self.open.wait(PATIENCE_S)
         raise KeyError
 
-    (first, first_ended), (second, second_ended) = (lanes.start(hold, 0) for _ in range(2))
-    assert not any(one.done for one in (first, second))
-    end.set()
-    wait_for_one([first, second])
-    assert first_ended.is_set() or second_ended.is_set()
-    for one, ended in ((first, first_ended), (second, second_ended)):
+
+def test_what_has_all_threads_runs_in_the_first_lane_and_the_second_ends():
+    told = threading.Semaphore(0)
+    lanes = Lanes(4, told.release)
+    first = lanes.call(lambda: (threading.current_thread(), torch.get_num_threads()))
+    assert first[1] == 4
+    assert told.acquire(timeout=PATIENCE_S)
+    gate = Gate()
+    passes = [lanes.start(gate, beside) for beside in (0, 1)]
+    assert not any(one.done for one, _ in passes)
+    gate.open.set()
+    wait_for_one([one for one, _ in passes])
+    assert any(ended.is_set() for _, ended in passes)
+    for one, ended in passes:
         with pytest.raises(KeyError):
             one.outputs()
         assert ended.is_set()
         assert told.acquire(timeout=PATIENCE_S)
+    second = next(thread for thread in gate.threads if thread is not first[0])
+    alone, _ = lanes.start(gate, 0)
+    alone.wait()
+    assert gate.threads[-1] is first[0]
+    second.join(PATIENCE_S)
+    assert not second.is_alive()
     lanes.close()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
+    first[0].join(PATIENCE_S)
+    assert not first[0].is_alive()
