@@ -18,6 +18,7 @@ from vimserve.model.cpus import usable_cpus
 from vimserve.server.settings import Collector, Origin, RootPath, split_list, split_models
 
 Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Config(BaseSettings):
@@ -182,10 +183,8 @@ class ServerConfig(Config):
     tls_key: Path | None = Field(
         default=None, description="PEM file of the certificate's private key"
     )
-    request_timeout: float = Field(
+    request_timeout: Seconds = Field(
         default=60,
-        gt=0,
-        allow_inf_nan=False,
         description="seconds until a request gets 504; X-Request-Timeout-Ms overrides it",
     )
     max_jobs: Positive = Field(
@@ -194,16 +193,12 @@ class ServerConfig(Config):
     max_job_bytes: Positive = Field(
         default=2**29, description="most bytes of jobs' uploads and results held together"
     )
-    job_timeout: float = Field(
+    job_timeout: Seconds = Field(
         default=600,
-        gt=0,
-        allow_inf_nan=False,
         description="seconds until a job fails; X-Request-Timeout-Ms overrides it",
     )
-    job_retention: float = Field(
+    job_retention: Seconds = Field(
         default=600,
-        gt=0,
-        allow_inf_nan=False,
         description="seconds for which a job is kept after its end",
     )
     drain_timeout: float = Field(
@@ -221,10 +216,8 @@ class ServerConfig(Config):
         description="let clients load, reload and unload the models of the start "
         "(POST /v2/repository/models/NAME/load and …/unload)",
     )
-    stuck_timeout: float = Field(
+    stuck_timeout: Seconds = Field(
         default=120,
-        gt=0,
-        allow_inf_nan=False,
         description="seconds that a batch may run before /healthz reports the server as stuck",
     )
     decode_threads: Positive = Field(
