@@ -19,7 +19,7 @@ from vimserve.server.engine.runner import Pass
 from vimserve.server.telemetry.threads import name_thread
 
 T = TypeVar("T")
-Job = tuple[Callable[[], Any], int, Future[Any], threading.Event]
+Job = tuple[Callable[[], Any], int, Future[Any]]
 
 
 class LanePass(Pass):
@@ -70,16 +70,11 @@ class Lane:
         # It must not keep the process: a pass that hangs never ends.
         threading.Thread(target=self._run, name="engine-lane", daemon=True).start()
 
-    def start(self, run: Callable[[], Any], threads: int) -> tuple[Future[Any], threading.Event]:
-        """Begin a job on so many CPU threads.
-
-        Returns:
-            What ``run`` will return, and an event that is set when it has returned, or failed.
-        """
+    def start(self, run: Callable[[], Any], threads: int) -> Future[Any]:
+        """Begin a job on so many CPU threads; what ``run`` will return."""
         future: Future[Any] = promise()
-        ended = threading.Event()
-        self._jobs.put((run, threads, future, ended))
-        return future, ended
+        self._jobs.put((run, threads, future))
+        return future
 
     def close(self) -> None:
         """End the thread, and its OpenMP threads with it, after the job that it runs."""
@@ -88,18 +83,13 @@ class Lane:
     def _run(self) -> None:
         name_thread("model")
         while (job := self._jobs.get()) is not None:
-            run, threads, future, ended = job
+            run, threads, future = job
             if threads != torch.get_num_threads():
                 torch.set_num_threads(threads)
             try:
-                result = run()
+                future.set_result(run())
             except Exception as error:
-                ended.set()
                 future.set_exception(error)
-            else:
-                ended.set()  # first, for whoever waits for the future asks for this next
-                future.set_result(result)
-                del result
             self._tell()
             del job, run, future  # or its tensors would live until the next pass
 
@@ -123,31 +113,26 @@ class Lanes:
         self._second: Lane | None = None
         self._in_first: Future[Any] | None = None
 
-    def start(self, run: Callable[[], Pass], beside: int) -> tuple[LanePass, threading.Event]:
+    def start(self, run: Callable[[], Pass], beside: int) -> LanePass:
         """Begin a pass.
 
         Args:
             run: makes the pass, and returns when it has ended.
             beside: how many passes run already, 0 or 1; this one gets a fair share of the threads.
-
-        Returns:
-            The pass, and an event that is set when it has ended, or failed.
         """
         if not beside:
             self._have_all_threads()
         threads = max(1, self._threads // (beside + 1))
         if self._in_first is None or self._in_first.done():
-            self._in_first, ended = self._first.start(run, threads)
-            return LanePass(self._in_first), ended
+            self._in_first = self._first.start(run, threads)
+            return LanePass(self._in_first)
         self._second = self._second or Lane(self._tell)
-        future, ended = self._second.start(run, threads)
-        return LanePass(future), ended
+        return LanePass(self._second.start(run, threads))
 
     def call(self, function: Callable[[], T]) -> T:
         """Run a function with all threads, while no pass runs, and wait for it."""
         self._have_all_threads()
-        future, _ = self._first.start(function, self._threads)
-        return future.result()
+        return self._first.start(function, self._threads).result()
 
     def close(self) -> None:
         """End the lanes, each after the pass that it runs."""

@@ -1,8 +1,7 @@
 """The batches that the device runs, and what each of them has of its time and memory."""
 
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vimserve.model.device_memory import forget_highest_resident, highest_resident
@@ -21,7 +20,7 @@ class Running:
         peak_bytes: of memory, as far as it was measured.
         seconds: in which it computed; on a GPU a batch does not while it waits for another one.
         device_s: what it had of the device's time.
-        ended: set at its end; None until somebody waits for that.
+        ended: tells whether it has; None until somebody waits for that.
     """
 
     requests: Sequence[Req]
@@ -31,7 +30,7 @@ class Running:
     peak_bytes: int = 0
     seconds: float = 0.0
     device_s: float = 0.0
-    ended: threading.Event | None = None
+    ended: Callable[[], bool] | None = None
 
     @property
     def tokens(self) -> int:
@@ -41,7 +40,7 @@ class Running:
     @property
     def has_ended(self) -> bool:
         """Whether its end has been seen."""
-        return self.ended is not None and self.ended.is_set()
+        return self.ended is not None and self.ended()
 
 
 class Shares:

@@ -158,7 +158,7 @@ class Worker:
         """Whether there is something else to do than to wait for a batch."""
         running = self._shares.running
         if running and running[0].ended is None:
-            running[0].ended = watch.end_of(running[0].result)
+            running[0].ended = watch.end_of(running[0].result).is_set
         return bool(self._calls) or any(batch.has_ended for batch in running)
 
     def _next_to_end(self) -> Running:
@@ -181,7 +181,8 @@ class Worker:
         images = [request.image for request in requests]
         if self._lanes is not None:
             run = partial(model.runner.start, images)
-            batch.result, batch.ended = self._lanes.start(run, beside)
+            batch.result = lane_pass = self._lanes.start(run, beside)
+            batch.ended = lane_pass.future.done
             return batch
         try:
             with PeakMeter(self._device, self._shares.held) as meter:

@@ -214,17 +214,17 @@ def test_what_has_all_threads_runs_in_the_first_lane_and_the_second_ends():
     assert told.acquire(timeout=PATIENCE_S)
     gate = Gate()
     passes = [lanes.start(gate, beside) for beside in (0, 1)]
-    assert not any(one.done for one, _ in passes)
+    assert not any(one.done for one in passes)
     gate.open.set()
-    wait_for_one([one for one, _ in passes])
-    assert any(ended.is_set() for _, ended in passes)
-    for one, ended in passes:
+    wait_for_one(passes)
+    assert any(one.done for one in passes)
+    for one in passes:
         with pytest.raises(KeyError):
             one.outputs()
-        assert ended.is_set()
+        assert one.done
         assert told.acquire(timeout=PATIENCE_S)
     second = next(thread for thread in gate.threads if thread is not first[0])
-    alone, _ = lanes.start(gate, 0)
+    alone = lanes.start(gate, 0)
     alone.wait()
     assert gate.threads[-1] is first[0]
     second.join(PATIENCE_S)
