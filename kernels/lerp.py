@@ -31,3 +31,11 @@ class Lerp(NamedTuple):
         second = np.minimum(first + 1, inputs - 1)
         fraction = (at - first).clip(0, 1).astype(np.float32)
         return cls(*map(torch.from_numpy, (first, second, fraction)))
+
+    def between(self, first: int, end: int) -> "Lerp":
+        """The same for the outputs from ``first`` to before ``end`` alone."""
+        return Lerp(*(table[first:end] for table in self))
+
+    def since(self, first: int) -> "Lerp":
+        """The same where the inputs before ``first`` are left out."""
+        return Lerp(self.first - first, self.second - first, self.fraction)

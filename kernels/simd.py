@@ -222,7 +222,7 @@ def where_less(_context, a, b, then, otherwise):
     return vector(a, b, then, otherwise), codegen
 
 
-def _operator(emit: str):
+def _overload_elementwise(symbol, emit: str) -> None:
     @intrinsic
     def elementwise(_context, a, b):
         def codegen(_context, builder, _signature, args):
@@ -230,24 +230,17 @@ def _operator(emit: str):
 
         return vector(a, b), codegen
 
-    return elementwise
+    @overload(symbol)
+    def choose(a, b):
+        if isinstance(a, Vector) and isinstance(b, Vector):
+            return lambda a, b: elementwise(a, b)
+        return None
 
 
-_add, _multiply = _operator("fadd"), _operator("fmul")
-
-
-@overload(operator.add)
-def _overload_add(a, b):
-    if isinstance(a, Vector) and isinstance(b, Vector):
-        return lambda a, b: _add(a, b)
-    return None
-
-
-@overload(operator.mul)
-def _overload_multiply(a, b):
-    if isinstance(a, Vector) and isinstance(b, Vector):
-        return lambda a, b: _multiply(a, b)
-    return None
+_overload_elementwise(operator.add, "fadd")
+_overload_elementwise(operator.sub, "fsub")
+_overload_elementwise(operator.mul, "fmul")
+_overload_elementwise(operator.truediv, "fdiv")
 
 
 @intrinsic

@@ -97,6 +97,11 @@ def norm_block(D: int) -> tuple[int, int]:
     return max(1, 2048 // width), width
 
 
+def region_block(C: int, pixels: int) -> int:
+    """Channels of a ``roi_align`` program, which reads so many pixels at a time."""
+    return max(16, min(4096 // pixels, 1 << (C - 1).bit_length()))
+
+
 def walked_rows(H: int, tiles: int, device: torch.device) -> int:
     """Rows of an image that a program of ``upsample_add`` walks down, if so many begin each row.
 

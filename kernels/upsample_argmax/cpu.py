@@ -83,17 +83,26 @@ def upsample_argmax(
     scores: Tensor, size: tuple[int, int], *, probability: bool
 ) -> tuple[Tensor, Tensor | None]:
     """See ``kernels.upsample_argmax``."""
-    (K, h, w), (H, W) = scores.shape, size
+    _, h, w = scores.shape
+    rows, columns = Lerp.of(h, size[0]), Lerp.of(w, size[1])
+    return upsample_argmax_by(scores, rows, columns, probability=probability)
+
+
+def upsample_argmax_by(
+    scores: Tensor, rows: Lerp, columns: Lerp, *, probability: bool
+) -> tuple[Tensor, Tensor | None]:
+    """As ``upsample_argmax``, with tables for the result's rows and columns."""
+    K, _, w = scores.shape
+    H, W = len(rows.first), len(columns.first)
     scores = scores.permute(1, 2, 0).contiguous().float()
     lanes = -(-K // LANES) * LANES
     tasks = min(TASKS_PER_THREAD * torch.get_num_threads(), H)
     scratch = torch.full((tasks, w, lanes), LOWEST)
     classes = torch.empty(H, W, dtype=torch.uint8)
     probabilities = torch.empty(H, W) if probability else None
-    rows, cols = Lerp.of(h, H), Lerp.of(w, W)
     _kernel(
         tasks, K, lanes, w, H, W, int(probability), scores, scratch, classes,
         scratch if probabilities is None else probabilities,
-        *rows, *cols, torch.arange(LANES, dtype=torch.float32),
+        *rows, *columns, torch.arange(LANES, dtype=torch.float32),
     )  # fmt: skip
     return classes, probabilities

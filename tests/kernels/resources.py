@@ -16,6 +16,9 @@ from tests.paths import ROOT
 from tests.processes import CONTEXT
 from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
+from vimserve.kernels.nms.triton import nms
+from vimserve.kernels.paste_masks.triton import paste_masks
+from vimserve.kernels.roi_align.triton import roi_align
 from vimserve.kernels.selective_scan.triton import selective_scan
 from vimserve.kernels.upsample_add.triton import upsample_add
 from vimserve.kernels.upsample_argmax.triton import upsample_argmax
@@ -27,6 +30,7 @@ TABLE = ROOT / "kernels" / "registers.md"
 ARCHITECTURES = (80, 90, 100)
 WIDTHS = (192, 384, 576, 768)  # Vim-Ti, Vim-S, VideoMamba-M, Vim-B
 CLASSES = 150  # ADE20K
+PYRAMID = (192, 256)  # channels of the published detectors
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -41,6 +45,8 @@ class Case:
     probability: bool = False
     turns: str = "nothing"
     maps: tuple[int, int] = (0, 0)
+    bins: int = 0
+    writes: bool = False
 
     def __str__(self) -> str:
         ending = " probability" if self.probability else ""
@@ -48,6 +54,10 @@ class Case:
             ending = f" turning {self.turns}"
         if self.kernel == "_upsample_add":
             ending = " {} maps of {} taps".format(*self.maps)
+        if self.bins:
+            ending = f" {self.bins} bins"
+        if self.kernel == "_paste_masks":
+            ending = " writing" if self.writes else " counting"
         return f"{self.kernel} {DTYPE_NAMES[self.dtype]} D={self.D}{ending}"
 
 
@@ -76,12 +86,19 @@ CASES += [
     for dtype in DTYPES
     for maps in ((4, 9), (3, 9), (1, 1))
 ]
+# The boxes' features and the masks'.
+CASES += [
+    Case("_roi_align", dtype, D, bins=bins) for dtype in DTYPES for D in PYRAMID for bins in (7, 14)
+]
+# Whatever the model: boxes and masks are float32.
+CASES += [Case("_nms", torch.float32, WIDTHS[0])]
+CASES += [Case("_paste_masks", torch.float32, WIDTHS[0], writes=writes) for writes in (False, True)]
 
 
 def compile_case(case: Case, architecture: int) -> bytes:
     """The cubin of a case, from the very launch that the kernel's public function makes."""
     launches = _launches(case)
-    return next(launch for launch in launches if launch.name == case.kernel).cubin(architecture)
+    return next(launch for launch in launches if _is_of(launch, case)).cubin(architecture)
 
 
 def hot_loop(cubin: bytes) -> list[str]:
@@ -130,6 +147,10 @@ def _job(job: tuple[Case, int]) -> Usage:
     return usage(compile_case(*job))
 
 
+def _is_of(launch: Launch, case: Case) -> bool:
+    return launch.name == case.kernel and launch.arguments.get("WRITE", False) == case.writes
+
+
 def _launches(case: Case) -> list[Launch]:
     """The launches that the public functions make for one long sequence."""
     made: list[Launch] = []
@@ -158,6 +179,14 @@ def _launches(case: Case) -> list[Launch]:
             maps = [torch.empty(1, 78, 78, each, channels, dtype=case.dtype)] * count
             bias = torch.empty(channels, dtype=case.dtype) if each > 1 else None
             upsample_add(x, maps, bias, relu=each > 1)
+        elif case.kernel == "_roi_align":
+            maps = [torch.empty(side * side, D, dtype=case.dtype) for side in (256, 128, 64, 32)]
+            places, of = torch.empty(4, 1, 3, dtype=torch.int32), torch.empty(8, dtype=torch.int32)
+            roi_align(maps, places, [4, 8, 16, 32], torch.empty(8, 4), of, of, case.bins)
+        elif case.kernel == "_nms":
+            nms(torch.empty(1000, 4), torch.empty(80, 1000, dtype=torch.int32), 0.5)
+        elif case.kernel == "_paste_masks":
+            paste_masks(torch.empty(100, 28, 28), torch.empty(100, 4), (1248, 1248), 0.5)
         elif case.kernel == "_convolve":
             taps, bias = (torch.empty(*shape, dtype=case.dtype) for shape in ((K, E, 4), (K, E)))
             conv1d(xz[:, :E], taps, bias, cu_seqlens, (False, True))

@@ -15,6 +15,9 @@ from triton.runtime.jit import JITFunction
 from vimserve.kernels import triton_config
 from vimserve.kernels.add_norm.triton import add_norm
 from vimserve.kernels.conv1d.triton import conv1d
+from vimserve.kernels.nms.triton import nms
+from vimserve.kernels.paste_masks.triton import paste_masks
+from vimserve.kernels.roi_align.triton import roi_align
 from vimserve.kernels.selective_scan import triton
 from vimserve.kernels.selective_scan.triton import selective_scan
 from vimserve.kernels.upsample_add.triton import upsample_add
@@ -133,3 +136,27 @@ def test_upsampled_maps(size: tuple[int, int]) -> None:
     grids = launched(lambda: upsample_add(x[..., :64], maps, empty(64), relu=True))
     assert_within_limits(grids)
     assert list(grids) == ["_upsample_add"]
+
+
+@pytest.mark.parametrize("size", [7, 14])
+def test_regions(size: int) -> None:
+    R, maps, places = 2**20, [empty(64, 256)] * 4, empty(4, 1, 3, dtype=torch.int32)
+    boxes, of = empty(R, 4, dtype=torch.float32), empty(R, dtype=torch.int32)
+    grids = launched(lambda: roi_align(maps, places, [4, 8, 16, 32], boxes, of, of, size))
+    assert_within_limits(grids)
+    assert list(grids) == ["_roi_align"]
+
+
+def test_groups_of_boxes() -> None:
+    grids = launched(lambda: nms(empty(1000, 4), empty(2**20, 100, dtype=torch.int32), 0.5))
+    assert grids == {"_nms": (2**20,)}
+    assert_within_limits(grids)
+
+
+@pytest.mark.parametrize("size", [(1, 10**6), (10**6, 1)])
+def test_masks_in_a_large_picture(size: tuple[int, int]) -> None:
+    """In host memory, because the total of the counts is read: zeros here."""
+    masks, boxes = torch.zeros(4, 28, 28), torch.zeros(4, 4)
+    grids = launched(lambda: paste_masks(masks, boxes, size, 0.5))
+    assert grids == {"_paste_masks": (4 * -(-size[1] // 128),)}
+    assert_within_limits(grids)

@@ -13,11 +13,14 @@ from tests.paths import ROOT
 HERE = "tests/kernels/interpreted"
 RUNS = {
     "scan": [f"{HERE}/check_selective_scan.py"],
-    "convolution, norm, upsampling and published outputs": [
+    "convolution, norm, upsampling, boxes, masks and published outputs": [
         f"{HERE}/check_conv1d.py",
         f"{HERE}/check_add_norm.py",
         f"{HERE}/check_upsample_argmax.py",
         f"{HERE}/check_upsample_add.py",
+        f"{HERE}/check_roi_align.py",
+        f"{HERE}/check_nms.py",
+        f"{HERE}/check_paste_masks.py",
         *(
             f"tests/model/test_golden.py::test_matches_published_outputs[{name}]"
             for name in (

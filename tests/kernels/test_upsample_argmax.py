@@ -7,7 +7,8 @@ from tests.kernels.maps import (
     assert_same_probabilities,
     channels_last,
 )
-from vimserve.kernels.upsample_argmax import cpu, upsample_argmax
+from vimserve.kernels.lerp import Lerp
+from vimserve.kernels.upsample_argmax import cpu, naive, upsample_argmax, upsample_argmax_band
 
 
 @pytest.mark.parametrize(("K", "of", "size"), [*SHAPES, (150, (78, 78), (312, 312))])
@@ -57,3 +58,21 @@ def test_no_class_out_of_range_for_what_is_no_number(value: float) -> None:
 def test_what_is_refused(scores, size, message) -> None:
     with pytest.raises(ValueError, match=message):
         upsample_argmax(scores, size)
+
+
+@pytest.mark.parametrize("height", [200, 196, 230, 31])
+@pytest.mark.parametrize("module", [cpu, naive])
+def test_rows_of_a_map_from_the_rows_of_scores_that_they_lie_between(monkeypatch, module, height):
+    monkeypatch.setenv("VIMSERVE_KERNELS", module.__name__.rpartition(".")[2])
+    scores, size = channels_last(21, 50, 12), (height, 48)
+    whole, _ = module.upsample_argmax(scores, size, probability=False)
+    first, end = height // 5, height // 2
+    table = Lerp.of(50, height).between(first, end)
+    upper, lower = int(table.first[0]), int(table.second[-1]) + 1
+
+    band = upsample_argmax_band(scores[:, upper:lower], upper, 50, size, (first, end))
+    assert torch.equal(band, whole[first:end])
+
+    for there, since in ((slice(upper + 1, lower), upper + 1), (slice(upper, lower - 1), upper)):
+        with pytest.raises(ValueError, match=f"need the rows {upper} to {lower} of 50"):
+            upsample_argmax_band(scores[:, there], since, 50, size, (first, end))
