@@ -4,13 +4,27 @@ from torch import Tensor
 
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.checkpoint import CheckpointError, listed
-from vimserve.model.families import upernet
+from vimserve.model.families import cascade, linear, resnet, upernet
 from vimserve.model.families.backbones import BACKBONES
 from vimserve.model.families.family import Family
 from vimserve.model.served import ServedModel
 from vimserve.model.tensor_names import find_below
 
-FAMILIES: tuple[Family[ServedModel], ...] = (*BACKBONES, *map(upernet.on, BACKBONES))
+FAMILIES: tuple[Family[ServedModel], ...] = (
+    *BACKBONES,
+    resnet.FAMILY,
+    *map(upernet.on, BACKBONES),
+    upernet.on_resnet(resnet.FAMILY),
+    *map(linear.on, BACKBONES),
+    *map(cascade.on, BACKBONES),
+)
+
+# Detectors of other kinds, by how names begin that only they have.
+_OTHER_DETECTORS = {
+    "proposal_generator.": "a Detectron2 detector on another backbone",
+    "rpn.head.": "torchvision's detector",
+    "rpn_head.": "an MMDetection detector",
+}
 
 
 def family_of(config: ModelConfig) -> Family[ServedModel]:
@@ -24,11 +38,19 @@ def recognise(state: dict[str, Tensor]) -> Family[ServedModel]:
     Raises:
         CheckpointError: if it belongs to none.
     """
-    for family in FAMILIES:
-        if family.tensor in state:
-            return family
-    if any(name.startswith("backbone.net.") for name in state):
-        raise CheckpointError("a detector (detectron2's names, backbone.net.…) is not served")
+    family = next((family for family in FAMILIES if family.tensor in state), None)
+    detectors = (
+        detector
+        for beginning, detector in _OTHER_DETECTORS.items()
+        if any(name.startswith(beginning) for name in state)
+    )
+    if (family is None or family.task != "detect") and (detector := next(detectors, None)):
+        raise CheckpointError(
+            f"{detector} is not served, only a Cascade R-CNN on a Vim or a plain ViT is, whose "
+            "names begin with backbone.net, proposal_generator and roi_heads"
+        )
+    if family is not None:
+        return family
     if found := find_below(state, [family.tensor for family in FAMILIES]):
         before, others = found
         raise CheckpointError(

@@ -1,15 +1,18 @@
 """What a family of models says of itself."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from torch import Tensor
+
 from vimserve.model.architecture import ModelConfig
-from vimserve.model.hints import Assumption
+from vimserve.model.hints import Assumption, Hints
 from vimserve.model.options import Parser
 from vimserve.model.served import ServedModel
 from vimserve.model.sources import Source
+from vimserve.model.tensor_names import below
 from vimserve.model.transform import Transform
 
 M = TypeVar("M", bound=ServedModel, covariant=True)
@@ -17,10 +20,17 @@ M = TypeVar("M", bound=ServedModel, covariant=True)
 
 @dataclass(frozen=True)
 class Variant:
-    """A member of a family that is in the catalog."""
+    """A member of a family that is in the catalog.
+
+    Attributes:
+        config: its architecture.
+        source: of its weights.
+        preprocessing: what its published evaluation does otherwise than the family's.
+    """
 
     config: ModelConfig
     source: Source
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,23 @@ class Family(Generic[M]):
     has_palette: bool = False
     assume: Callable[..., Sequence[Assumption]] = lambda *_: ()
     unused: Callable[[Any], tuple[str, ...]] = lambda _: ()
+
+
+def assume_below(
+    backbone: Family[ServedModel], prefix: str, options: Container[str]
+) -> Callable[..., list[Assumption]]:
+    """What a family on a backbone assumes of the ``options`` that it has: what the backbone does.
+
+    The backbone's tensors are those whose names begin with ``prefix``.
+    """
+
+    def assume(
+        state: Mapping[str, Tensor], hints: Hints, given: Mapping[str, Any]
+    ) -> list[Assumption]:
+        own = below(state, prefix)
+        return [a for a in backbone.assume(own, hints, given) if a.option in options]
+
+    return assume
 
 
 def transform_at_trained_size(config: ModelConfig, **changes: Any) -> Transform:

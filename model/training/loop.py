@@ -19,6 +19,7 @@ from vimserve.model.training.batches import Batch, Batches, Draw, Stage
 from vimserve.model.training.optimization import descend, schedule, update_average
 from vimserve.model.training.options import Options
 from vimserve.model.training.processes import all_go_on, run_together
+from vimserve.model.whole_files import whole
 
 PREFETCH = 6
 SECONDS_PER_REPORT = 30
@@ -132,6 +133,5 @@ def means(measured: Sequence[tuple[dict[str, float], int]]) -> str:
 def save(network: nn.Module, output: Path) -> None:
     """Write the weights under their published names, all at once."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    partial = output.with_suffix(".partial")
-    save_file(state, partial, metadata={"format": "pt"})
-    partial.replace(output)
+    with whole(output) as partial:
+        save_file(state, partial, metadata={"format": "pt"})

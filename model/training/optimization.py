@@ -1,7 +1,7 @@
 """Steps: optimizers, the learning rate over time, and the average of the weights."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,22 @@ from torch import Tensor, nn
 from vimserve.model.training.processes import share_gradients
 
 WARM_UP = 0.03
+
+
+class HeadRates(NamedTuple):
+    """Peak learning rates of a network whose backbone is trained already, and the decay.
+
+    Attributes:
+        matrices: of the layers' matrices.
+        known: of what else is trained already, which does not decay.
+        new: of what starts from nothing.
+        decay: of the weights.
+    """
+
+    matrices: float
+    known: float
+    new: float
+    decay: float
 
 
 def is_matrix(name: str) -> bool:
@@ -24,6 +40,33 @@ def muon_and_adamw(
         [{"params": matrices, "peak": rate}], weight_decay=decay, adjust_lr_fn="match_rms_adamw"
     )
     return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def muon_and_two_adamw(
+    parameters: Iterable[tuple[str, Tensor]],
+    is_known: Callable[[str], bool],
+    rates: HeadRates,
+) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the layers' matrices; AdamW for the rest, faster for what starts from nothing.
+
+    Args:
+        parameters: by name.
+        is_known: whether a parameter comes trained already.
+        rates: of each part.
+    """
+    matrices: list[Tensor] = []
+    slow: list[Tensor] = []
+    fast: list[Tensor] = []
+    for name, parameter in parameters:
+        if is_matrix(name):
+            matrices.append(parameter)
+        elif parameter.requires_grad:
+            (slow if is_known(name) else fast).append(parameter)
+    groups = [
+        {"params": slow, "weight_decay": 0.0, "peak": rates.known},
+        {"params": fast, "weight_decay": rates.decay, "peak": rates.new},
+    ]
+    return muon_and_adamw(matrices, rates.matrices, rates.decay, groups)
 
 
 def schedule(elapsed: float) -> float:

@@ -4,6 +4,7 @@ Parameters have the published names, so the state dict is the checkpoint that th
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +96,33 @@ class PatchEmbed(nn.Module):
         return F.linear(tiles.reshape(N, -1, 3 * side * side), weight, self.proj.bias)
 
 
+class Trunk(nn.Module):
+    """The blocks without class token and classifier, for the heads of other tasks."""
+
+    def __init__(self, config: VimConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, (rows, cols) = config.width, config.grid
+        self.pos_embed = nn.Parameter(torch.randn(1, rows * cols, width) * 0.02)
+        self.patch_embed = PatchEmbed(width, config.patch_size)
+        self.layers = nn.ModuleList(Layer(width, config.states) for _ in range(config.depth))
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of the patches of ``[N, 3, H, W]``."""
+        side = self.config.patch_size
+        return images.shape[2] // side, images.shape[3] // side
+
+    def blocks(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of ``[N, 3, H, W]``, after each block what it adds and the sum so far: ``[N, T, D]``."""
+        residual = self.patch_embed(images)
+        positions = resized_positions(self.pos_embed, self.config.grid, self.grid(images))
+        residual = residual + positions
+        for layer in self.layers:
+            mixed = layer(residual)
+            residual = residual + mixed
+            yield mixed, residual
+
+
 class Network(nn.Module):
     """Images ``[N, 3, H, W]`` to logits ``[N, classes]``."""
 
@@ -113,6 +141,15 @@ class Network(nn.Module):
             layer.mixer.out_proj.weight.data /= math.sqrt(config.depth)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+
+    def start_from_trunk(self, state: dict[str, Tensor]) -> None:
+        """Take over the parameters of a ``Trunk`` of the same configuration."""
+        rows, cols = self.config.grid
+        middle = rows * cols // 2
+        positions, own = state["pos_embed"], self.pos_embed[:, middle : middle + 1]
+        joined = torch.cat((positions[:, :middle], own.detach(), positions[:, middle:]), dim=1)
+        others = {name: tensor for name, tensor in self.state_dict().items() if name not in state}
+        self.load_state_dict({**others, **state, "pos_embed": joined})
 
     def forward(self, images: Tensor) -> Tensor:
         """``[N, 3, H, W]`` to ``[N, classes]``."""
@@ -160,3 +197,13 @@ def resized_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int])
     table = table.transpose(1, 2).unflatten(2, old)
     table = F.interpolate(table, new, mode="bicubic", align_corners=False)
     return table.flatten(2).transpose(1, 2)
+
+
+def without_class_token(state: dict[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
+    """A ``Trunk``'s part, and the last norm, of a Vim that classifies by a token in the middle."""
+    middle = grid[0] * grid[1] // 2
+    positions = state["pos_embed"]
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    del kept["cls_token"]
+    kept["pos_embed"] = torch.cat((positions[:, :middle], positions[:, middle + 1 :]), dim=1)
+    return kept

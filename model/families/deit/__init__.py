@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
 
+from vimserve.model.architecture import Readout
 from vimserve.model.class_names import IMAGENET
 from vimserve.model.families.deit.checkpoint import infer_deit_config
 from vimserve.model.families.deit.config import (
@@ -44,7 +45,12 @@ FAMILY = Family(
     describes=lambda config: isinstance(config, DeiTConfig),
     build=DeiT,
     infer=infer_deit_config,
-    options={"attention": one_of(get_args(Attention)), "heads": number(int)},
+    options={
+        "attention": one_of(get_args(Attention)),
+        "heads": number(int),
+        "window": number(int),
+        "readout": one_of(get_args(Readout)),
+    },
     variants=dict(_variants()),
     transform=transform_at_trained_size,
     labels={1000: IMAGENET},

@@ -1,13 +1,14 @@
 """The architecture that a UPerNet checkpoint belongs to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from vimserve.model.architecture import BackboneConfig
 from vimserve.model.checkpoint import CheckpointError
-from vimserve.model.families.upernet.config import FEATURES, UPerNetConfig
+from vimserve.model.families.upernet.config import UPerNetConfig, last_of_parts
+from vimserve.model.tensor_names import below
 
 PREFIX = "backbone."
 
@@ -37,23 +38,16 @@ def infer_upernet_config(
         )
     except KeyError as error:
         raise CheckpointError(f"not a UPerNet checkpoint: it has no tensor {error}") from error
-    own = below(state)
+    own = below(state, PREFIX)
     # The backbone has no classifier, which is read as a classifier of no classes.
     own["head.weight"] = classifier.new_empty(0, 0)
     backbone = infer_backbone(own, **options)
-    quarter = backbone.depth / FEATURES
-    ends = tuple(round(quarter * (i + 1)) - 1 for i in range(FEATURES))
     try:
         return UPerNetConfig(
             backbone=backbone,
-            out_indices=out_indices or ends,
+            out_indices=out_indices or last_of_parts(backbone.depth),
             channels=len(bottleneck),
             num_classes=len(classifier),
         )
     except ValueError as error:
         raise CheckpointError(f"not a UPerNet that can be served: {error}") from error
-
-
-def below(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors under its own names."""
-    return {name.removeprefix(PREFIX): state[name] for name in state if name.startswith(PREFIX)}

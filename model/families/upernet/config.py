@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from vimserve.model.architecture import RGB, BackboneConfig, check_least
+from vimserve.model.architecture import BackboneConfig, HeadConfig, check_least
 from vimserve.model.families.deit.config import DeiTConfig
+from vimserve.model.families.resnet.config import RESNET_50, RESNET_101
 from vimserve.model.families.vim.config import VimConfig
 
 FEATURES = 4  # how many the head reads
@@ -11,11 +12,12 @@ MOST_CLASSES = 256  # what a byte of a mask can tell apart
 
 
 @dataclass(frozen=True)
-class UPerNetConfig:
+class UPerNetConfig(HeadConfig):
     """A UPerNet (arXiv 1807.10221) on a backbone: four features, one head, a class per pixel.
 
-    ``out_indices`` are the blocks that the features come from, ``channels`` is the width of the
-    head. The backbone's classifier and a Vim's class token are left out, whatever it is given with.
+    ``out_indices`` are the blocks that the features come from (of a ResNet, the stages), and
+    ``channels`` is the width of the head. The backbone's classifier and a Vim's class token are
+    left out, whatever it is given with.
 
     Raises:
         ValueError: for a value outside the supported range; the message names it.
@@ -36,42 +38,27 @@ class UPerNetConfig:
                 f"not {self.out_indices}"
             )
         check_least(self, 1, "channels", "num_classes")
-        if self.num_classes > MOST_CLASSES:
-            raise ValueError(
-                f"num_classes must be at most {MOST_CLASSES}, because a mask has one byte for "
-                f"each pixel, not {self.num_classes}"
-            )
+        check_mask_classes(self.num_classes)
         object.__setattr__(self, "backbone", self.backbone.without_classifier())
 
-    @property
-    def patch_size(self) -> int:
-        """Side of the backbone's patches in pixels."""
-        return self.backbone.patch_size
 
-    @property
-    def stride(self) -> int:
-        """From one of the backbone's patches to the next, in pixels."""
-        return self.backbone.stride
+def check_mask_classes(num_classes: int) -> None:
+    """Check that a mask can tell so many classes apart.
 
-    @property
-    def pixel_mean(self) -> RGB:
-        """Mean of each channel that the backbone reckons with, for pixels from 0 to 1."""
-        return self.backbone.pixel_mean
+    Raises:
+        ValueError: if it cannot.
+    """
+    if num_classes > MOST_CLASSES:
+        raise ValueError(
+            f"num_classes must be at most {MOST_CLASSES}, because a mask has one byte for "
+            f"each pixel, not {num_classes}"
+        )
 
-    @property
-    def pixel_std(self) -> RGB:
-        """Standard deviation of each channel that the backbone reckons with, likewise."""
-        return self.backbone.pixel_std
 
-    @property
-    def trained_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the images that the backbone's ``grid`` belongs to."""
-        return self.backbone.trained_size
-
-    @property
-    def attention(self) -> str:
-        """How the backbone computes attention, or ``none`` where it has none."""
-        return self.backbone.attention
+def last_of_parts(blocks: int) -> tuple[int, ...]:
+    """The last block of each quarter, by their numbers from 0."""
+    quarter = blocks / FEATURES
+    return tuple(round(quarter * (i + 1)) - 1 for i in range(FEATURES))
 
 
 _VIM_TINY = VimConfig(width=192, grid=(32, 32))
@@ -88,4 +75,10 @@ DEIT_TINY_UPERNET_EAGER = UPerNetConfig(
 DEIT_SMALL_UPERNET = UPerNetConfig(_DEIT_SMALL, (2, 5, 8, 11), channels=384)
 DEIT_SMALL_UPERNET_EAGER = UPerNetConfig(
     replace(_DEIT_SMALL, attention="eager"), (2, 5, 8, 11), channels=384
+)
+RESNET_50_UPERNET = UPerNetConfig(
+    replace(RESNET_50, deep_stem=True, grid=(32, 32)), (0, 1, 2, 3), channels=512
+)
+RESNET_101_UPERNET = UPerNetConfig(
+    replace(RESNET_101, deep_stem=True, grid=(32, 32)), (0, 1, 2, 3), channels=512
 )

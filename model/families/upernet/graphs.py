@@ -19,14 +19,13 @@ from vimserve.model.families.upernet.config import FEATURES, UPerNetConfig
 from vimserve.model.families.upernet.model import (
     HEAD_PATCHES,
     UPerNetSegmenter,
-    answers,
     as_maps,
-    groups,
     of_images,
 )
+from vimserve.model.families.upernet.segmenter import answers
 from vimserve.model.graphs import Recorder, Recording, TokenGraphs
-from vimserve.model.layout import Grid, Layout
-from vimserve.model.served import Answers, MapSize
+from vimserve.model.layout import Grid, Layout, equal_groups
+from vimserve.model.served import Answers, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +59,10 @@ class GraphedSegmenter:
         logger.info("%d CUDA graphs in %.1f s", recorder.count, time.monotonic() - start)
 
     @torch.inference_mode()
-    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:
+    def answer(self, batch: PackedBatch, wanted: Sequence[Wanted | None]) -> Answers:
         """As the model's own ``answer``, and the memory of the graphs."""
         features, peak_bytes = self._backbone(batch, *self._model.backbone.embed(batch))
-        patches = self._model.without_class_tokens(list(features), batch)
+        patches = self._model.packed.of_patches([*features], batch)
         peaks = [peak_bytes]
         made = answers(self._head.scores(patches, batch.grids, peaks), wanted)
         return Answers(made.outputs, made.finite, max(peaks))
@@ -108,7 +107,7 @@ class HeadGraphs:
             grids: of the images.
             peaks: gets the peak bytes of each graph that is replayed.
         """
-        for group in groups(grids):
+        for group in equal_groups(grids, HEAD_PATCHES):
             grid = grids[group[0]]
             for part in self._parts(group, grid):
                 images = of_images(features, grids, part)

@@ -1,31 +1,19 @@
 """The dense part of a UPerNet: necks, pyramid pooling, feature pyramid and classifier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from vimserve.kernels.upsample_add import upsample_add
+from vimserve.model.convolution import fold
 from vimserve.model.linear import PreparedLinear
 from vimserve.model.prepared import PreparedModule
 
 NECKS = ("fpn1", "fpn2", "fpn3", "fpn4")
 POOL_SCALES = (1, 2, 3, 6)
 BLOCK = 64  # output channels for which products of all taps are held
-
-
-def fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one convolution that does what both do."""
-    mean, var = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert var is not None
-    with torch.no_grad():
-        return fuse_conv_bn_weights(
-            conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias,
-            transpose=isinstance(conv, nn.ConvTranspose2d),
-        )  # fmt: skip
 
 
 class ConvModule(PreparedModule):
@@ -129,29 +117,34 @@ def make_necks(width: int) -> list[nn.Module]:
 class UPerHead(nn.Module):
     """Pyramid pooling of the coarsest features, a feature pyramid, and their fusion.
 
-    ``conv_module`` makes its convolutions from input and output channels and the kernel's side.
+    Args:
+        widths: channels of the four levels, the finest first.
+        channels: of everything in between.
+        num_classes: of the scores.
+        conv_module: makes a convolution from input and output channels and the kernel's side.
     """
 
     def __init__(
         self,
-        width: int,
+        widths: Sequence[int],
         channels: int,
         num_classes: int,
         conv_module: Callable[[int, int, int], nn.Module] = ConvModule,
     ) -> None:
         super().__init__()
+        *finer, coarsest = widths
         self.conv_seg = nn.Conv2d(channels, num_classes, 1)
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), conv_module(width, channels, 1))
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), conv_module(coarsest, channels, 1))
             for scale in POOL_SCALES
         )
-        self.bottleneck = conv_module(width + len(POOL_SCALES) * channels, channels, 3)
-        self.lateral_convs = nn.ModuleList(conv_module(width, channels, 1) for _ in range(3))
+        self.bottleneck = conv_module(coarsest + len(POOL_SCALES) * channels, channels, 3)
+        self.lateral_convs = nn.ModuleList(conv_module(width, channels, 1) for width in finer)
         self.fpn_convs = nn.ModuleList(conv_module(channels, channels, 3) for _ in range(3))
         self.fpn_bottleneck = conv_module(4 * channels, channels, 3)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Features ``[N, D, H, W]``, the finest first, to class scores of the finest's size.
+        """Features ``[N, D_i, H, W]``, the finest first, to class scores of the finest's size.
 
         Each level is taken out of ``levels`` when it is read, so that its memory can be freed.
         """

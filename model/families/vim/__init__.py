@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
-from vimserve.model.architecture import Pooling
+from vimserve.model.architecture import Pooling, Readout
 from vimserve.model.class_names import IMAGENET
 from vimserve.model.families.family import Family, Variant, transform_at_trained_size
 from vimserve.model.families.vim.checkpoint import infer_vim_config, unused
@@ -68,6 +68,7 @@ FAMILY = Family(
         "stride": number(int),
         "bidirectional": one_of(get_args(Bidirectional)),
         "pooling": one_of(get_args(Pooling)),
+        "readout": one_of(get_args(Readout)),
         "divide": yes_or_no,
         "rope": one_of(get_args(Turned)),
         "family": one_of(get_args(Relative)),

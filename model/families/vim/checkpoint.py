@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vimserve.model.architecture import Pooling, class_positions
+from vimserve.model.architecture import Pooling, Readout, class_positions
 from vimserve.model.checkpoint import CheckpointError, count_blocks
 from vimserve.model.families.vim.choices import (
     REGISTERS,
@@ -29,6 +29,7 @@ def infer_vim_config(
     divide: bool | None = None,
     rope: Turned | None = None,
     family: Relative | None = None,
+    readout: Readout = "class",
 ) -> VimConfig:
     """The architecture that a state dict of Vim, VideoMamba or Mamba-Reg belongs to.
 
@@ -43,6 +44,7 @@ def infer_vim_config(
         divide: whether the sum of two directions is halved.
         rope: what a rotary embedding turns, the hidden state alone or the residual as well.
         family: decides what is usual for the others.
+        readout: what the classifier reads.
 
     Raises:
         CheckpointError: if the tensors are not such a model's.
@@ -80,6 +82,7 @@ def infer_vim_config(
             pooling=known["pooling"],
             divide=known.get("divide", True),
             rope=read_rope(state, embed.shape[0], known["rope"]) if ROPE in state else None,
+            readout=readout,
             **_registers(state),
         )
     except ValueError as error:

@@ -7,11 +7,13 @@ from vimserve.model.architecture import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     RGB,
-    BackboneConfig,
     Pooling,
+    Readout,
+    TokensConfig,
     check_choice,
     check_grid,
     check_least,
+    check_readout,
 )
 
 Bidirectional = Literal["ssm+conv", "ssm", "layer", "none"]
@@ -38,7 +40,7 @@ class Rope:
 
 
 @dataclass(frozen=True)
-class VimConfig(BackboneConfig):
+class VimConfig(TokensConfig):
     """A Vision Mamba (arXiv 2401.09417, section 3 and table 1).
 
     ``grid`` is the (rows, columns) of patches that the position embedding was trained for; images
@@ -53,7 +55,8 @@ class VimConfig(BackboneConfig):
     two directions of ``ssm+conv`` without halving the sum: ``divide`` is false. Mamba-Reg
     (arXiv 2405.14858) has ``registers`` class tokens, evenly spread among the patches, all of which
     ``pooling="registers"`` reads; ``reduce`` divides their width first. Vim's first release turned
-    its tokens' channels by their places: ``rope``.
+    its tokens' channels by their places: ``rope``. A classifier that was trained on the frozen
+    backbone may have another ``readout``.
 
     Raises:
         ValueError: for a value outside the supported range; the message names it.
@@ -74,6 +77,7 @@ class VimConfig(BackboneConfig):
     reduce: int = 1
     pixel_mean: RGB = IMAGENET_MEAN
     pixel_std: RGB = IMAGENET_STD
+    readout: Readout = "class"
 
     def __post_init__(self) -> None:
         check_least(self, 1, "width", "depth", "patch_size", "stride", "states")
@@ -95,6 +99,7 @@ class VimConfig(BackboneConfig):
                 f"bidirectional='layer' pairs the layers: depth must be even, not {self.depth}"
             )
         self._check_registers()
+        check_readout(self)
 
     def _check_registers(self) -> None:
         if (self.pooling == "registers") != (self.registers > 0):
@@ -132,8 +137,8 @@ class VimConfig(BackboneConfig):
         return super().positions - self.registers
 
     @property
-    def features(self) -> int:
-        """Width of what the classifier reads."""
+    def class_width(self) -> int:
+        """Width of what the published classifier reads."""
         if self.registers:
             return self.registers * self.width // self.reduce
         return self.width
@@ -153,7 +158,7 @@ class VimConfig(BackboneConfig):
         """
         if self.registers:
             raise ValueError("a backbone with registers (Mamba-Reg) is not served")
-        return replace(self, num_classes=0, pooling="mean")
+        return replace(self, num_classes=0, pooling="mean", readout="class")
 
 
 VIM_TINY = VimConfig(width=192)

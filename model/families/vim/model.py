@@ -16,7 +16,7 @@ from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.families.vim.rope import Rotary
 from vimserve.model.layout import Grid, Layout
-from vimserve.model.packed import PackedModel, normal
+from vimserve.model.packed import PackedModel, check_recordable, normal
 from vimserve.model.threads import each_block
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Vim(PackedModel):
     ``load_state_dict(strict=True)``.
     """
 
+    final_norm = "norm_f"
     graphs_need_kernels = True
 
     config: VimConfig
@@ -75,7 +76,7 @@ class Vim(PackedModel):
             self.pos_embed_cls = nn.Parameter(normal(1, config.registers, D))
         if config.reduce > 1:
             self.neck = nn.Linear(D, D // config.reduce, bias=False)
-            self.norm_neck = nn.RMSNorm(config.features, NORM_EPS)
+            self.norm_neck = nn.RMSNorm(config.class_width, NORM_EPS)
         in_turns = config.bidirectional == "layer"
         self.layers = nn.ModuleList(
             Block(config, reverse=in_turns and i % 2 == 1) for i in range(config.depth)
@@ -91,22 +92,30 @@ class Vim(PackedModel):
         ends = sorted({i + 1 for i in out_indices})
         return [hidden.to(tokens.dtype) for hidden, _ in self.run_blocks(tokens, layout, ends)]
 
+    def last_features(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """The hidden states after the last block plus the residual, ``[T, D]``, not normalised."""
+        ((hidden, residual),) = self.run_blocks(tokens, layout, [self._depth])
+        return residual.add_(hidden).to(tokens.dtype)
+
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Class scores ``[N, classes]`` of N embedded sequences ``[T, D]``."""
         ((hidden, residual),) = self.run_blocks(tokens, layout, [self._depth])
-        pooling = self.config.pooling
-        if self.config.class_tokens or pooling == "last":
-            rows = layout.cu_seqlens[1:, None] - 1 if pooling == "last" else layout.class_rows
-            hidden = hidden.index_select(0, rows.flatten())
-            residual = residual.index_select(0, rows.flatten())
-            features = self._normalise(hidden, residual)
-            return self.head(self._read(features.unflatten(0, rows.shape)))
-        features = self._normalise(hidden, residual)
-        if pooling == "mean":
-            images = features.split(layout.lengths)
-            return self.head(torch.stack([image.mean(0) for image in images]))
-        scores = self.head(features).split(layout.lengths)
-        return torch.stack([image.amax(0) for image in scores])
+        if self.config.pooling == "max" and self.config.readout == "class":
+            scores = self.head(self._normalise(hidden, residual)).split(layout.lengths)
+            return torch.stack([image.amax(0) for image in scores])
+        return self.head(self._read_out(hidden, residual, layout))
+
+    def _read_out(self, hidden: Tensor, residual: Tensor, layout: Layout) -> Tensor:
+        """What the classifier reads, ``[N, features]``; the residual is overwritten."""
+        config, parts = self.config, []
+        if config.readout in config.readouts and config.readout != "mean":
+            last = config.pooling == "last"
+            rows = layout.cu_seqlens[1:, None] - 1 if last else layout.class_rows
+            taken = (part.index_select(0, rows.flatten()) for part in (hidden, residual))
+            parts.append(self._read(self._normalise(*taken).unflatten(0, rows.shape)))
+        if config.readout == "both" or not parts:
+            parts.append(self.patch_means(self._normalise(hidden, residual), layout))
+        return torch.cat(parts, 1)
 
     def _normalise(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """Features ``[_, D]`` in the dtype of the weights."""
@@ -167,7 +176,7 @@ class Vim(PackedModel):
 
     def _blocks_at_once(self) -> "VimBlocks | None":
         """All blocks as one kernel, where there is one for them."""
-        weight = self.norm_f.weight
+        weight = self.pos_embed
         if self.config.bidirectional == "layer" or not has_vim_blocks(weight.device, weight.dtype):
             return None
         if self._at_once is None:
@@ -213,6 +222,7 @@ class Vim(PackedModel):
         Raises:
             ValueError: if it is a classifier whose pooling cannot be recorded.
         """
+        check_recordable(self.config)
         if self.config.num_classes and self.config.pooling not in RECORDABLE_POOLINGS:
             raise ValueError(
                 f"pooling={self.config.pooling!r} cannot be recorded as a CUDA graph, only "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vimserve.model.checkpoint import CheckpointError
 from vimserve.model.families.vim.choices import Turned, square
-from vimserve.model.families.vim.config import Rope
+from vimserve.model.families.vim.config import Rope, VimConfig
 from vimserve.model.families.vim.rope import rates
 
 # Above the rounding of bfloat16, and below what another base or order of the channels makes.
@@ -40,13 +40,29 @@ def read_rope(state: dict[str, Tensor], width: int, turned: Turned) -> Rope:
     # The second row is of the patch in row 0 and column 1.
     angles = torch.atan2(sin[1], cos[1])[width // 2 :: 2]
     span = round(side * _position(angles, rates(width)[1, width // 4 :]))
-    indices = torch.arange(side, dtype=torch.float64) * (span / side)
-    expected = torch.cartesian_prod(indices, indices) @ rates(width)
-    for table, function in ((cos, torch.cos), (sin, torch.sin)):
-        pairs = function(expected).repeat_interleave(2, 1)
-        if (table - pairs).abs().max() > BOUND:
+    for table, expected in zip((cos, sin), _tables(side, width, span), strict=True):
+        if (table - expected).abs().max() > BOUND:
             raise CheckpointError("RoPE's tables are not those of the published code")
     return Rope(float(span), residual=turned == "both")
+
+
+def make_tables(config: VimConfig) -> dict[str, Tensor]:
+    """The tables that a checkpoint of such a model holds; none without rotary embedding.
+
+    They are those of a square grid, by which ``read_rope`` tells the embedding.
+    """
+    if config.rope is None:
+        return {}
+    cos, sin = _tables(config.grid[0], config.width, config.rope.span)
+    return {"rope.freqs_cos": cos.float(), "rope.freqs_sin": sin.float()}
+
+
+def _tables(side: int, width: int, span: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines ``[side * side, width]`` of a square grid, float64."""
+    indices = torch.arange(side, dtype=torch.float64) * (span / side)
+    angles = torch.cartesian_prod(indices, indices) @ rates(width)
+    pairs = angles.repeat_interleave(2, 1)
+    return pairs.cos(), pairs.sin()
 
 
 def _position(angles: Tensor, of_axis: Tensor) -> float:

@@ -29,7 +29,10 @@ class Other(Vim):
 
 
 def test_no_two_families_share_a_name_or_a_variant() -> None:
-    assert [family.name for family in FAMILIES] == ["vim", "deit", "vim-upernet", "deit-upernet"]
+    assert [family.name for family in FAMILIES] == [
+        "vim", "deit", "resnet", "vim-upernet", "deit-upernet", "resnet-upernet", "vim-linear",
+        "deit-linear", "vim-cascade", "deit-cascade",
+    ]  # fmt: skip
     assert len(VARIANTS) == sum(len(family.variants) for family in FAMILIES)
 
 
@@ -56,8 +59,17 @@ def test_eager_twins_differ_in_attention_alone(name: str) -> None:
         assert dataclasses.replace(fused, backbone=backbone) == eager  # type: ignore[type-var]
 
 
+def test_windows_are_all_that_their_twins_differ_in() -> None:
+    sizes = ("tiny", "small", "base")
+    for name in (f"deit-{size}-cascade" for size in sizes):
+        windowed, whole = (VARIANTS[f"{name}{end}"].backbone for end in ("-windowed", ""))  # type: ignore[attr-defined]
+        assert windowed == dataclasses.replace(whole, window=14)
+
+
 def test_every_model_with_attention_has_an_eager_twin() -> None:
-    fused = {name for name, config in VARIANTS.items() if config.attention == "fused"}
+    """But those with windows, whose scores are few."""
+    whole = {name for name in VARIANTS if not name.endswith("-windowed")}
+    fused = {name for name in whole if VARIANTS[name].attention == "fused"}
     eager = {name for name, config in VARIANTS.items() if config.attention == "eager"}
     assert {f"{name}-eager" for name in fused} == eager
 

@@ -13,8 +13,9 @@ from tests.paths import GOLDEN
 from vimserve.loadtests.gpu_check.recipe import make_images, make_weights
 from vimserve.model.batch import PackedBatch
 from vimserve.model.families.deit.config import DeiTConfig
-from vimserve.model.families.upernet.model import UPerNetSegmenter, groups
+from vimserve.model.families.upernet.model import HEAD_PATCHES, UPerNetSegmenter
 from vimserve.model.families.vim.config import VimConfig
+from vimserve.model.layout import equal_groups
 
 CASES = json.loads((GOLDEN / "seg_cases.json").read_text())
 SHAPES = json.loads((GOLDEN / "seg_state_dict_shapes.json").read_text())
@@ -76,7 +77,7 @@ def test_ten_ragged_scenes_together_equal_the_ten_alone(small: UPerNetSegmenter)
 
 def test_groups_are_of_equal_grids_and_not_too_large() -> None:
     grids = [(64, 64), (2, 2), (64, 64), (64, 64), (2, 2)]
-    assert groups(grids) == [[0, 2], [3], [1, 4]]
+    assert equal_groups(grids, HEAD_PATCHES) == [[0, 2], [3], [1, 4]]
 
 
 def test_batch_norms_are_folded_again_after_loading(small: UPerNetSegmenter) -> None:

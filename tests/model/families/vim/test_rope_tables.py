@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.closeness import assert_close
 from tests.model.checkpoints import rope_tables
 from vimserve.model.checkpoint import CheckpointError
-from vimserve.model.families.vim.config import Rope
-from vimserve.model.families.vim.rope_tables import read_rope
+from vimserve.model.families.vim.config import Rope, VimConfig
+from vimserve.model.families.vim.rope_tables import make_tables, read_rope
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -18,6 +19,15 @@ def test_the_span_is_read_off_the_tables(side: int, span: int, dtype: torch.dtyp
     tables = {name: table.to(dtype) for name, table in rope_tables(side, 32, span).items()}
     assert read_rope(tables, 32, "both") == Rope(span)
     assert read_rope(tables, 32, "hidden") == Rope(span, residual=False)
+
+
+def test_tables_are_made_as_published() -> None:
+    made = make_tables(VimConfig(width=32, grid=(6, 6), rope=Rope(14)))
+    published = rope_tables(6, 32, 14)
+    assert made.keys() == published.keys()
+    for name, table in published.items():
+        assert_close(name, made[name], table, atol=1e-5)
+    assert not make_tables(VimConfig(width=32))
 
 
 @pytest.mark.parametrize(
