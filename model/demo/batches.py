@@ -11,10 +11,11 @@ from vimserve.model.demo.icons import LABELS, Icon
 from vimserve.model.demo.scenes import make_scene
 from vimserve.model.training.batches import PATCH, Stage
 
+# A scene of 1248 pixels is a step of its own, and takes as long as two of others.
 STAGES = (
-    Stage(0.30, (96, 112, 128), (3, 1, 1)),
-    Stage(0.60, (96, 128, 160, 224, 256, 320, 384), (4, 4, 3, 2, 2, 1, 1)),
-    Stage(1.01, (96, 128, 192, 256, 384, 512, 768, 1024, 1248), (2, 3, 3, 4, 3, 3, 2, 1, 2)),
+    Stage(0.12, (128, 192, 256), (1, 1, 1)),
+    Stage(0.45, (128, 192, 256, 320, 384, 512), (1, 2, 3, 4, 4, 4)),
+    Stage(1.01, (128, 192, 256, 384, 512, 768, 1024, 1248), (1, 1, 2, 4, 5, 5, 4, 5)),
 )
 HARD_FROM = 0.7
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +11,12 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from vimserve.model.demo.backgrounds import background, color
 from vimserve.model.demo.icons import Icon
+
+# Of an object's longer side: in pixels, and as shares of the frame's shorter side.
+SMALLEST_SIDE, SMALLEST_SHARE, LARGEST_SHARE = 40, 0.04, 0.95
+EASY_SHARE = 0.65
+# Where resolutions are compared, objects are small.
+SMALL_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -45,39 +51,55 @@ def make_scene(
     icons: Sequence[Icon],
     size: tuple[int, int],
     difficulty: float = 1.0,
+    largest: float = LARGEST_SHARE,
 ) -> Scene:
     """A scene of ``size`` (height, width) with one of ``icons``; ``rng`` decides everything.
 
     ``difficulty`` from 0 to 1 decides how small and how turned the object can be, and how often
-    it is recoloured, plain shapes are drawn beside it and the picture is degraded.
+    it is recoloured, plain shapes are drawn beside it and the picture is degraded. The object's
+    longer side is at most ``largest`` times the frame's shorter one.
     """
     icon = icons[int(rng.integers(len(icons)))]
     canvas = Image.fromarray(background(rng, size).clip(0, 255).astype(np.uint8))
     if rng.random() < 0.3 * difficulty:
         distract(rng, canvas, largest=0.25)
-    layer = place(icon, random_placement(rng, icon, size, difficulty), size)
-    mask = np.asarray(layer.getchannel("a")) > 127
+    side = random_side(rng, size, difficulty, largest)
+    box, layer = window(icon, placement_of_side(rng, icon, size, side, difficulty), size)
+    mask = np.zeros(size, np.bool_)
+    mask[box[1] : box[3], box[0] : box[2]] = np.asarray(layer.getchannel("a")) > 127
     if rng.random() < 0.7 * difficulty:
         layer = recolored(rng, layer)
-    canvas = over(canvas, layer)
+    canvas.paste(over(canvas.crop(box), layer), box[:2])
     if rng.random() < 0.1 * difficulty:
         distract(rng, canvas, largest=0.1)
     return Scene(degraded(rng, canvas, difficulty), mask, icon.label)
 
 
-def random_placement(
-    rng: np.random.Generator,
-    icon: Icon,
-    size: tuple[int, int],
-    difficulty: float = 1.0,
-    scale: float = 1.0,
-) -> Placement:
-    """A random place for an icon in a frame of ``size`` (height, width).
+def random_side(
+    rng: np.random.Generator, size: tuple[int, int], difficulty: float, largest: float
+) -> float:
+    """The longer side of an object in pixels, spread evenly on a logarithmic scale.
 
-    The icon's longer side is at most 95 % of the frame's shorter one, and at least 65 % at
-    difficulty 0 or 25 % at difficulty 1. ``scale`` multiplies these limits.
+    It is at most ``largest`` times the shorter side of the frame ``size`` (height, width). At
+    difficulty 0 it is at least 65 % of that side, at difficulty 1 at least 4 % and 40 pixels.
     """
-    side = rng.uniform(0.65 - 0.4 * difficulty, 0.95) * min(size) * scale
+    frame = min(size)
+    most = largest * frame
+    easy = min(EASY_SHARE * frame, most)
+    hard = min(smallest_side(size), most)
+    least = easy ** (1 - difficulty) * hard**difficulty
+    return float(np.exp(rng.uniform(np.log(least), np.log(most))))
+
+
+def smallest_side(size: tuple[int, int]) -> float:
+    """The longer side of the smallest objects in a frame of ``size`` (height, width), in pixels."""
+    return max(SMALLEST_SHARE * min(size), SMALLEST_SIDE)
+
+
+def placement_of_side(
+    rng: np.random.Generator, icon: Icon, size: tuple[int, int], side: float, difficulty: float
+) -> Placement:
+    """A random place for an icon whose longer side is ``side`` pixels, mostly within the frame."""
     width, height = (side * n / max(icon.picture.size) for n in icon.picture.size)
     degrees = rng.normal(0, 14) * difficulty
     if rng.random() < 0.08 * difficulty:
@@ -92,6 +114,18 @@ def random_placement(
         float(np.exp(rng.normal(0, 0.1))),
         float(rng.normal(0, 0.1)),
     )
+
+
+def window(
+    icon: Icon, placement: Placement, size: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], Image.Image]:
+    """The part of a frame that an icon can touch (left, top, right, bottom), and the icon in it."""
+    y, x = placement.center
+    reach = placement.side  # from the centre, whatever the angle, stretch and shear
+    left, top = max(0, int(x - reach)), max(0, int(y - reach))
+    right, bottom = min(size[1], int(x + reach) + 1), min(size[0], int(y + reach) + 1)
+    moved = replace(placement, center=(y - top, x - left))
+    return (left, top, right, bottom), place(icon, moved, (bottom - top, right - left))
 
 
 def place(icon: Icon, placement: Placement, size: tuple[int, int]) -> Image.Image:
@@ -166,7 +200,11 @@ def distract(rng: np.random.Generator, canvas: Image.Image, largest: float) -> N
             draw.line(ends, fill, max(1, int(side / 8)))
 
 
-def degraded(rng: np.random.Generator, image: Image.Image, difficulty: float) -> Image.Image:
+def degraded(
+    rng: np.random.Generator,
+    image: Image.Image,
+    difficulty: float,
+) -> Image.Image:
     """Change brightness or contrast, take away colour, blur, add noise or JPEG artefacts.
 
     Each happens at random, more often at a higher ``difficulty`` (0 to 1).
@@ -178,8 +216,7 @@ def degraded(rng: np.random.Generator, image: Image.Image, difficulty: float) ->
     if rng.random() < 0.05 * difficulty:
         image = image.convert("L").convert("RGB")
     if rng.random() < 0.15 * difficulty:
-        blur = rng.uniform(0.3, 1.5) * max(1, min(image.size) / 256)
-        image = image.filter(ImageFilter.GaussianBlur(blur))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1)))
     if rng.random() < 0.1 * difficulty:
         pixels = np.asarray(image, dtype=np.float32)
         noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 20)

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from vimserve.model.config import VimConfig
 from vimserve.model.demo.batches import STAGES, Batch, draw_batch
-from vimserve.model.demo.icons import LABELS, TRAINING_SETS, by_class, load_icons
+from vimserve.model.demo.icons import (
+    LABELS,
+    RENDERED_FOR_TRAINING,
+    TRAINING_SETS,
+    by_class,
+    load_icons,
+)
 from vimserve.model.training.batches import Draw, normalize
 from vimserve.model.training.loop import Outcome, Recipe, run
 from vimserve.model.training.optimization import is_matrix, muon_and_adamw
@@ -20,20 +26,32 @@ from vimserve.model.training.options import Options, read_options
 from vimserve.model.training.vim import Network
 
 CONFIG = VimConfig(width=96, depth=8, states=8, num_classes=len(LABELS), grid=(14, 14))
-PEAK_RATE, DECAY = 4e-3, 0.05
+PEAK_RATE, DECAY = 3e-3, 0.05
+# Of a large scene nearly all patches are background.
+BACKGROUND_WEIGHT = 0.2
+TRUNK = "backbone.net."  # of a detector's names
 DEFAULTS = Options(Path(__file__).with_name("demo.safetensors"), minutes=36)
 
 
 def drawing(tokens: int) -> Draw:
     """A function that draws batches of about ``tokens`` patches."""
-    return partial(draw_batch, by_class(load_icons(TRAINING_SETS)), tokens)
+    return partial(draw_batch, by_class(load_icons(TRAINING_SETS, RENDERED_FOR_TRAINING)), tokens)
 
 
 def make_network(start_from: Path | None) -> Network:
-    """A network with random weights, or those of a checkpoint."""
+    """A network with random weights, a classifier's, or a detector's below its class token."""
     network = Network(CONFIG)
     if start_from:
-        network.load_state_dict(load_file(start_from))
+        state = load_file(start_from)
+        trunk = {
+            name.removeprefix(TRUNK): tensor
+            for name, tensor in state.items()
+            if name.startswith(TRUNK)
+        }
+        if trunk:
+            network.start_from_trunk(trunk)
+        else:
+            network.load_state_dict(state)
     return network
 
 
@@ -55,8 +73,10 @@ class Criterion(nn.Module):
         logits = network.head(tokens[:, middle])
         patches = self.patch_head(torch.cat((tokens[:, :middle], tokens[:, middle + 1 :]), dim=1))
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+        weight = torch.ones(len(LABELS) + 1)
+        weight[-1] = BACKGROUND_WEIGHT
         of_patches = F.cross_entropy(
-            patches.flatten(0, 1), shown(batch).flatten(), label_smoothing=0.05
+            patches.flatten(0, 1), shown(batch).flatten(), weight, label_smoothing=0.05
         )
         accuracy = (logits.argmax(1) == batch.labels).float().mean()
         figures = {"loss": float(loss.detach()), "accuracy": float(accuracy)}
@@ -106,7 +126,7 @@ RECIPE = Recipe(
 def main() -> None:
     """Read the command line and train."""
     options = read_options(__doc__, DEFAULTS)
-    load_icons(TRAINING_SETS)  # drawn once, by one process
+    load_icons(TRAINING_SETS, RENDERED_FOR_TRAINING)  # drawn once, by one process
     run(RECIPE, options)
 
 

@@ -2,53 +2,90 @@
 
 ``python -m vimserve.model.demo.segmentation.evaluate`` needs ``.[train]`` and npm.
 
-The served network answers; the scenes are as hard as the training's and never resized.
+The served network answers. The scenes are the detector's, of small objects, drawn at 1248 pixels
+and shown at several resolutions.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_segmenter
-from vimserve.model.demo.icons import HELD_OUT_SETS, TRAINING_SETS, Icon, by_class, load_icons
-from vimserve.model.demo.segmentation.scenes import CLASSES, Scene, make_scene
-from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.demo.detection.scenes import Scene, make_scene
+from vimserve.model.demo.icons import (
+    HELD_OUT_SETS,
+    RENDERED_FOR_TRAINING,
+    TRAINING_SETS,
+    Icon,
+    by_class,
+    load_icons,
+)
+from vimserve.model.demo.scenes import SMALL_SHARE, smallest_side
+from vimserve.model.demo.segmentation.scenes import CLASSES
+from vimserve.model.families.upernet.segmenter import Segmenter
 from vimserve.model.transform import Transform
 
 HERE = Path(__file__).parent
 SIDES = (256, 512, 1024, 1248)
-BATCH_PIXELS = 1248 * 1248
+DRAWN = SIDES[-1]
+# An object is in one piece if so much of what is found of it has one class.
+ONE_PIECE = 0.9
 # Far from the training's seeds, which are made of small numbers.
 SEED = 20_000_003
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
+Classes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def scenes(icons: Sequence[Icon], side: int, count: int) -> Iterator[Scene]:
-    """Square scenes, as hard as the training's."""
+def scenes(icons: Sequence[Icon], count: int) -> Iterator[Scene]:
+    """Square scenes of small objects."""
     of_class = by_class(icons)
     for index in range(count):
-        yield make_scene(np.random.default_rng((SEED, side, index)), of_class, (side, side))
+        yield small_objects(np.random.default_rng((SEED, index)), of_class, DRAWN)
 
 
-def segment(model: UPerNetSegmenter, group: Sequence[Scene]) -> list[Any]:
-    """The model's class maps of the scenes, computed as one packed batch."""
-    transform = Transform(resolution=None, fit="contain")
-    batch = PackedBatch.from_images([transform(scene.image) for scene in group])
-    return [classes.numpy() for classes in model.segment(batch)]
+def small_objects(rng: np.random.Generator, icons: Sequence[Sequence[Icon]], side: int) -> Scene:
+    """A square scene whose objects take 4 to 30 % of the side."""
+    size = (side, side)
+    smallest = smallest_side(size)
+    return make_scene(rng, icons, size, smallest=smallest, largest=SMALL_SHARE)
+
+
+def truth(scene: Scene) -> Classes:
+    """The class of every pixel of a scene."""
+    classes = np.concatenate(([0], 1 + scene.labels)).astype(np.uint8)
+    return classes[scene.objects]
+
+
+def segment(model: Segmenter, image: Image.Image, side: int) -> Classes:
+    """The class of every pixel of a picture that the model sees at ``side`` pixels."""
+    pixels = Transform(resolution=side, fit="contain")(image)
+    batch = PackedBatch.from_images([pixels])
+    (classes,) = model.answer(batch, [(image.height, image.width)]).outputs
+    return classes[0].numpy()
 
 
 def confusion(truth: Any, predicted: Any) -> Counts:
     """How many pixels of each class (rows) were taken for each class (columns)."""
     pairs = truth.astype(np.int64) * len(CLASSES) + predicted
     return np.bincount(pairs.reshape(-1), minlength=len(CLASSES) ** 2).reshape(len(CLASSES), -1)
+
+
+def pieces(scene: Scene, predicted: Classes) -> list[float]:
+    """Of each object, the share that its most frequent class has in what is not background."""
+    shares = []
+    for number in range(1, int(scene.objects.max()) + 1):
+        found = np.bincount(predicted[scene.objects == number], minlength=len(CLASSES))[1:]
+        if found.any():
+            shares.append(float(found.max() / found.sum()))
+    return shares
 
 
 def summary(counts: Counts) -> dict[str, float]:
@@ -71,18 +108,26 @@ def evaluate(weights: Path, count: int) -> dict[str, Any]:
         "held-out vendor": HELD_OUT_SETS,
         "seen vendors, new scenes": TRAINING_SETS,
     }.items():
-        icons = load_icons(sets)
-        for side in SIDES:
-            counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-            blank = counts.copy()
-            tests = scenes(icons, side, count)
-            while group := list(islice(tests, max(1, BATCH_PIXELS // side**2))):
-                for scene, predicted in zip(group, segment(model, group), strict=True):
-                    counts += confusion(scene.classes, predicted)
-                    blank += confusion(scene.classes, np.zeros_like(scene.classes))
-            cell = {"model": summary(counts), "all_background": summary(blank), "scenes": count}
-            results.setdefault(kind, {})[str(side)] = cell
-            print(f"{side:5}  {kind:26}  {cell}", flush=True)
+        counts = {side: np.zeros((len(CLASSES), len(CLASSES)), np.int64) for side in SIDES}
+        blank = np.zeros_like(counts[DRAWN])
+        whole: dict[int, list[float]] = {side: [] for side in SIDES}
+        for scene in scenes(load_icons(sets, RENDERED_FOR_TRAINING), count):
+            classes = truth(scene)
+            blank += confusion(classes, np.zeros_like(classes))
+            for side, of_side in counts.items():
+                predicted = segment(model, scene.image, side)
+                of_side += confusion(classes, predicted)
+                whole[side] += pieces(scene, predicted)
+        results[kind] = {
+            str(side): {
+                "model": summary(of_side),
+                "all_background": summary(blank),
+                "in_one_piece": round(100 * float(np.mean(np.array(whole[side]) > ONE_PIECE)), 1),
+                "scenes": count,
+            }
+            for side, of_side in counts.items()
+        }
+        print(f"{kind:26}  {results[kind]}", flush=True)
     return results
 
 
@@ -97,6 +142,8 @@ def table(results: dict[str, Any]) -> str:
                 for cell in sides.values()
             )
             rows.append([name, *cells])
+        whole = (f"{cell['in_one_piece']:.0f} %" for cell in sides.values())
+        rows.append([f"{kind}: objects in one piece", *whole])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from vimserve.model.demo.backgrounds import background
 from vimserve.model.demo.batches import difficulty_at
 from vimserve.model.demo.icons import LABELS, Icon
-from vimserve.model.demo.scenes import degraded, distract, over, place, random_placement, recolored
+from vimserve.model.demo.scenes import degraded, distract, over, place, placement_of_side, recolored
 from vimserve.model.training.batches import PATCH, Stage
 
 BACKGROUND = "background"
@@ -61,7 +61,8 @@ def make_scene(
     objects = int(rng.integers(1, MOST_OBJECTS + 1))
     for label in rng.integers(len(icons), size=objects):
         icon = icons[label][int(rng.integers(len(icons[label])))]
-        placement = random_placement(rng, icon, size, difficulty, scale=objects**-0.5)
+        side = rng.uniform(0.65 - 0.4 * difficulty, 0.95) * min(size) * objects**-0.5
+        placement = placement_of_side(rng, icon, size, side, difficulty)
         layer = place(icon, placement, size)
         classes[np.asarray(layer.getchannel("a")) > 127] = 1 + label
         if rng.random() < 0.7 * difficulty:

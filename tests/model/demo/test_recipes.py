@@ -2,17 +2,24 @@
 
 import pickle
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vimserve.model.demo import train as classification
 from vimserve.model.demo.batches import Batch
+from vimserve.model.demo.detection import train as detection
 from vimserve.model.demo.icons import LABELS
 from vimserve.model.demo.segmentation import train as segmentation
 from vimserve.model.training.loop import Recipe
 
-RECIPES = {"classification": classification.RECIPE, "segmentation": segmentation.RECIPE}
+RECIPES = {
+    "classification": classification.RECIPE,
+    "segmentation": segmentation.RECIPE,
+    "detection": detection.RECIPE,
+}
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -28,6 +35,21 @@ def test_optimizers_step_every_parameter_once(recipe: Recipe) -> None:
     trained = chain(network.parameters(), criterion.parameters())
     assert sorted(stepped) == sorted(id(p) for p in trained if p.requires_grad)
     assert all(group["peak"] > 0 for group in groups)
+
+
+def test_the_classifier_starts_from_a_detector_but_for_its_class_token(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = detection.make_network(None).state_dict()
+    save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "detector")
+    network = classification.make_network(tmp_path / "detector").state_dict()
+    name = "layers.3.mixer.out_proj.weight"
+    assert torch.equal(network[name], state[f"backbone.net.{name}"])
+    middle = network["pos_embed"].shape[1] // 2
+    patches = torch.cat(
+        (network["pos_embed"][:, :middle], network["pos_embed"][:, middle + 1 :]), 1
+    )
+    assert torch.equal(patches, state["backbone.net.pos_embed"])
+    assert network["cls_token"].any()
 
 
 def test_patches_show_the_object_the_background_or_its_edge() -> None:

@@ -1,6 +1,7 @@
 """The shipped checkpoint, its labels, its card and its samples belong together."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from vimserve.model.demo.samples import SAMPLES
 DEMO = Path(catalog.__file__).with_name("demo")
 
 
-def predicted(file: str) -> str:
+def predicted(file: str, resolution: int | None = None) -> str:
     spec = catalog.resolve("demo")
+    transform = replace(spec.transform, resolution=resolution)
     with Image.open(DEMO / "samples" / file) as picture:
-        image = spec.transform(picture.convert("RGB"))
+        image = transform(picture.convert("RGB"))
     with torch.inference_mode():
         logits = catalog.load_model("demo")(PackedBatch.from_images([image]))
     return spec.labels[int(logits.argmax())]
@@ -28,6 +30,10 @@ def predicted(file: str) -> str:
 @pytest.mark.parametrize("file", [sample[0] for sample in SAMPLES])
 def test_samples_are_recognised(file: str) -> None:
     assert predicted(file) == file.split("-")[0].split(".")[0]
+
+
+def test_a_small_object_takes_all_the_pixels() -> None:
+    assert predicted("fish-1248.jpg", 224) != "fish"
 
 
 def test_labels_are_the_classes_of_the_training() -> None:

@@ -19,9 +19,10 @@ from vimserve.model.config import UPerNetConfig, VimConfig
 from vimserve.model.demo.icons import LABELS, Icon, by_class, cut_out
 from vimserve.model.demo.segmentation.evaluate import confusion, summary
 from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
-from vimserve.model.demo.segmentation.train import Criterion, class_shares, make_optimizers
+from vimserve.model.demo.segmentation.train import Criterion, make_optimizers
 from vimserve.model.families.upernet.model import UPerNetSegmenter
 from vimserve.model.training.batches import Batches, normalize
+from vimserve.model.training.class_shares import class_shares
 from vimserve.model.training.optimization import descend
 from vimserve.model.training.upernet import SegmentationNetwork
 from vimserve.model.training.vim import Network
