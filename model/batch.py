@@ -9,6 +9,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from vimserve.kernels.cut_rgbx import has_cut_rgbx
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -99,10 +101,12 @@ class PackedBatch:
         return to_device(list(accumulate(lengths, initial=0)), self.patches.device)
 
 
-def to_device(values: Sequence[int], device: torch.device) -> Tensor:
-    """``values`` as int32 on ``device``; a GPU is not waited for."""
+def to_device(
+    values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.int32
+) -> Tensor:
+    """``values`` as a tensor on ``device``; a GPU is not waited for."""
     pinned = device.type == "cuda"
-    return torch.tensor(values, dtype=torch.int32, pin_memory=pinned).to(device, non_blocking=True)
+    return torch.tensor(values, dtype=dtype, pin_memory=pinned).to(device, non_blocking=True)
 
 
 def patch_grid(
@@ -135,6 +139,10 @@ def _names(dtypes: set[torch.dtype]) -> str:
 
 
 def _patches(image: Tensor, patch_size: int, stride: int) -> Tensor:
+    if has_cut_rgbx(image, patch_size):
+        from vimserve.kernels.cut_rgbx.cpu import cut_rgbx
+
+        return cut_rgbx(image, stride)
     in_numpy = image.dtype in (torch.uint8, torch.float32) and not image.requires_grad
     if in_numpy and image.device.type == "cpu":
         # In NumPy, because torch would start a thread pool of its own in every caller's thread.

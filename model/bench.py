@@ -20,6 +20,7 @@ from vimserve.model.bfloat16 import multiplies_bfloat16
 from vimserve.model.catalog import load_model, names
 from vimserve.model.cpus import usable_cpus
 from vimserve.model.device_memory import PeakMeter, release_unused
+from vimserve.model.families.cascade.model import CascadeDetector
 from vimserve.model.served import ServedModel
 from vimserve.model.threads import use_threads
 
@@ -30,7 +31,7 @@ LEAST_RUNS = 5
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model at one size; of a segmenter, to a class for every pixel.
+    """One model at one size, to what a request gets of it by default.
 
     ``median_ms`` is of a forward pass over the whole batch. ``peak_above_weights_bytes`` is how far
     the device's memory (on a CPU the resident set) rose during the first pass above what it was
@@ -56,13 +57,22 @@ class Forward:
         size: side of the images in pixels, rounded up to whole patches.
         batch: how many images go together.
         device: where the model is.
+        backbone: of a detector, whether only its backbone runs.
 
     Attributes:
         size: the side after rounding.
         tokens: length of one image's sequence.
     """
 
-    def __init__(self, module: ServedModel, size: int, batch: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        module: ServedModel,
+        size: int,
+        batch: int,
+        device: str = "cpu",
+        *,
+        backbone: bool = False,
+    ) -> None:
         config = module.config
         self._module, self._device = module, torch.device(device)
         self.size = -(-size // config.stride) * config.stride
@@ -70,13 +80,18 @@ class Forward:
         images = [torch.randint(256, shape, dtype=torch.uint8) for _ in range(batch)]
         packed = PackedBatch.from_images(images, config.patch_size, config.stride)
         self._packed = packed.to(self._device)
-        self._own_size = [(self.size, self.size)] * batch
+        self._wanted = [module.whole((self.size, self.size))] * batch
         self.tokens = module.num_tokens(packed.grids[0])
+        self._backbone_alone = module if backbone and isinstance(module, CascadeDetector) else None
 
     def seconds(self) -> float:
-        """How long one pass takes; of a segmenter, to a class for every pixel."""
+        """How long one pass takes, to what a request gets of the model by default."""
         start = time.perf_counter()
-        self._module.answer(self._packed, self._own_size)
+        if self._backbone_alone is None:
+            self._module.answer(self._packed, self._wanted)
+        else:
+            with self._module.running(self._packed):
+                self._backbone_alone.last_features(self._packed)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter() - start

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from vimserve.model.tensor_names import bare_names
 
 logger = logging.getLogger(__name__)
 
+METADATA = "vimserve"  # name of what this project says in a safetensors file's metadata
 _NAMED_TENSORS = 4  # how many missing or unknown tensors an error lists
 # Keys under which training scripts save a state dict. An average of weights is taken only where the
 # weights themselves are not there: the published accuracies are theirs.
@@ -33,11 +35,13 @@ class Checkpoint:
 
     It may be a safetensors file, or one of ``torch.save`` that holds the state dict itself or holds
     it under ``model``, ``state_dict`` or another usual key, beside an ``argparse.Namespace`` of
-    training arguments; no other class is ever unpickled. Names are those of ``bare_names``. The
-    ``auxiliary_head`` of a segmentation checkpoint, of use in training alone, is left out.
+    training arguments; no other class is ever unpickled. Names are those of ``bare_names``. What is
+    of use in training alone is left out: the ``auxiliary_head`` of a segmentation checkpoint, and
+    how many batches a batch norm has seen, which old files lack.
 
     Attributes:
         tensors: the state dict without values, on the meta device.
+        metadata: texts beside the tensors of a safetensors file.
         trained_as: name of the architecture among the training arguments, empty without one.
         remarks: what is read otherwise than it was written, for the log.
 
@@ -55,16 +59,16 @@ class Checkpoint:
                 self._file = open_tensors(path)
                 opened.callback(self._file.close)
                 key, state = _find_state(self._file.content)
+                self.metadata = self._file.metadata
                 self.trained_as = _architecture(self._file.content)
             except Exception as error:  # a damaged pickle can raise anything
                 raise CheckpointError(f"{path}: {_reason(error)}") from error
             # What was read whole is let go: the rest of it now, each tensor once it is taken.
             self._stored, self._file.content = dict(state), None
-            names = bare_names(state)
+            ours = METADATA in self.metadata  # and so the names are those of the model
+            names = {name: name for name in state} if ours else bare_names(state)
             self.remarks = _remarks(key, names, state)
-            self._names = {
-                new: old for old, new in names.items() if not new.startswith("auxiliary_head.")
-            }
+            self._names = {new: old for old, new in names.items() if not of_training(new)}
             self.tensors = {new: state[old].to("meta") for new, old in self._names.items()}
             self._opened = opened.pop_all()
 
@@ -120,6 +124,7 @@ def load_strictly(
     path: Path,
     device: str | torch.device,
     unused: tuple[str, ...] = (),
+    opened: Callable[[Path], Checkpoint] = Checkpoint,
 ) -> None:
     """Give a module on the meta device the weights of a checkpoint file.
 
@@ -131,13 +136,15 @@ def load_strictly(
         path: the file.
         device: where the tensors go.
         unused: how the names begin of tensors that may be there and are left out.
+        opened: opens the file.
 
     Raises:
-        CheckpointError: as ``Checkpoint``, or naming tensors that are unknown, missing, of another
+        CheckpointError: as ``opened``, or naming tensors that are unknown, missing, of another
             shape or no floating-point numbers.
     """
-    expected = module.state_dict()
-    with Checkpoint(path) as checkpoint:
+    # PyTorch's own batch norms load without their counters.
+    expected = {name: t for name, t in module.state_dict().items() if not of_training(name)}
+    with opened(path) as checkpoint:
         try:
             given = checkpoint.tensors.items()
             _check(expected, {name: t for name, t in given if not name.startswith(unused)})
@@ -151,6 +158,11 @@ def load_strictly(
     module.load_state_dict(state, strict=True, assign=True)
     for remark in checkpoint.remarks:
         logger.info("%s: %s", path, remark)
+
+
+def of_training(name: str) -> bool:
+    """Whether a tensor of that name is of use in training alone."""
+    return name.startswith("auxiliary_head.") or name.endswith(".num_batches_tracked")
 
 
 def _check(expected: dict[str, Tensor], given: dict[str, Tensor]) -> None:

@@ -27,7 +27,7 @@ from vimserve.model.device_errors import ran_out_of_memory
 from vimserve.model.device_memory import PeakMeter, held_bytes
 from vimserve.model.layout import Layout, class_rows
 from vimserve.model.packed import PackedModel
-from vimserve.model.served import Answers, MapSize
+from vimserve.model.served import Answers, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class GraphedModel:
         return self._run(batch)[0]
 
     @torch.inference_mode()
-    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
+    def answer(self, batch: PackedBatch, wanted: Sequence[Wanted | None]) -> Answers:  # noqa: ARG002
         """Class scores, as the model's own ``answer``, and the memory of the graph."""
         return Answers.of_scores(*self._run(batch))
 

@@ -1,7 +1,8 @@
 """Where the sequences of a batch lie among its packed tokens."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -38,6 +39,7 @@ class Layout:
         class_rows: ``[N, c]`` int32, the rows of the c class tokens of every sequence.
         lengths: of every sequence, where the host can read them without waiting for the device; in
             a graph that holds any images only a bound on the longest.
+        grids: (rows, columns) of patches of every image; in a graph they are not known.
         turns: ``[T, 2]`` float32, by which the channels of every token turn (see
             ``kernels.add_norm.Turn``), in a model with rotary position embedding.
     """
@@ -46,6 +48,7 @@ class Layout:
     class_rows: Tensor
     lengths: tuple[int, ...]
     turns: Tensor | None = None
+    grids: tuple[Grid, ...] = ()
 
     @functools.cached_property
     def longest(self) -> int:
@@ -62,10 +65,12 @@ class Layout:
     @functools.cached_property
     def groups(self) -> list[list[int]]:
         """The sequences of each length, by their numbers."""
-        groups: dict[int, list[int]] = {}
-        for sequence, length in enumerate(self.lengths):
-            groups.setdefault(length, []).append(sequence)
-        return list(groups.values())
+        return _alike(self.lengths)
+
+    @functools.cached_property
+    def grid_groups(self) -> list[list[int]]:
+        """The sequences of each grid, by their numbers."""
+        return _alike(self.grids)
 
     @classmethod
     def of(
@@ -80,15 +85,20 @@ class Layout:
         rows = class_rows(config, grids)
         boundaries = accumulate(lengths, initial=0)
         flat = to_device([*boundaries, *(row for image in rows for row in image)], device)
-        return cls.view(flat, len(grids), tuple(lengths), turns)
+        return cls.view(flat, len(grids), tuple(lengths), turns, tuple(grids))
 
     @classmethod
     def view(
-        cls, flat: Tensor, sequences: int, lengths: tuple[int, ...], turns: Tensor | None = None
+        cls,
+        flat: Tensor,
+        sequences: int,
+        lengths: tuple[int, ...],
+        turns: Tensor | None = None,
+        grids: tuple[Grid, ...] = (),
     ) -> "Layout":
         """The layout whose two tensors lie end to end in ``flat``, so that one copy brings both."""
         cu_seqlens, rows = flat[: sequences + 1], flat[sequences + 1 :]
-        return cls(cu_seqlens, rows.view(sequences, -1), lengths, turns)
+        return cls(cu_seqlens, rows.view(sequences, -1), lengths, turns, grids)
 
     def patch_rows(self, patches: int) -> Tensor:
         """``[patches]`` int32: the row of every patch among the tokens.
@@ -99,3 +109,21 @@ class Layout:
         rows = self.class_rows.flatten()
         pushed_by = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
         return index + torch.searchsorted(rows - pushed_by, index, right=True, out_int32=True)
+
+
+def equal_groups(grids: Sequence[Grid], most_patches: int) -> list[list[int]]:
+    """Images of equal grids, by their numbers: together up to so many patches, or a single one."""
+    return [
+        images[first : first + step]
+        for images in _alike(grids)
+        for step in (max(1, most_patches // math.prod(grids[images[0]])),)
+        for first in range(0, len(images), step)
+    ]
+
+
+def _alike(of_sequences: Sequence[Hashable]) -> list[list[int]]:
+    """The numbers of the sequences (or images) that have something in common, together."""
+    groups: dict[Hashable, list[int]] = {}
+    for sequence, value in enumerate(of_sequences):
+        groups.setdefault(value, []).append(sequence)
+    return list(groups.values())

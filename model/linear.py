@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vimserve.model.bfloat16 import multiplies_bfloat16
 from vimserve.model.prepared import PreparedModule
 
-Activation = Literal["none", "gelu"]
+Activation = Literal["none", "gelu", "relu"]
 
 _mkldnn: Any = torch.ops.mkldnn
 
@@ -37,7 +37,7 @@ class PreparedLinear:
     ) -> None:
         # Without detach, a reordered weight would keep the parameter's autograd history.
         weight = weight.detach()
-        self._blocked = _takes_blocked(weight)
+        self._blocked = takes_blocked(weight)
         self._weight = _mkldnn._reorder_linear_weight(weight) if self._blocked else weight
         self._bias = None if bias is None else bias.detach()
         self._activation = activation
@@ -55,6 +55,8 @@ class PreparedLinear:
             if self._activation == "gelu":
                 # In place, because the result is the widest tensor of a block.
                 torch.ops.aten.gelu_(out)
+            elif self._activation == "relu":
+                out.relu_()
         return out.to(self._result)
 
 
@@ -101,7 +103,8 @@ class PreparedLinears:
         return torch.bmm(x, self._stacked, out_dtype=torch.float32)
 
 
-def _takes_blocked(weight: Tensor) -> bool:
+def takes_blocked(weight: Tensor) -> bool:
+    """Whether oneDNN computes with this weight, in a layout of its own."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return weight.dtype == torch.float32 or (

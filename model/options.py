@@ -36,6 +36,14 @@ def number(kind: Callable[[str], float]) -> Parser:
     return parse
 
 
+def native(value: str) -> int | None:
+    """A parser of a size in pixels, or ``native`` for a picture's own, which is None."""
+    try:
+        return None if value == "native" else int(value)
+    except ValueError:
+        raise ValueError("a number, or native") from None
+
+
 def numbers(value: str) -> tuple[int, ...]:
     """A parser of whole numbers with commas between them."""
     try:

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vimserve.model.architecture import BackboneConfig
+from vimserve.model.architecture import BackboneConfig, TokensConfig
 from vimserve.model.batch import PackedBatch
 from vimserve.model.buckets import AnyBucket
 from vimserve.model.embed import Embedding, PatchProjection
 from vimserve.model.layout import Grid, Layout
-from vimserve.model.served import Answers, MapSize, ServedModel
+from vimserve.model.served import Answers, ServedModel, Wanted
 
 
 class PatchEmbedding(nn.Module):
@@ -30,16 +30,21 @@ class PackedModel(ServedModel):
     A subclass adds the parameters of its class tokens, whose names begin with ``cls_token``.
     """
 
-    antialias: ClassVar[bool] = False  # of resized position embeddings
+    final_norm: ClassVar[str]  # name of the module that only the classifier's features go through
     graphs_need_kernels: ClassVar[bool]  # of this project, not only PyTorch's own
 
-    config: BackboneConfig
+    config: TokensConfig
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: TokensConfig) -> None:
         super().__init__(config)
         self.patch_embed = PatchEmbedding(config)
         self.pos_embed = nn.Parameter(normal(1, config.positions, config.width))
         self._embedding: tuple[PatchProjection, Embedding] | None = None
+
+    @property
+    def antialias(self) -> bool:
+        """Whether position embeddings are resized with a filter that widens when they shrink."""
+        return False
 
     @abc.abstractmethod
     def classify(self, tokens: Tensor, layout: Layout) -> Tensor:
@@ -48,6 +53,10 @@ class PackedModel(ServedModel):
     @abc.abstractmethod
     def features(self, tokens: Tensor, layout: Layout, out_indices: Sequence[int]) -> list[Tensor]:
         """Features ``[T, D]`` of embedded sequences ``[T, D]`` after each of ``out_indices``."""
+
+    @abc.abstractmethod
+    def last_features(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """What the blocks make of embedded sequences, before any norm; ``[T, D]`` to ``[T, D]``."""
 
     @abc.abstractmethod
     def graph_buckets(self, max_tokens: int) -> Sequence[AnyBucket]:
@@ -68,7 +77,7 @@ class PackedModel(ServedModel):
             return self.classify(*self.embed(batch))
 
     @torch.inference_mode()
-    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:  # noqa: ARG002
+    def answer(self, batch: PackedBatch, wanted: Sequence[Wanted | None]) -> Answers:  # noqa: ARG002
         """Class scores, as ``ServedModel.answer``."""
         return Answers.of_scores(self(batch))
 
@@ -81,6 +90,25 @@ class PackedModel(ServedModel):
         """
         with self.running(batch):
             return self.features(*self.embed(batch), out_indices)
+
+    def of_patches(self, features: Sequence[Tensor], batch: PackedBatch) -> list[Tensor]:
+        """The rows of the patches ``[T, D]`` among those of all tokens."""
+        if not self.config.class_tokens:
+            return [*features]
+        layout = Layout.of(self.config, batch.grids, features[0].device)
+        rows = layout.patch_rows(len(batch.patches))
+        return [of_block.index_select(0, rows) for of_block in features]
+
+    def patch_means(self, features: Tensor, layout: Layout) -> Tensor:
+        """The mean ``[N, D]`` of each sequence's patches, of the features ``[T, D]`` of all tokens.
+
+        The host has to know the lengths, which it does not in a graph.
+        """
+        class_tokens = self.config.class_tokens
+        lengths = [length - class_tokens for length in layout.lengths]
+        if class_tokens:
+            features = features.index_select(0, layout.patch_rows(sum(lengths)))
+        return torch.stack([image.mean(0) for image in features.split(lengths)])
 
     @property
     def width(self) -> int:
@@ -141,6 +169,18 @@ class PackedModel(ServedModel):
             ),
         )
         return self._embedding
+
+
+def check_recordable(config: TokensConfig) -> None:
+    """Check that a classifier's forward passes can become CUDA graphs.
+
+    Raises:
+        ValueError: if it reads of all patches, whose numbers the host does not know in a graph.
+    """
+    if config.num_classes and config.readout != "class":
+        raise ValueError(
+            f"readout={config.readout!r} cannot be recorded as a CUDA graph: run the model itself"
+        )
 
 
 def normal(*shape: int) -> Tensor:

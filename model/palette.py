@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from vimserve.model.text_files import read_text
 
@@ -9,14 +10,18 @@ Color = tuple[int, int, int]
 Palette = tuple[Color, ...]
 
 
-def make_palette(num_classes: int) -> Palette:
-    """The colours of Pascal VOC (its development kit's ``VOClabelcolormap``): black is class 0.
+def make_palette(num_classes: int, first: int = 0) -> Palette:
+    """The colours of Pascal VOC (its development kit's ``VOClabelcolormap``): black is number 0.
 
-    The bits of a class's number, three by three, become the highest bits of red, green and blue.
+    The bits of a number, three by three, become the highest bits of red, green and blue.
+
+    Args:
+        num_classes: how many colours.
+        first: number of the first class; 1 where there is no class of background.
     """
     return tuple(
         (_every_third_bit(i), _every_third_bit(i >> 1), _every_third_bit(i >> 2))
-        for i in range(num_classes)
+        for i in range(first, first + num_classes)
     )
 
 
@@ -30,14 +35,23 @@ def read_palette(path: Path, num_classes: int) -> Palette:
         content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"palette {path}: {error}") from error
+    return checked_palette(content, num_classes, f"palette {path}")
+
+
+def checked_palette(content: Any, num_classes: int, where: str) -> Palette:
+    """Colours from a list of ``[red, green, blue]``, or an object with one as ``palette``.
+
+    Raises:
+        ValueError: if it is neither or has not one colour for each class; it begins with ``where``.
+    """
     colors = content.get("palette") if isinstance(content, dict) else content
     if not isinstance(colors, list) or not all(map(_is_color, colors)):
         raise ValueError(
-            f"palette {path}: neither a list of [red, green, blue], each from 0 to 255, nor an "
+            f"{where}: neither a list of [red, green, blue], each from 0 to 255, nor an "
             "object with 'palette'"
         )
     if len(colors) != num_classes:
-        raise ValueError(f"palette {path}: {len(colors)} colours for {num_classes} classes")
+        raise ValueError(f"{where}: {len(colors)} colours for {num_classes} classes")
     return tuple((red, green, blue) for red, green, blue in colors)
 
 

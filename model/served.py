@@ -11,10 +11,12 @@ from torch import Tensor
 
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.batch import PackedBatch
+from vimserve.model.detections import Selection
 from vimserve.model.prepared import PreparedModule
 from vimserve.model.threads import adaptive_threads
 
 MapSize = tuple[int, int]  # height and width of a class map
+Wanted = MapSize | Selection
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,25 @@ class ServedModel(PreparedModule):
         )
 
     @abc.abstractmethod
-    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:
+    def answer(self, batch: PackedBatch, wanted: Sequence[Wanted | None]) -> Answers:
         """Answer the images of a batch.
 
         Args:
             batch: N images.
             wanted: for each image the size of the class map that it shall get, or None for its
-                class scores. A classifier has no maps and ignores it.
+                class scores; of a detector, which detections. A classifier ignores it.
 
         Raises:
             ValueError: if the patches are not of this model's size.
         """
+
+    def whole(self, size: MapSize) -> Wanted:
+        """What is wanted of an image of ``size`` (height, width) in pixels, by default."""
+        return size
+
+    def costliest(self, size: MapSize) -> Wanted:
+        """What takes most time and memory of all that may be wanted of such an image."""
+        return self.whole(size)
 
     @property
     @abc.abstractmethod
@@ -75,6 +85,11 @@ class ServedModel(PreparedModule):
     def num_tokens(self, grid: tuple[int, int]) -> int:
         """Length of the sequence of an image with this grid of patches."""
 
+    @property
+    def image_bytes(self) -> int:
+        """Memory that an image takes at most besides that of its tokens, however small it is."""
+        return 0
+
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Load or compile every kernel and derive the weights, so that no request waits for it."""
@@ -82,7 +97,7 @@ class ServedModel(PreparedModule):
         side = config.patch_size + config.stride
         image = next(self.parameters()).new_zeros(3, side, side)
         batch = PackedBatch.from_images([image], config.patch_size, config.stride)
-        self.answer(batch, [(side, side)])
+        self.answer(batch, [self.whole((side, side))])
 
     def running(self, batch: PackedBatch) -> AbstractContextManager[None]:
         """To be held during a forward pass, which on a CPU adapts its number of threads."""

@@ -44,6 +44,27 @@ class HubFile:
             ) from error
 
 
+@dataclass(frozen=True)
+class WebFile:
+    """A published file that is not on the hub; a person downloads it."""
+
+    url: str
+    cached = False
+
+    def __str__(self) -> str:
+        return self.url
+
+    def fetch(self) -> Path:
+        """Never succeeds.
+
+        Raises:
+            CheckpointError: always, saying where the file is.
+        """
+        raise CheckpointError(
+            f"its weights are not on the hub: download {self.url} and pass the file as NAME=FILE"
+        )
+
+
 class Unpublished:
     """The weights of an architecture for which nobody has published any."""
 
@@ -63,4 +84,13 @@ class Unpublished:
         )
 
 
-Source = HubFile | Unpublished | Path
+Source = HubFile | WebFile | Unpublished | Path
+
+
+def file_of(source: Source) -> Path:
+    """The file of weights, downloaded first if need be.
+
+    Raises:
+        CheckpointError: as ``fetch``.
+    """
+    return source if isinstance(source, Path) else source.fetch()

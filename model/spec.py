@@ -7,6 +7,7 @@ import torch
 
 from vimserve.model.architecture import ModelConfig
 from vimserve.model.families import build, family_of
+from vimserve.model.heads.delta import Backbone
 from vimserve.model.palette import Palette
 from vimserve.model.sources import Source
 from vimserve.model.transform import Transform
@@ -17,7 +18,7 @@ class ModelSpec:
     """A model as the catalog or a file describes it.
 
     ``palette`` has a colour for each class of a model that segments. ``assumed`` says what its file
-    leaves open, and how to say otherwise.
+    leaves open, and how to say otherwise. If there is a ``backbone``, its file has a head alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ModelSpec:
     source: Source
     palette: Palette | None = None
     assumed: str = ""
+    backbone: Backbone | None = None
 
     @property
     def family(self) -> str:
@@ -46,7 +48,8 @@ class ModelSpec:
     @property
     def available(self) -> bool:
         """Whether the weights are on this machine."""
-        return self.source.is_file() if isinstance(self.source, Path) else self.source.cached
+        sources = [self.source, self.backbone.source] if self.backbone else [self.source]
+        return all(one.is_file() if isinstance(one, Path) else one.cached for one in sources)
 
     @property
     def parameters(self) -> int:

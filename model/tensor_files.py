@@ -9,7 +9,9 @@ import abc
 import argparse
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import torch
@@ -39,9 +41,11 @@ class TensorFile(abc.ABC):
     Attributes:
         content: what was saved. Its tensors are on the meta device and have no values, unless the
             file cannot be read in parts.
+        metadata: texts beside the tensors of a safetensors file.
     """
 
     content: Any
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     @abc.abstractmethod
     def read(self, name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -86,6 +90,7 @@ class _Safetensors(TensorFile):
         import safetensors
 
         self._file = safetensors.safe_open(path, framework="pt", backend="pread")
+        self.metadata = self._file.metadata() or {}
         self.content = {name: self._describe(name) for name in self._file.keys()}  # noqa: SIM118
 
     def _describe(self, name: str) -> Tensor:

@@ -52,3 +52,8 @@ def find_below(state: Iterable[str], known: Collection[str]) -> tuple[str, list[
 
 def _is_counter(tensor: Tensor) -> bool:
     return tensor.numel() == 1 and not tensor.is_floating_point()
+
+
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, under the rest of their names."""
+    return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}

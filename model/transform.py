@@ -1,9 +1,9 @@
-"""A decoded picture to the pixels that the model takes: resize and crop.
+"""A decoded picture to the pixels that the model takes: resize and crop, or pad.
 
-The model normalises them itself (``model.embed.PatchProjection``).
+The model normalises them itself (``model.embed.PatchProjection``), unless they are padded.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vimserve.model.resize import resize
+from vimserve.model.resize import Filter, resize
+from vimserve.model.rgbx import channels
 from vimserve.model.samples import SampleRange
 
-Fit = Literal["crop", "contain"]
+Fit = Literal["crop", "contain", "square"]
+SQUARE_MULTIPLE = 32  # pixels; what a detector's coarsest map but one divides
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -28,18 +30,22 @@ class Transform:
 
     Attributes:
         resolution: target in pixels: of both sides under ``crop``, of the longer side under
-            ``contain``; None keeps the picture's own size.
+            ``contain``; None keeps the picture's own size. Under ``square`` the side of the square,
+            a multiple of 32; None takes the first one that is no smaller than the picture.
         fit: ``crop`` resizes the shorter side to ``resolution / crop_ratio`` and cuts the centre;
             ``contain`` keeps the aspect ratio and cuts nothing. Either way the sides end up as
-            multiples of ``multiple``.
+            multiples of ``multiple``. ``square`` resizes the longer side to ``resolution``, keeps
+            the aspect ratio to a pixel and leaves what is right of and below the picture to
+            ``pad_normalised``.
         multiple: the model's patch stride.
         minimum: the smallest side that the model takes, its patch size.
         shorter: the shorter side in pixels under ``contain``, if there is no ``resolution``.
-        at_most: what the longer side is limited to in pixels under ``contain``, if there is no
-            ``resolution``.
+        at_most: what the longer side is limited to in pixels under ``contain`` and ``square``, if
+            there is no ``resolution``.
         range: which sample values become black and white, in pictures of more than 8 bits.
         bands: which of a picture's bands are red, green and blue, or grey, counted from 1; None
             leaves it to the picture.
+        filter: by which a picture is resized.
 
     Raises:
         ValueError: for a value outside the supported range; the message names it.
@@ -54,6 +60,7 @@ class Transform:
     at_most: int | None = None
     range: SampleRange = field(default_factory=SampleRange)
     bands: tuple[int, ...] | None = None
+    filter: Filter = "bicubic"
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < 1:
@@ -62,6 +69,11 @@ class Transform:
             raise ValueError(f"fit must be one of {', '.join(get_args(Fit))}, not {self.fit!r}")
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
+        if self.fit == "square" and (self.resolution or 0) % SQUARE_MULTIPLE:
+            raise ValueError(
+                f"with fit=square resolution must be a multiple of {SQUARE_MULTIPLE}, "
+                f"not {self.resolution}"
+            )
 
     def with_request(
         self, resolution: int | Literal["native"] | None, fit: Fit | None
@@ -73,7 +85,10 @@ class Transform:
         return replace(self, resolution=side, fit=fit or self.fit)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what ``__call__`` makes of a ``height`` × ``width`` picture."""
+        """Height and width of the model's input for a ``height`` × ``width`` picture."""
+        if self.fit == "square":
+            side = self._square(height, width)
+            return side, side
         if self.fit == "crop":
             side_h, side_w = (
                 (height, width) if self.resolution is None else (self.resolution, self.resolution)
@@ -87,13 +102,27 @@ class Transform:
             scale = self.resolution / longer
         return self._round(height * scale), self._round(width * scale)
 
+    def picture_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the picture within the model's input; beyond it there is padding.
+
+        That is what ``__call__`` makes. Under ``square`` the rounding is the published one
+        (Detectron2's ``ResizeShortestEdge`` with both limits at the side of the square).
+        """
+        if self.fit != "square":
+            return self.output_size(height, width)
+        side = self._square(height, width)
+        scale = side / min(height, width)
+        high, wide = (side, scale * width) if height < width else (scale * height, side)
+        limit = min(side / max(high, wide), 1.0)
+        return max(int(high * limit + 0.5), 1), max(int(wide * limit + 0.5), 1)
+
     def decode_size(self, height: int, width: int) -> tuple[int, int]:
         """The size to which the whole picture is resized, before any crop.
 
         A decoder may deliver the picture at any size not below this one.
         """
-        out_h, out_w = self.output_size(height, width)
-        if self.fit == "contain":
+        out_h, out_w = self.picture_size(height, width)
+        if self.fit != "crop":
             return out_h, out_w
         if self.resolution is None:
             return max(height, out_h), max(width, out_w)
@@ -108,7 +137,9 @@ class Transform:
         size: tuple[int, int] | None = None,
         to_rgb: Callable[[Image.Image], Image.Image] = _rgb,
     ) -> Tensor:
-        """Resize and crop a picture to a uint8 tensor ``[3, H, W]``.
+        """Resize and crop a picture to a uint8 tensor ``[3, H, W]`` of its ``picture_size``.
+
+        The tensor must not be written to: it may be the picture's own memory.
 
         Args:
             image: the picture, in any mode.
@@ -117,15 +148,23 @@ class Transform:
             to_rgb: makes any part of it RGB; the whole is never RGB at once, to save memory.
         """
         height, width = size or (image.height, image.width)
-        out_h, out_w = self.output_size(height, width)
+        out_h, out_w = self.picture_size(height, width)
         whole_h, whole_w = self.decode_size(height, width)
         top, left = round((whole_h - out_h) / 2), round((whole_w - out_w) / 2)
         # Resizing only what the crop keeps bounds the memory of a picture 10 pixels high and
         # 100,000 wide; the filter still sees the pixels around the box.
         across, down = image.width / whole_w, image.height / whole_h
         box = (left * across, top * down, (left + out_w) * across, (top + out_h) * down)
-        image = resize(image, (out_w, out_h), _within(box, image), to_rgb)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        image = resize(image, (out_w, out_h), _within(box, image), to_rgb, self.filter)
+        return channels(image)
+
+    def _square(self, height: int, width: int) -> int:
+        if self.resolution is not None:
+            return self.resolution
+        longer = max(height, width)
+        if self.at_most is not None:
+            longer = min(longer, self.at_most // SQUARE_MULTIPLE * SQUARE_MULTIPLE)
+        return max(-(-longer // SQUARE_MULTIPLE), 1) * SQUARE_MULTIPLE
 
     def _round(self, side: float) -> int:
         return max(round(side / self.multiple) * self.multiple, self._least)
@@ -136,6 +175,31 @@ class Transform:
     @property
     def _least(self) -> int:
         return -(-self.minimum // self.multiple) * self.multiple
+
+
+def pad_normalised(
+    pixels: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """Normalise a picture and put it at the upper left of zeros.
+
+    Args:
+        pixels: uint8 ``[3, h, w]``.
+        size: (height, width) of the result, which has room for the picture.
+        mean: of each channel, for pixels from 0 to 1.
+        std: likewise, the standard deviation.
+
+    Returns:
+        float32 ``[3, height, width]``.
+    """
+    # In NumPy, because torch would start a thread pool of its own in every caller's thread.
+    padded = np.zeros((3, *size), dtype=np.float32)
+    for channel, of_picture, middle, deviation in zip(
+        padded, pixels.numpy(), mean, std, strict=True
+    ):
+        place = channel[: pixels.shape[1], : pixels.shape[2]]
+        np.subtract(of_picture, np.float32(255 * middle), out=place)
+        place /= np.float32(255 * deviation)
+    return torch.from_numpy(padded)
 
 
 def _within(

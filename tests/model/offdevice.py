@@ -40,7 +40,17 @@ def stubbed_kernels() -> Iterator[None]:
     def upsample_add(x: Tensor, *_: Any, **__: Any) -> Tensor:
         return x
 
+    def nms(_: Tensor, order: Tensor, *__: Any) -> Tensor:
+        return torch.empty_like(order, dtype=torch.bool)
+
+    def roi_align(maps: Sequence[Tensor], *given: Any) -> Tensor:
+        *_, boxes, _, _, size = given
+        return maps[0].new_empty(len(boxes), size, size, maps[0].shape[1])
+
     with pytest.MonkeyPatch.context() as patch:
+        for part in ("rpn", "detections"):
+            patch.setattr(f"vimserve.model.families.cascade.{part}.nms", nms)
+        patch.setattr("vimserve.model.families.cascade.pyramid.roi_align", roi_align)
         patch.setattr("vimserve.model.families.upernet.head.upsample_add", upsample_add)
         patch.setattr("vimserve.model.families.vim.model.add_norm", add_norm)
         patch.setattr("vimserve.model.families.vim.mixer.conv1d", conv1d)

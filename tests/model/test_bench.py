@@ -15,6 +15,12 @@ def test_a_deit_is_measured_with_either_attention(capsys: pytest.CaptureFixture[
     assert [row.split()[:2] for row in rows] == [["deit-tiny", "32"], ["deit-tiny-eager", "32"]]
 
 
+def test_a_resnet_is_measured_by_its_patches() -> None:
+    forward = bench.Forward(bench.load("resnet-50", "random", 1), 40, batch=2)
+    assert (forward.size, forward.tokens) == (48, 9)
+    assert forward.seconds() > 0
+
+
 def test_measures_time_and_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "bench.json"
 

@@ -33,7 +33,7 @@ def judge(
     run: Callable[[], Tensor], exact: Tensor, run_plain: Callable[[], Tensor] | None = None
 ) -> None:
     with plain_kernels(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vimserve.model.linear._takes_blocked", lambda _: False)
+        patch.setattr("vimserve.model.linear.takes_blocked", lambda _: False)
         plain = (run_plain or run)()
     bound = 2 * worst_error(plain, exact)
     assert bound < 0.1 * exact.abs().max()

@@ -10,6 +10,7 @@ from vimserve.model.batch import PackedBatch
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import Vim
 
+MMSEGMENTATION = "https://download.openmmlab.com/mmsegmentation/v0.5/upernet"
 NANO = VimConfig(width=32, depth=2, num_classes=3, grid=(4, 4))
 
 
@@ -39,9 +40,15 @@ def test_every_name_resolves(name: str) -> None:
 
 
 def test_published_files() -> None:
-    sources = {name: str(catalog.resolve(name).source) for name in catalog.names()[2:]}
+    sources = {
+        name: str(catalog.resolve(name).source)
+        for name in catalog.names()
+        if name.partition("-")[0] != "demo"
+    }
     unpublished = {name for name, source in sources.items() if source == "nowhere"}
-    assert unpublished == {name for name in sources if "upernet" in name}
+    assert unpublished == {
+        n for n in sources if ("upernet" in n and "resnet" not in n) or "cascade" in n
+    }
     assert {name: sources[name] for name in sources.keys() - unpublished} == {
         "vim-tiny": "hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth",
         "vim-tiny-plus": "hustvl/Vim-tiny-midclstok/vim_t_midclstok_ft_78p3acc.pth",
@@ -66,6 +73,14 @@ def test_published_files() -> None:
         "deit-base-eager": "timm/deit_base_patch16_224.fb_in1k/model.safetensors",
         "deit-base-384": "timm/deit_base_patch16_384.fb_in1k/model.safetensors",
         "deit-base-384-eager": "timm/deit_base_patch16_384.fb_in1k/model.safetensors",
+        "resnet-50": "timm/resnet50.tv_in1k/model.safetensors",
+        "resnet-50-v2": "timm/resnet50.tv2_in1k/model.safetensors",
+        "resnet-101": "timm/resnet101.tv_in1k/model.safetensors",
+        "resnet-101-v2": "timm/resnet101.tv2_in1k/model.safetensors",
+        "resnet-50-upernet": f"{MMSEGMENTATION}/upernet_r50_512x512_160k_ade20k/"
+        "upernet_r50_512x512_160k_ade20k_20200615_184328-8534de8d.pth",
+        "resnet-101-upernet": f"{MMSEGMENTATION}/upernet_r101_512x512_160k_ade20k/"
+        "upernet_r101_512x512_160k_ade20k_20200615_161951-91b32684.pth",
     }
     spec = catalog.resolve("vim-tiny")
     assert (spec.transform.resolution, spec.transform.fit) == (224, "crop")
@@ -172,7 +187,6 @@ def test_preprocessing_can_be_said(nano: Path) -> None:
 
 
 def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown model 'resnet': the catalog has demo, demo-seg, vim-tiny"
-    ):
+    known = r"the catalog has demo, demo-seg, demo-det, vim-tiny"
+    with pytest.raises(ValueError, match=f"unknown model 'resnet': {known}"):
         catalog.resolve("resnet")

@@ -10,8 +10,9 @@ from vimserve.model.architecture import ModelConfig
 from vimserve.model.batch import PackedBatch
 from vimserve.model.families import build
 from vimserve.model.families.deit.config import DeiTConfig
+from vimserve.model.families.resnet.config import ResNetConfig
 from vimserve.model.families.upernet.config import UPerNetConfig
-from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.families.upernet.segmenter import Segmenter
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.families.vim.model import Vim
 from vimserve.model.graphs import GraphedModel
@@ -19,7 +20,11 @@ from vimserve.model.served import ServedModel
 
 VIM = VimConfig(width=32, depth=4, states=8, num_classes=10, grid=(4, 4))
 DEIT = DeiTConfig(width=64, depth=4, heads=1, num_classes=10, grid=(4, 4))
-UPERNETS = [UPerNetConfig(backbone, (0, 1, 2, 3), 16, num_classes=5) for backbone in (VIM, DEIT)]
+RESNET = ResNetConfig(blocks=(1, 2, 1, 1), width=8, inner=8, num_classes=10)
+UPERNETS = [
+    UPerNetConfig(backbone, (0, 1, 2, 3), 16, num_classes=5) for backbone in (VIM, DEIT, RESNET)
+]
+ALL = [VIM, DEIT, RESNET, *UPERNETS]
 SIZES = [(64, 64), (32, 48), (64, 64), (48, 32)]
 
 
@@ -34,7 +39,7 @@ def images() -> list[torch.Tensor]:
     return [torch.randn(3, *size, generator=random) for size in SIZES]
 
 
-@pytest.mark.parametrize("config", [VIM, DEIT], ids=["vim", "deit"])
+@pytest.mark.parametrize("config", [VIM, DEIT, RESNET], ids=["vim", "deit", "resnet"])
 def test_a_classifier_answers_with_scores_whatever_size_is_wanted(config: ModelConfig) -> None:
     model, batch = make(config), PackedBatch.from_images(images())
     answers = model.answer(batch, [None, (8, 8), None, None])
@@ -44,10 +49,10 @@ def test_a_classifier_answers_with_scores_whatever_size_is_wanted(config: ModelC
     assert answers.finite.tolist() == [True] * 4
 
 
-@pytest.mark.parametrize("config", UPERNETS, ids=["vim", "deit"])
+@pytest.mark.parametrize("config", UPERNETS, ids=["vim", "deit", "resnet"])
 def test_a_segmenter_answers_each_image_with_what_is_wanted(config: UPerNetConfig) -> None:
     model, batch = make(config), PackedBatch.from_images(images())
-    assert isinstance(model, UPerNetSegmenter)
+    assert isinstance(model, Segmenter)
 
     answers = model.answer(batch, [(64, 64), None, (100, 30), None])
 
@@ -60,7 +65,7 @@ def test_a_segmenter_answers_each_image_with_what_is_wanted(config: UPerNetConfi
     assert answers.finite.tolist() == [True] * 4
 
 
-@pytest.mark.parametrize("config", [VIM, DEIT, *UPERNETS], ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize("config", ALL, ids=lambda config: type(config).__name__)
 def test_only_the_image_with_a_wrong_number_has_no_finite_scores(config: ModelConfig) -> None:
     spoilt = images()
     spoilt[1] = torch.full((3, *SIZES[1]), torch.nan)
@@ -77,7 +82,7 @@ def test_replays_answer_as_the_model_does(recorded: list[EagerGraph]) -> None:
     assert sum(graph.replays for graph in recorded) == 1
 
 
-@pytest.mark.parametrize("config", [VIM, DEIT, *UPERNETS], ids=lambda config: type(config).__name__)
+@pytest.mark.parametrize("config", ALL, ids=lambda config: type(config).__name__)
 def test_parameters_changed_in_place_take_effect_once_what_is_prepared_is_forgotten(
     config: ModelConfig,
 ) -> None:

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from vimserve.kernels.upsample_argmax import upsample_argmax
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_segmenter
-from vimserve.model.slide import Window, average, windows
+from vimserve.model.slide import Mosaic, Window, average, windows
 
 SCENE = Path(catalog.__file__).parent / "demo" / "segmentation" / "samples" / "scene-1.jpg"
 
@@ -40,6 +41,50 @@ def test_the_mean_of_what_overlaps() -> None:
     mean = average(scores, parts, (8, 24), 4)
     assert mean.shape == (3, 2, 6)
     assert mean[0, 0].tolist() == [1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "map_size"),
+    [
+        ((320, 208), 128, (320, 208)),
+        ((320, 208), 128, (313, 215)),
+        ((528, 64), 128, (521, 71)),
+        ((528, 64), 128, (97, 15)),
+        ((64, 528), 128, (64, 528)),
+        ((128, 128), 128, (120, 130)),
+        ((144, 400), 64, (700, 900)),
+    ],
+)
+def test_a_mosaic_is_the_map_of_the_mean(
+    size: tuple[int, int], side: int, map_size: tuple[int, int]
+) -> None:
+    parts = windows(size, side, 4)
+    scores = [torch.randn(5, part.height // 4, part.width // 4) for part in parts]
+    mosaic = Mosaic(parts, size, 4, map_size)
+    for one in scores:
+        mosaic.add(one)
+    expected, _ = upsample_argmax(average(scores, parts, size, 4), map_size)
+    assert np.array_equal(mosaic.classes, expected)
+
+
+def test_a_mosaic_holds_a_row_of_windows() -> None:
+    size, classes = (4096, 256), 50
+    parts = windows(size, 128, 4)
+    scores = torch.zeros(classes, 32, 32)
+
+    def join() -> Mosaic:
+        mosaic = Mosaic(parts, size, 4, size)
+        for _ in parts:
+            mosaic.add(scores)
+        return mosaic
+
+    join()  # what is imported and compiled on the way is no part of it
+    tracemalloc.start()
+    held = join().classes.nbytes
+    peak = tracemalloc.get_traced_memory()[1] - held
+    tracemalloc.stop()
+    said = Mosaic.num_bytes(parts, size[1], 4, classes)
+    assert peak < 2 * said < 4 * classes * size[0] // 4 * size[1] // 4 / 10
 
 
 def test_averaging_before_upsampling_gives_nearly_the_published_map() -> None:

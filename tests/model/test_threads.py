@@ -12,6 +12,8 @@ from vimserve.model import threads
 from vimserve.model.batch import PackedBatch
 from vimserve.model.deit import DeiT
 from vimserve.model.families.deit.config import DeiTConfig
+from vimserve.model.families.resnet.config import ResNetConfig
+from vimserve.model.families.resnet.model import ResNet
 from vimserve.model.families.vim.config import VimConfig
 from vimserve.model.threads import adaptive_threads, each_block, threads_in_use, use_threads
 from vimserve.model.upernet import UPerNetSegmenter
@@ -159,10 +161,11 @@ def small(family):
         "vim": lambda: Vim(VimConfig(width=64, depth=6, num_classes=5, bidirectional="layer")),
         "deit": lambda: DeiT(replace(deit, num_classes=5)),
         "upernet": lambda: UPerNetSegmenter(deit, (0, 1, 2, 3), 32, 5),
+        "resnet": lambda: ResNet(ResNetConfig(blocks=(1, 2, 5, 1), width=8, inner=8)),
     }[family]().eval()
 
 
-@pytest.mark.parametrize("family", ["vim", "deit", "upernet"])
+@pytest.mark.parametrize("family", ["vim", "deit", "upernet", "resnet"])
 def test_a_model_gives_the_same_answers_while_its_threads_change(family):
     model = small(family)
     config = model.config

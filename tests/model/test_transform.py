@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vimserve.model.transform import Transform
+from vimserve.model.transform import Transform, pad_normalised
 
 
 def smooth(height, width):
@@ -107,3 +107,68 @@ def test_what_a_request_asks_for():
     assert transform.with_request("native", None).resolution is None
     assert transform.with_request(None, "contain").fit == "contain"
     assert transform.with_request(512, "contain").crop_ratio == 0.9
+
+
+def published_square(height, width, side):
+    """The published sizes (Detectron2's ``ResizeShortestEdge`` with both limits at ``side``)."""
+    scale = side / min(height, width)
+    new_h, new_w = (side, scale * width) if height < width else (scale * height, side)
+    if max(new_h, new_w) > side:
+        limit = side / max(new_h, new_w)
+        new_h, new_w = new_h * limit, new_w * limit
+    return int(new_h + 0.5), int(new_w + 0.5)
+
+
+@pytest.mark.parametrize("side", [32, 512, 1024])
+def test_square_is_the_published_resize(side):
+    transform = Transform(side, "square", filter="bilinear")
+    for size in [(480, 640), (640, 480), (200, 200), (100, 70), (37, 41), (1001, 999)]:
+        assert transform.output_size(*size) == (side, side)
+        assert transform.picture_size(*size) == published_square(*size, side)
+        assert transform.decode_size(*size) == transform.picture_size(*size)
+    image = smooth(150, 220)
+    high, wide = transform.picture_size(150, 220)
+    expected = image.resize((wide, high), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(transform(image), np.asarray(expected).transpose(2, 0, 1))
+
+
+def test_square_without_a_resolution_holds_the_picture():
+    transform = Transform(None, "square")
+    assert transform.output_size(300, 401) == (416, 416)
+    assert transform.picture_size(300, 401) == (311, 416)
+    assert transform.output_size(64, 32) == (64, 64)
+
+
+def test_a_square_has_a_side_whatever_the_limit():
+    transform = Transform(None, "square", at_most=31)
+    assert transform.output_size(40, 50) == (32, 32)
+    assert transform.picture_size(40, 50) == (26, 32)
+
+
+def test_a_strip_in_a_square_keeps_a_pixel():
+    transform = Transform(64, "square")
+    assert transform.picture_size(1, 5000) == (1, 64)
+    assert transform(smooth(1, 5000)).shape == (3, 1, 64)
+
+
+@pytest.mark.parametrize("resolution", [16, 100, 1000])
+def test_a_square_is_a_multiple_of_32(resolution):
+    with pytest.raises(ValueError, match=f"must be a multiple of 32, not {resolution}"):
+        Transform(resolution, "square")
+
+
+def test_the_picture_is_the_whole_input_where_nothing_is_padded():
+    for transform in (Transform(224), Transform(224, "contain")):
+        assert transform.picture_size(300, 409) == transform.output_size(300, 409)
+
+
+def test_padding_is_zero_after_normalising():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    pixels = torch.randint(256, (3, 20, 30), dtype=torch.uint8)
+    padded = pad_normalised(pixels, (64, 96), mean, std)
+    assert padded.shape == (3, 64, 96)
+    assert padded.dtype == torch.float32
+    expected = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(padded[:, :20, :30], expected)
+    assert not padded[:, 20:].any()
+    assert not padded[:, :, 30:].any()
