@@ -25,7 +25,7 @@ def serve(config: ServerConfig) -> int:
     use_threads(config.threads)
     specs = [resolve(name) for name in config.model]
     # Listen before the models load, so that a port in use is reported at once.
-    listener = _listen(config.host, config.port)
+    listener = listen(config.host, config.port)
     configure_logging(config.log_level.upper(), config.log_format)
 
     def leave() -> None:
@@ -35,12 +35,8 @@ def serve(config: ServerConfig) -> int:
     server = http_server(app, config.tls_certificate, config.tls_key)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)  # before uvicorn does the same
-    host, port = listener.getsockname()[:2]
     logger.info("loading %s", ", ".join(spec.name for spec in specs))
-    scheme = "http" if config.tls_certificate is None else "https"
-    shown = f"[{host}]" if ":" in host else host
-    hint = "open it in a browser" if config.playground else "try /docs"
-    logger.info("listening on %s://%s:%d, %s", scheme, shown, port, hint)
+    announce(config, listener)
     server.run(sockets=[listener])
     engine = app.state.engine
     if engine.failure is not None:
@@ -52,7 +48,21 @@ def serve(config: ServerConfig) -> int:
     return 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def announce(config: ServerConfig, listener: socket.socket) -> None:
+    """Tell the log where the server is."""
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if config.tls_certificate is None else "https"
+    shown = f"[{host}]" if ":" in host else host
+    hint = "open it in a browser" if config.playground else "try /docs"
+    logger.info("listening on %s://%s:%d, %s", scheme, shown, port, hint)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        OSError: it cannot.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)

@@ -1,6 +1,7 @@
 """The settings of all commands, from flags and ``VIMSERVE_*`` variables."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -15,7 +16,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vimserve.model.cpus import usable_cpus
-from vimserve.server.settings import Collector, Origin, RootPath, split_list, split_models
+from vimserve.server.config.settings import Collector, Origin, RootPath, split_list, split_models
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,7 +31,7 @@ class Config(BaseSettings):
     )
 
     model: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("demo", "demo-seg"),
+        default=("demo", "demo-seg", "demo-det"),
         min_length=1,
         description="a name from `vimserve models`, or NAME=FILE for a checkpoint of your own; "
         "repeat for several (in the variable: commas), the first is the default",
@@ -87,9 +88,11 @@ class Config(BaseSettings):
         return self.dtype or ("float32" if _is_cpu(self.device) else "bfloat16")
 
     @classmethod
-    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
+    def add_flags(cls, parser: argparse.ArgumentParser, but: Collection[str] = ()) -> None:
         """Give ``parser`` one flag per setting, with its description and default."""
         for name, field in cls.model_fields.items():
+            if name in but:
+                continue
             if SecretStr in get_args(field.annotation):
                 continue  # every user of the machine can read a command line
             default = field.default
@@ -123,6 +126,14 @@ class Config(BaseSettings):
             return cls(**flags)
         except ValidationError as error:
             raise ValueError("; ".join(map(_one_line, error.errors()))) from None
+
+
+class PredictConfig(Config):
+    """A further setting of `vimserve predict`."""
+
+    api_key: SecretStr | None = Field(
+        default=None, description="API key for the servers of `--server`; never a flag"
+    )
 
 
 class ServerConfig(Config):

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 _SEGMENTS = re.compile(r"(/[\w.~-]+)*", re.ASCII)
 _ORIGIN = re.compile(r"\*|https?://([a-z\d.-]+|\[[a-f\d:.]+\])(:\d+)?", re.IGNORECASE | re.ASCII)
 # The names of a Compose file's services may have underscores.
-_COLLECTOR = re.compile(
+HTTP_URL = re.compile(
     r"https?://([a-z\d._-]+|\[[a-f\d:.]+\])(:\d+)?(/[\w.~%/-]*)?", re.IGNORECASE | re.ASCII
 )
 
@@ -59,7 +59,7 @@ def _origin(origin: str) -> str:
 
 
 def _collector(url: str) -> str:
-    if not _COLLECTOR.fullmatch(url):
+    if not HTTP_URL.fullmatch(url):
         raise ValueError(
             "a collector is http://HOST:PORT or https://HOST:PORT, with a path if it has one; keys "
             "for it are in the variable OTEL_EXPORTER_OTLP_HEADERS"

@@ -1,0 +1,1 @@
+"""Several devices, of one machine or of many, behind one address."""
