@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vimserve import __version__
-from vimserve.server.config import Config, ServerConfig
+from vimserve.server.config import Config, PredictConfig, ServerConfig
+from vimserve.server.config.cluster import ClusterConfig
 
 DESCRIPTION = "Vision Mamba inference for images of any size, over HTTP or from the command line."
 
@@ -59,12 +60,33 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, ServerConfig, "serve the models over HTTP")
     ServerConfig.add_flags(serve)
-    predict = add("predict", _predict, Config, "run the models on image files, without a server")
+    several = add("cluster", _cluster, ClusterConfig, "serve the models from several devices")
+    ClusterConfig.add_flags(several)
+    predict = add(
+        "predict", _predict, PredictConfig, "run the models on image files, without a server"
+    )
     if arguments[:1] == ["predict"]:  # the import takes seconds
-        from vimserve.server.commands.predict import add_flags
+        from vimserve.server.commands.predict.request import add_flags
 
         add_flags(predict)
-    Config.add_flags(predict)
+    PredictConfig.add_flags(predict)
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        Config,
+        "measure accuracy, time and memory of models on your pictures",
+    )
+    if arguments[:1] == ["evaluate"]:
+        from vimserve.server.commands.evaluate.request import add_flags as add_evaluate_flags
+
+        add_evaluate_flags(evaluate)
+    Config.add_flags(evaluate)
+    train = add("train", _train, Config, "train a head for your own classes on a frozen backbone")
+    if arguments[:1] == ["train"]:
+        from vimserve.server.commands.train.request import add_flags as add_train_flags
+
+        add_train_flags(train)
+    Config.add_flags(train, but=["model"])
     add("models", _models, Config, "list the models that --model can name")
     commands.add_parser("bench", add_help=False, help="measure time and memory of the models")
     return parser
@@ -76,10 +98,31 @@ def _serve(config: ServerConfig) -> int:
     return serve(config)
 
 
-def _predict(config: Config, **flags: Any) -> int:
-    from vimserve.server.commands.predict import predict, request_of
+def _cluster(config: ClusterConfig) -> int:
+    from vimserve.server.commands.cluster import cluster
+
+    return cluster(config)
+
+
+def _predict(config: PredictConfig, **flags: Any) -> int:
+    from vimserve.server.commands.predict.command import predict
+    from vimserve.server.commands.predict.request import request_of
 
     return predict(config, request_of(**flags))
+
+
+def _evaluate(config: Config, **flags: Any) -> int:
+    from vimserve.server.commands.evaluate.command import evaluate
+    from vimserve.server.commands.evaluate.request import request_of
+
+    return evaluate(config, request_of(**flags))
+
+
+def _train(config: Config, **flags: Any) -> int:
+    from vimserve.server.commands.train.command import train
+    from vimserve.server.commands.train.request import request_of
+
+    return train(config, request_of(**flags))
 
 
 def _models(_config: Config) -> int:

@@ -18,10 +18,10 @@ from vimserve.server.http.api_key import RequireKey, read_keys
 from vimserve.server.http.cors import allow_origins
 from vimserve.server.http.drain import Drain
 from vimserve.server.http.head import HeadAsGet
+from vimserve.server.http.jobs.jobs import Jobs
 from vimserve.server.http.openapi import ALWAYS_OPEN, openapi, operation_id
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.http.root_path import BelowPrefix, check_prefix
-from vimserve.server.jobs.jobs import Jobs
 from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes import compare, health, hugging_face, native, open_inference, playground
 from vimserve.server.telemetry.gpu_memory import GpuMemory
@@ -79,7 +79,7 @@ def create_app(
     app.state.engine, app.state.pipeline, app.state.metrics = engine, pipeline, metrics
     app.state.drain, app.state.tracing, app.state.jobs = drain, tracing, jobs
     app.state.probe = SharedProbe(engine.probe, config.request_timeout)
-    _add_middleware(app, config, keys)
+    add_middleware(app, config, keys)
     add_error_handlers(app, metrics)
     for dialect in (native, compare, hugging_face, open_inference, health):
         app.include_router(dialect.router)
@@ -92,8 +92,8 @@ def create_app(
     return app
 
 
-def _add_middleware(app: FastAPI, config: ServerConfig, keys: Sequence[str]) -> None:
-    """Add it from the inside out."""
+def add_middleware(app: FastAPI, config: ServerConfig, keys: Sequence[str]) -> None:
+    """Add it from the inside out; ``app.state`` has ``metrics``, ``drain`` and ``tracing``."""
     metrics = app.state.metrics
     app.add_middleware(HeadAsGet)
     if keys:

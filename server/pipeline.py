@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from vimserve.server.config import ServerConfig
-from vimserve.server.engine.backlog import Forecast
 from vimserve.server.engine.engine import Engine
+from vimserve.server.engine.forecast import Forecast
+from vimserve.server.engine.in_flight import PARTS_AT_ONCE, InFlight
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.progress import Progress
-from vimserve.server.engine.request import Answer, Batch, Req
+from vimserve.server.engine.request import Batch, Req
 from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import ServerError
@@ -111,7 +112,7 @@ class Pipeline:
         urgency: Urgency,
         render: Callable[[Measured, R], W],
         *,
-        drawing: bool = False,
+        decoding: Callable[[Measured], Cost] | None = None,
         progress: Progress | None = None,
     ) -> Completed[W]:
         """Answer a request.
@@ -122,7 +123,7 @@ class Pipeline:
             sources: the images.
             urgency: deadline and priority.
             render: turns an image's result into its wire format; runs in another thread.
-            drawing: whether ``render`` takes the whole picture.
+            decoding: what it costs ``render`` to decode an image once more, if it does.
             progress: is kept up to date.
 
         Raises:
@@ -134,25 +135,28 @@ class Pipeline:
         with self.engine.room(model, urgency) as room:
             with stage("decode", model=name):
                 measured = await self._measure(model, plan, sources, room)
-                if drawing:
-                    self._decoders.check(_drawing_cost(measured))
+                again = _cost_of(decoding, measured)
+                self._decoders.check(again)
                 progress.admit(sum(len(one.views) for one in measured))
-                jobs = (self._decoders.run(one.prepare, one.prepare_cost) for one in measured)
-                images = await _each(jobs, sources)
+                jobs = (
+                    self._decoders.run(partial(one.prepare, plan.wanted(one)), one.prepare_cost)
+                    for one in measured
+                )
+                images = list(chain(*await _each(jobs, sources)))
             submitted = time.monotonic()
             with stage("queue", model=name):
                 async with model.turns.together():
-                    waiting = self.engine.submit(room, list(chain(*images)), progress)
-                    answers = iter(await _all(waiting))
+                    submit = partial(self.engine.submit, room, progress=progress)
+                    queue = InFlight(submit, images, _at_once(plan, images))
+                    del images  # each is let go when it is answered
+                    concluding, batches = await self._answers(plan, measured, queue)
         answered = time.monotonic()
-        of_images = [list(islice(answers, len(views))) for views in images]
         with stage("postprocess", model=name):
             results = await self._postprocess(
-                measured, partial(_conclude, plan, measured, of_images, render), drawing=drawing
+                partial(_conclude, measured, concluding, render), again
             )
         done = time.monotonic()
 
-        batches = {answer.batch for answers in of_images for answer in answers}
         inference_s = sum(batch.inference_s for batch in batches)
         stages = Stages(
             decode_s=submitted - began,
@@ -180,7 +184,7 @@ class Pipeline:
         """
         seen = input_of(image_size, model.runner, plan.transform, self._limits, plan.views)
         with self.engine.room(model, urgency) as room:
-            _reserve(room, model, seen)
+            _reserve(room, model, plan, seen)
             return Estimate(seen, room.forecast(), model.predict_peak(seen.lengths))
 
     async def _measure(
@@ -188,7 +192,7 @@ class Pipeline:
     ) -> list[Measured]:
         def look(source: Source) -> Measured:
             transform, views = plan.transform, plan.views
-            one = measure(source, model.runner, transform, self._limits, views, scores=plan.scores)
+            one = measure(source, model.runner, transform, self._limits, views)
             self._decoders.check(one.prepare_cost)
             return one
 
@@ -198,25 +202,56 @@ class Pipeline:
         jobs = (loop.run_in_executor(self._readers, look, source) for source in sources)
         measured = await _each(jobs, sources)
         for one in measured:
-            _reserve(room, model, one)
+            _reserve(room, model, plan, one)
         return measured
 
-    async def _postprocess(
-        self, measured: Sequence[Measured], conclude: Callable[[], list[W]], *, drawing: bool
-    ) -> list[W]:
-        if drawing:  # which decodes once more
-            return await self._decoders.run(conclude, _drawing_cost(measured))
+    async def _answers(
+        self, plan: Plan[R], measured: Sequence[Measured], queue: InFlight
+    ) -> tuple[list[Callable[[], R]], set[Batch]]:
+        """What makes each image's result, once all answers are there, and the batches.
+
+        No answer is held any longer than it is needed; if one fails, the others are cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        concluding: list[Callable[[], R]] = []
+        batches = set()
+        try:
+            for one in measured:
+                joiner = plan.joiner(one) if plan.joiner and len(one.views) > 1 else None
+                outputs = []
+                for _ in one.views:
+                    answer = await queue.next()
+                    batches.add(answer.batch)
+                    if joiner is None:
+                        outputs.append(answer.output)
+                    else:
+                        await loop.run_in_executor(self._postprocessors, joiner.add, answer.output)
+                concluding.append(joiner.result if joiner else partial(plan.conclude, one, outputs))
+        finally:
+            queue.cancel()
+        return concluding, batches
+
+    async def _postprocess(self, conclude: Callable[[], list[W]], again: Cost) -> list[W]:
+        if again.num_bytes:
+            return await self._decoders.run(conclude, again)
         return await asyncio.get_running_loop().run_in_executor(self._postprocessors, conclude)
 
 
-def _reserve(room: Room[Req], model: Loaded, seen: Input) -> None:
+def _reserve(room: Room[Req], model: Loaded, plan: Plan[Any], seen: Input) -> None:
     for view, tokens in zip(seen.views, seen.lengths, strict=True):
         model.check_fits(view.height, view.width, tokens)
-    room.take(seen.lengths)
+    first = _at_once(plan, seen.views)
+    room.take(seen.lengths[:first], seen.lengths[first:])
 
 
-def _drawing_cost(measured: Sequence[Measured]) -> Cost:
-    return sum((one.picture_cost for one in measured), start=Cost(0, quick=True))
+def _at_once(plan: Plan[Any], images: Sequence[Any]) -> int:
+    """How many of the images, or views, are in flight at a time."""
+    return PARTS_AT_ONCE if plan.joiner else len(images)
+
+
+def _cost_of(decoding: Callable[[Measured], Cost] | None, measured: Sequence[Measured]) -> Cost:
+    costs = map(decoding, measured) if decoding else ()
+    return sum(costs, start=Cost(0, quick=True))
 
 
 async def _each(jobs: Iterable[Awaitable[B]], sources: Sequence[Source]) -> list[B]:
@@ -228,15 +263,6 @@ async def _each(jobs: Iterable[Awaitable[B]], sources: Sequence[Source]) -> list
     return [_value(outcome) for outcome in outcomes]
 
 
-async def _all(waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer]:
-    """Wait for all answers; if one fails, cancel the others."""
-    try:
-        return await asyncio.gather(*waiting)
-    finally:
-        for answer in waiting:
-            answer.cancel()
-
-
 def _value(outcome: B | BaseException) -> B:
     if isinstance(outcome, BaseException):
         raise outcome
@@ -244,16 +270,14 @@ def _value(outcome: B | BaseException) -> B:
 
 
 def _conclude(
-    plan: Plan[R],
     measured: Sequence[Measured],
-    answers: Sequence[Sequence[Answer]],
+    concluding: Sequence[Callable[[], R]],
     render: Callable[[Measured, R], W],
 ) -> list[W]:
     results = []
-    for one, of_image in zip(measured, answers, strict=True):
+    for one, conclude in zip(measured, concluding, strict=True):
         try:
-            result = plan.conclude(one, [answer.output for answer in of_image])
-            results.append(render(one, result))
+            results.append(render(one, conclude()))
         except ServerError as error:
             error.file = one.name
             raise

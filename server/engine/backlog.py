@@ -5,10 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from vimserve.server.engine.cost import CostCurve, CostModel, Load
+from vimserve.server.engine.forecast import Forecast, Work
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.retry import retry_after
@@ -20,19 +20,8 @@ if TYPE_CHECKING:
 
 # What goes before a request may take longer than the cost curve says: batches are not quite full.
 CAUTION = 1.1
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """When the images of a request are expected to run.
-
-    Attributes:
-        queue_s: seconds that the device takes for what goes before them.
-        inference_s: seconds that it takes for them; None while no batch of the model has run.
-    """
-
-    queue_s: float
-    inference_s: float | None
+# An image of 512 × 512 pixels has so many, in patches of 16.
+USUAL_TOKENS = 1024
 
 
 class Backlog(Generic[R]):
@@ -100,16 +89,22 @@ class Backlog(Generic[R]):
         with self._changed:
             self._changed.notify_all()
 
-    def put(self, room: "Room[R]", requests: Sequence[R]) -> None:
+    def put(self, room: "Room[R]", requests: Sequence[R], following: Sequence[int] = ()) -> None:
         """Queue requests in the room that was reserved for them.
+
+        Args:
+            room: from now on it is reserved for those that follow.
+            requests: the requests.
+            following: tokens of those that follow.
 
         Raises:
             NotReady: if the backlog is closed.
         """
         with self._changed:
             self._check_open()
-            self._reserved[room.model] -= room.load
-            room.load = Load()
+            reserved = Load.of(following)
+            self._reserved[room.model] += reserved - room.load
+            room.load = reserved
             for request in requests:
                 self._scheduler.add(request)
             self._changed.notify_all()
@@ -185,7 +180,7 @@ class Backlog(Generic[R]):
                 self._curves[model].observe(lengths, seconds)
                 self._costs[model] = self._curves[model].model
 
-    def reserve(self, room: "Room[R]", lengths: Sequence[int]) -> None:
+    def reserve(self, room: "Room[R]", lengths: Sequence[int], later: Sequence[int] = ()) -> None:
         """Reserve room for images; see ``Room.take``."""
         with self._changed:
             self._check_open()
@@ -205,9 +200,10 @@ class Backlog(Generic[R]):
                     value=total,
                     retry_after_s=retry_after(self._seconds_left()),
                 )
-            self._check_time(room, wanted)
+            in_all_later = room.later + Load.of(later)
+            self._check_time(room, wanted + in_all_later)
             self._reserved[room.model] += wanted - room.load
-            room.load = wanted
+            room.load, room.later = wanted, in_all_later
 
     def release(self, room: "Room[R]") -> None:
         """Release what a room still reserves."""
@@ -223,8 +219,14 @@ class Backlog(Generic[R]):
             known = self._costs.get(room.model, FREE) != FREE
             return Forecast(
                 self._seconds_before(room, self._clock()),
-                self._scheduler.seconds(room.model, room.load) if known else None,
+                self._scheduler.seconds(room.model, room.load + room.later) if known else None,
             )
+
+    def work(self) -> Work:
+        """What the device has to do, and how fast it is at it."""
+        with self._changed:
+            tokens = sum(self._load(model).tokens for model in self._budgets)
+            return Work(tokens, self._seconds_left(), {m: self._speed(m) for m in self._budgets})
 
     def _check_time(self, room: "Room[R]", wanted: Load) -> None:
         """Refuse what is expected to end after its deadline.
@@ -250,6 +252,13 @@ class Backlog(Generic[R]):
                 value=round(expected, 3),
                 retry_after_s=retry_after(late),
             )
+
+    def _speed(self, model: str) -> float:
+        """Tokens per second in batches of usual images."""
+        images = max(self._budgets[model].tokens // USUAL_TOKENS, 1)
+        load = Load.of([USUAL_TOKENS] * images)
+        seconds = self._costs[model].predict(load)
+        return load.tokens / seconds if seconds else 0.0
 
     def _left(self, model: str) -> None:
         self._show(model, self._scheduler.load(model))

@@ -9,6 +9,8 @@ FORGETTING = 0.98
 # A batch that something else held up counts as at most so many times what was expected of it.
 SLOWEST = 4.0
 SWEEPS = 8
+# How much batches of one image count against what those of several told of a further image.
+DOUBT = 0.02
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class CostCurve:
     """Learns a cost model from batches, of which the later ones count more.
 
     The coefficients are those of non-negative least squares in the relative errors. What a batch of
-    one image takes, whatever its size, counts as its launch until batches of more tell the rest: so
-    images that come one by one do not teach that nothing is gained by running them together.
+    one image takes, whatever its size, counts as its launch until batches of more tell the rest,
+    and again once these are forgotten. So images that come one by one do not teach that nothing is
+    gained by running them together, and what a few disturbed batches taught is not for ever.
 
     Attributes:
         model: what has been learnt.
@@ -103,7 +106,9 @@ class CostCurve:
     def _solve(self) -> None:
         """Descend along one coefficient after another, from where they were."""
         found = self._coefficients
+        doubt = [0.0, DOUBT * self._products[0][0], 0.0, 0.0]
         for _ in range(SWEEPS):
             for i, row in enumerate(self._products):
                 rest = self._targets[i] - sum(row[j] * found[j] for j in range(4) if j != i)
-                found[i] = max(rest / row[i], 0.0) if row[i] else 0.0
+                weight = row[i] + doubt[i]
+                found[i] = max(rest / weight, 0.0) if weight else 0.0

@@ -13,10 +13,11 @@ from vimserve.model.spec import ModelSpec
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.endings import Ending
+from vimserve.server.engine.forecast import Work
 from vimserve.server.engine.loading import Loaded, Status
 from vimserve.server.engine.models import Models
 from vimserve.server.engine.progress import Progress
-from vimserve.server.engine.request import Answer, Image, Req
+from vimserve.server.engine.request import Answer, Image, Part, Req
 from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.engine.worker import Worker
@@ -143,7 +144,11 @@ class Engine:
         return Room(self._backlog, model.runner.spec.name, model.budget, urgency)
 
     def submit(
-        self, room: Room[Req], images: Sequence[Image], progress: Progress | None = None
+        self,
+        room: Room[Req],
+        images: Sequence[Image | Part],
+        progress: Progress | None = None,
+        following: Sequence[Image | Part] = (),
     ) -> list[asyncio.Future[Answer]]:
         """Queue images for the model and with the urgency that ``room`` was made for.
 
@@ -151,6 +156,7 @@ class Engine:
             room: what was reserved for them.
             images: the images.
             progress: is given the requests.
+            following: those that the caller queues next, for which the room is reserved meanwhile.
 
         Returns:
             A future for each image; cancelling it removes the image from the queue.
@@ -175,9 +181,9 @@ class Engine:
             )
             for image in images
         ]
-        self._backlog.put(room, requests)
+        self._backlog.put(room, requests, [image.tokens for image in following])
         if progress is not None:
-            progress.requests = requests
+            progress.queue(requests)
         for request in requests:
             request.answer.add_done_callback(partial(self._drop, request))
         return [request.answer for request in requests]
@@ -186,7 +192,7 @@ class Engine:
         """How many images go before a request in the queue of its model; None if it waits not."""
         if not progress.requests or progress.started:
             return None
-        return self._backlog.position(progress.requests[0])
+        return self._backlog.position(next(iter(progress.requests)))
 
     def health(self) -> Health:
         """Whether the worker is alive and not stuck."""
@@ -203,6 +209,14 @@ class Engine:
                 detail=f"a batch has been running for {busy_s:.0f} s; the limit is {limit:g} s",
             )
         return Health(ok=True, detail="alive")
+
+    def work(self) -> Work:
+        """What the device has to do, of all models, and how fast those are that are ready."""
+        left = self._backlog.work()
+        running = sum(request.tokens for request in [*self._worker.in_hand])
+        ready = {name for name, one in self.models.items() if one.status is Status.READY}
+        speeds = {name: speed for name, speed in left.speeds.items() if name in ready}
+        return Work(left.tokens + running, left.seconds, speeds)
 
     def busy_seconds(self) -> dict[str, float]:
         """Seconds that each device has run batches, the present one included."""

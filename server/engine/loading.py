@@ -25,6 +25,8 @@ ENOUGH_TOKENS = {"cpu": 8192, "cuda": 65_536}
 # takes memory with the square of the tokens needs three.
 MEASURED_SIDES = (224, 384, 512, 1024)
 LEAST_SAMPLES = 3
+# Beside what a detector's second stage takes, smaller ones would not tell what a token takes.
+DETECTORS_SIDES = (224, 512, 1024)
 MEASURED_ENOUGH_S = 1.0
 
 
@@ -219,8 +221,9 @@ def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budg
         ValueError: if they do not suffice for a single token.
     """
     left = available - memory.base
-    fitting = int(left / memory.per_token) if memory.per_token else wanted_tokens
-    if left < 0 or fitting < 1:
+    rest = left - memory.per_image
+    fitting = int(rest / memory.per_token) if memory.per_token else wanted_tokens
+    if rest < 0 or fitting < 1:
         raise ValueError(
             f"a batch may take {available} bytes of memory, but the smallest one needs "
             f"{memory.predict([1])}: free memory, or raise --memory-fraction"
@@ -229,16 +232,19 @@ def make_budget(memory: MemoryModel, available: int, wanted_tokens: int) -> Budg
 
 
 def measure(runner: Runner) -> MemoryModel:
-    """The model's memory model, fitted to forward passes over a few small images."""
+    """The model's memory model, fitted to forward passes over a few small images.
+
+    They are noise, in which a detector finds so much that its second stage has all it can have.
+    """
     samples: list[Sample] = []
+    per_image = runner.module.image_bytes
     start = time.monotonic()
-    for side in MEASURED_SIDES:
+    for side in DETECTORS_SIDES if per_image else MEASURED_SIDES:
         if len(samples) >= LEAST_SAMPLES and time.monotonic() - start > MEASURED_ENOUGH_S:
             break
-        side = runner.largest_side(side)
-        image = runner.black(side)
+        image = runner.noise(runner.largest_side(side))
         release_unused(runner.device)
         with PeakMeter(runner.device) as meter:
             runner.run([image])
         samples.append(([image.tokens], meter.bytes))
-    return fit(samples, quadratic=runner.spec.attention == "eager")
+    return fit(samples, quadratic=runner.spec.attention == "eager", per_image=per_image)

@@ -185,11 +185,11 @@ class Models(Mapping[str, Served]):
             del self._served[spec.name]
             raise
 
-    async def reload(self, model: str) -> None:
-        """Read a model's weights again; it keeps answering, and no request is refused.
+    async def reload(self, model: str, spec: ModelSpec | None = None) -> None:
+        """Read a model's weights again, or a ``spec`` of the same architecture; it keeps answering.
 
-        Each request is answered by the old weights or by the new ones, never by both. For a moment
-        the device holds both.
+        No request is refused, and each is answered by the old weights or by the new ones, never by
+        both. For a moment the device holds both.
 
         Raises:
             UnknownModel: with the names that are served.
@@ -197,7 +197,7 @@ class Models(Mapping[str, Served]):
             Exception: if the weights cannot be loaded; then the old ones stay.
         """
         self.loaded(model)
-        runner = await self._build(self[model].spec)
+        runner = await self._build(spec or self[model].spec)
         async with self._turns.alone():
             old = self.loaded(model)
             call = self._worker.call(lambda: loading.with_weights(old, runner, self._config))
@@ -207,7 +207,7 @@ class Models(Mapping[str, Served]):
                 # In the worker's thread, which alone looks at its models.
                 swap = self._worker.call(lambda: self._worker.models.update({model: new}))
                 await asyncio.wrap_future(swap)
-                self[model].loaded = new
+                self[model].spec, self[model].loaded = runner.spec, new
 
     async def remove(self, model: str) -> None:
         """Remove a model once its accepted requests are answered.

@@ -1,13 +1,14 @@
 """The engine's data types: a request for one image, its batch and its answer."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
 
 from vimserve.model.batch import PackedBatch
+from vimserve.model.served import Wanted
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.telemetry.tracing import NO_TRACE, Trace
 
@@ -38,8 +39,8 @@ class Answer:
 
     Attributes:
         output: of a classifier, class scores before softmax, float32 ``[classes]``. Of a
-            segmenter, the class map, uint8 ``[H, W]``, or without ``Image.map_size`` the class
-            scores, float32 ``[classes, h, w]``.
+            segmenter, the class map, uint8 ``[H, W]``, or if none is wanted the class scores,
+            float32 ``[classes, h, w]``. Of a detector, rows of ``model.detections``.
         batch: the batch that carried the image.
     """
 
@@ -55,14 +56,38 @@ class Image:
         size: (height, width) in pixels.
         patches: its patches, as a batch of one image.
         tokens: length of its sequence.
-        map_size: (height, width) of the class map that a segmenter returns; with None it returns
-            class scores.
+        wanted: what the model shall return; see ``ServedModel.answer``.
     """
 
     size: tuple[int, int]
     patches: PackedBatch
     tokens: int
-    map_size: tuple[int, int] | None = None
+    wanted: Wanted | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of many parts of an image as the engine takes it.
+
+    It is cut into patches when the device takes it, because the patches of parts that overlap are
+    much more than the image.
+
+    Attributes:
+        size: (height, width) in pixels.
+        cut: makes its patches, as a batch of one image; any thread may call it.
+        tokens: length of its sequence.
+        wanted: what the model shall return; see ``ServedModel.answer``.
+    """
+
+    size: tuple[int, int]
+    cut: Callable[[], PackedBatch]
+    tokens: int
+    wanted: Wanted | None = None
+
+    @property
+    def patches(self) -> PackedBatch:
+        """Its patches."""
+        return self.cut()
 
 
 @dataclass(eq=False)
@@ -71,7 +96,7 @@ class Req:
 
     # Filled in by the server.
     model: str
-    image: Image
+    image: Image | Part
     urgency: Urgency
 
     # Filled in by the engine.

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Generic, Self
 
-from vimserve.server.engine.backlog import Backlog, Forecast
+from vimserve.server.engine.backlog import Backlog
 from vimserve.server.engine.cost import Load
+from vimserve.server.engine.forecast import Forecast
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.urgency import Urgency
 
@@ -25,6 +26,7 @@ class Room(Generic[R]):
 
     Attributes:
         load: what is reserved.
+        later: what is queued as that is answered.
     """
 
     def __init__(self, backlog: Backlog[R], model: str, budget: Budget, urgency: Urgency) -> None:
@@ -32,13 +34,16 @@ class Room(Generic[R]):
         self.budget = budget
         self.urgency = urgency
         self.load = Load()
+        self.later = Load()
         self._backlog = backlog
 
-    def take(self, lengths: Sequence[int]) -> None:
+    def take(self, lengths: Sequence[int], later: Sequence[int] = ()) -> None:
         """Reserve room for more images.
 
         Args:
             lengths: their tokens.
+            later: tokens of images that are queued as these are answered. They need time, but no
+                room in the queue.
 
         Raises:
             QueueFull: if the queue has no room.
@@ -46,7 +51,7 @@ class Room(Generic[R]):
             ModelUnavailable: if the model is being removed.
             NotReady: if the server is stopping.
         """
-        self._backlog.reserve(self, lengths)
+        self._backlog.reserve(self, lengths, later)
 
     def forecast(self) -> Forecast:
         """When what is reserved would run, were it queued now."""

@@ -1,4 +1,4 @@
-"""A model on its device: images in, class scores or class maps out."""
+"""A model on its device: images in, its outputs out."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from vimserve.model import catalog
-from vimserve.model.batch import PackedBatch, patch_grid
+from vimserve.model.batch import PackedBatch
 from vimserve.model.graphs import workspace_bytes
-from vimserve.model.served import Answers
+from vimserve.model.identity import identity
+from vimserve.model.served import Answers, Wanted
 from vimserve.model.spec import ModelSpec
 from vimserve.server.engine.device import backbone_of, record_graphs, usable_device
-from vimserve.server.engine.request import Image
+from vimserve.server.engine.geometry import Geometry
+from vimserve.server.engine.request import Image, Part
 
 if TYPE_CHECKING:  # so that a runner needs nothing that reads settings
     from vimserve.server.config import Config
@@ -22,8 +24,11 @@ WARM_UP_RESOLUTIONS = (224, 512, 1024, 1248)
 WARM_UP_ENOUGH_S = 0.5
 
 
-class Runner:
+class Runner(Geometry):
     """A loaded model; not thread-safe: one thread runs it.
+
+    Attributes:
+        identity: see ``model.identity``.
 
     Raises:
         CheckpointError: if the weights do not fit the model.
@@ -33,25 +38,30 @@ class Runner:
     def __init__(self, spec: ModelSpec, config: "Config") -> None:
         self.device = usable_device(config.device)
         self.dtype: torch.dtype = getattr(torch, config.model_dtype)
-        self.spec = spec
-        self.module = catalog.load(spec, self.device, self.dtype).eval()
+        super().__init__(spec, catalog.load(spec, self.device, self.dtype).eval())
+        self.identity = identity(spec, self.module)
         self._answer = self.module.answer
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-
-    def tokens(self, height: int, width: int) -> int:
-        """Length of the sequence that an input of ``height`` × ``width`` pixels becomes."""
-        config = self.spec.config
-        grid = patch_grid((3, height, width), config.patch_size, config.stride)
-        return self.module.num_tokens(grid)
 
     def smallest(self) -> Image:
         """A black image of the smallest size that the model accepts."""
         return self.black(self.largest_side(1))
 
     def black(self, side: int) -> Image:
-        """A black square image of ``side`` pixels."""
-        pixels = torch.zeros(3, side, side, dtype=torch.uint8)
-        return Image((side, side), self.pack(pixels), self.tokens(side, side), (side, side))
+        """A black square image of ``side`` pixels, of which the usual is wanted."""
+        # As decoders give it, so that what cuts it is compiled as well.
+        pixels = torch.zeros(side, side, 4, dtype=torch.uint8)[..., :3].permute(2, 0, 1)
+        return self._square(pixels, self.module.whole((side, side)))
+
+    def noise(self, side: int) -> Image:
+        """A square image of ``side`` pixels that costs the model as much as any can."""
+        noise = torch.Generator().manual_seed(0)
+        pixels = torch.randint(256, (3, side, side), dtype=torch.uint8, generator=noise)
+        return self._square(pixels, self.module.costliest((side, side)))
+
+    def _square(self, pixels: Tensor, wanted: Wanted) -> Image:
+        _, height, width = pixels.shape
+        return Image((height, width), self.pack(pixels), self.tokens(height, width), wanted)
 
     def pack(self, pixels: Tensor) -> PackedBatch:
         """One image ``[3, H, W]``, cut into the model's patches; any thread may call it.
@@ -62,10 +72,10 @@ class Runner:
         config = self.spec.config
         return PackedBatch.from_images([pixels], config.patch_size, config.stride)
 
-    def start(self, images: Sequence[Image]) -> "Pass":
+    def start(self, images: Sequence[Image | Part]) -> "Pass":
         """Begin a forward pass, without waiting for a GPU to finish it."""
         patches = self._of_one_dtype([image.patches for image in images])
-        wanted = [image.map_size for image in images]
+        wanted = [image.wanted for image in images]
         with torch.inference_mode():
             if self._copies is None:
                 batch = PackedBatch.cat(patches).to(self.device)
@@ -91,14 +101,9 @@ class Runner:
         config = self.spec.config
         return [image.normalised(config.pixel_mean, config.pixel_std) for image in images]
 
-    def run(self, images: Sequence[Image]) -> list[Tensor | None]:
+    def run(self, images: Sequence[Image | Part]) -> list[Tensor | None]:
         """The outputs for ``images``; see ``Pass.outputs``."""
         return self.start(images).outputs()
-
-    def largest_side(self, max_resolution: int) -> int:
-        """``max_resolution`` pixels, rounded up to whole patches."""
-        multiple = self.spec.transform.multiple
-        return max(-(-max_resolution // multiple) * multiple, self.spec.config.patch_size)
 
     @property
     def recordable(self) -> bool:

@@ -1,5 +1,6 @@
 """The batches that the device runs, and what each of them has of its time and memory."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from vimserve.model.device_memory import forget_highest_resident, highest_resident
 from vimserve.server.engine.request import Req
 from vimserve.server.engine.runner import Pass
+from vimserve.server.telemetry.metrics import BatchFigures
 from vimserve.server.telemetry.tracing import BatchTrace
 
 
@@ -36,6 +38,18 @@ class Running:
     def tokens(self) -> int:
         """Tokens of all its images."""
         return sum(request.tokens for request in self.requests)
+
+    @property
+    def figures(self) -> BatchFigures:
+        """What the metrics and traces tell of it."""
+        return BatchFigures(
+            model=self.requests[0].model,
+            images=len(self.requests),
+            tokens=self.tokens,
+            largest=max((request.image.size for request in self.requests), key=math.prod),
+            peak_bytes=self.peak_bytes,
+            predicted_bytes=self.predicted_bytes,
+        )
 
     @property
     def has_ended(self) -> bool:

@@ -1,26 +1,25 @@
 """The thread that owns the device; a batch that fails does not end it."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 from vimserve.model.device_errors import is_broken, is_out_of_memory
 from vimserve.model.device_memory import PeakMeter, held_bytes, release_unused
 from vimserve.server.engine.backlog import Backlog
+from vimserve.server.engine.calls import Calls
 from vimserve.server.engine.device import usable_device
 from vimserve.server.engine.endings import Ending, ending_of, fault, too_late
 from vimserve.server.engine.lanes import Lanes, wait_for_one
-from vimserve.server.engine.promise import promise
 from vimserve.server.engine.request import Batch, Req
 from vimserve.server.engine.running import Running, Shares
 from vimserve.server.engine.watch import Watch
-from vimserve.server.errors import NotReady
-from vimserve.server.telemetry.metrics import BatchFigures, Metrics
+from vimserve.server.telemetry.metrics import Metrics
 from vimserve.server.telemetry.tracing import begin_batch
 
 if TYPE_CHECKING:
@@ -66,10 +65,10 @@ class Worker:
         self._backlog = backlog
         self._tell = settle
         self._metrics = metrics
-        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._ended = False
+        self._calls = Calls()
         self._shares = Shares()
         self._lanes: Lanes | None = None
+        self._unanswered: tuple[Running, list[Tensor | None]] | None = None
 
     @property
     def busy_s(self) -> float:
@@ -87,11 +86,8 @@ class Worker:
         Returns:
             A future of its result; it fails with ``NotReady`` if the worker ends first.
         """
-        future: Future[T] = promise()
-        self._calls.append((function, future))
+        future = self._calls.add(function)
         self._backlog.wake()
-        if self._ended:
-            self._refuse_calls()
         return future
 
     def run(self) -> None:
@@ -115,8 +111,7 @@ class Worker:
                 if self._lanes:
                     self._lanes.close()
         finally:
-            self._ended = True
-            self._refuse_calls()
+            self._calls.end()
 
     def _run(self, watch: Watch) -> None:
         running = self._shares.running
@@ -127,7 +122,7 @@ class Worker:
                     self._finish(running[0])
                 self._run_calls()
             if len(running) == MOST_RUNNING:
-                self._finish(self._next_to_end())
+                self._end_one()
             timeout_s = None if running or swept else IDLE_S
             beside = self._lanes is not None and bool(running)
             interrupted = partial(self._interrupted, watch)
@@ -136,8 +131,9 @@ class Worker:
             swept = swept and not decision.batch
             # The backlog learns a moment late that a client has left.
             wanted = [request for request in decision.batch if request.wanted]
+            started = self._start(wanted) if wanted else None
+            self._answer()
             if wanted:
-                started = self._start(wanted)
                 if started is not None and running == [started] and started.result.done:
                     self._finish(started)
             elif running:
@@ -159,13 +155,30 @@ class Worker:
         running = self._shares.running
         if running and running[0].ended is None:
             running[0].ended = watch.end_of(running[0].result).is_set
-        return bool(self._calls) or any(batch.has_ended for batch in running)
+        return bool(self._calls or self._unanswered) or any(batch.has_ended for batch in running)
 
     def _next_to_end(self) -> Running:
         """The running batch that has ended; if none has, wait for one, or return the oldest."""
         running = self._shares.running
         wait_for_one(batch.result for batch in running)
         return next((batch for batch in running if batch.has_ended), running[0])
+
+    def _end_one(self) -> None:
+        """Wait for one of the batches. If it ran in a lane, ``_answer`` has to follow soon.
+
+        In between the lane can be given its next batch, or it would wait for all those answers.
+        """
+        batch = self._next_to_end()
+        outputs = self._outputs(batch)
+        if outputs is not None:
+            self._unanswered = batch, outputs
+        if self._lanes is None:
+            self._answer()
+
+    def _answer(self) -> None:
+        if self._unanswered is not None:
+            (batch, outputs), self._unanswered = self._unanswered, None
+            self._conclude(batch, outputs)
 
     def _start(self, requests: Sequence[Req], *, retried: bool = False) -> Running | None:
         self.in_hand.update(requests)
@@ -198,16 +211,26 @@ class Worker:
         """Wait until the batches that run take no more than ``left`` bytes together."""
         running = self._shares.running
         while running and sum(batch.predicted_bytes for batch in running) > left:
+            self._answer()
             self._finish(self._next_to_end())
 
     def _finish(self, batch: Running) -> None:
+        outputs = self._outputs(batch)
+        if outputs is not None:
+            self._conclude(batch, outputs)
+
+    def _outputs(self, batch: Running) -> list[Tensor | None] | None:
+        """Wait for a batch and take it off the device; None if it failed, and was recovered."""
         try:
             outputs = batch.result.outputs()
         except Exception as error:
             self._shares.remove(batch)
             self._recover(batch, error)
-            return
+            return None
         self._shares.remove(batch)
+        return outputs
+
+    def _conclude(self, batch: Running, outputs: Sequence[Tensor | None]) -> None:
         self._observe(batch)
         figures = Batch(len(batch.requests), batch.tokens, batch.seconds, batch.peak_bytes)
         self._settle(
@@ -251,18 +274,10 @@ class Worker:
                 self._finish(again)
 
     def _run_calls(self) -> None:
+        run = self._lanes.call if self._lanes else _call
         while self._calls and not self._backlog.closed:
-            function, future = self._calls.popleft()
-            try:
-                future.set_result(self._lanes.call(function) if self._lanes else function())
-            except Exception as error:
-                future.set_exception(error)
+            self._calls.run_one(run)
         self._sweep()
-
-    def _refuse_calls(self) -> None:
-        while self._calls:
-            _, future = self._calls.popleft()
-            future.set_exception(NotReady("the server is stopping"))
 
     def _sweep(self) -> None:
         release_unused(self._device)
@@ -276,17 +291,10 @@ class Worker:
         model = batch.requests[0].model
         lengths = [request.tokens for request in batch.requests]
         self._backlog.served(model, lengths, batch.device_s)
-        figures = BatchFigures(
-            model=model,
-            images=len(batch.requests),
-            tokens=batch.tokens,
-            largest=max((request.image.size for request in batch.requests), key=_area),
-            peak_bytes=batch.peak_bytes,
-            predicted_bytes=batch.predicted_bytes,
-        )
+        figures = batch.figures
         self._metrics.observe_batch(figures)
         batch.trace.end(figures, batch.seconds)
 
 
-def _area(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
+def _call(function: Callable[[], T]) -> T:
+    return function()

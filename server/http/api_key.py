@@ -22,19 +22,27 @@ def read_keys(config: ServerConfig) -> list[str]:
     """The accepted keys: ``api_key`` and the lines of ``api_key_file``, if they are set.
 
     Raises:
-        ValueError: if the file cannot be read or has no key, or if a key is too short or has
-            characters that a header cannot carry.
+        ValueError: if the file cannot be read or has no key, or as ``check_key``.
     """
     keys = [] if config.api_key is None else [config.api_key.get_secret_value()]
     if config.api_key_file is not None:
         keys += _lines(config.api_key_file)
     for key in keys:
-        if len(key) < LEAST_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError(
-                f"an API key must have at least {LEAST_LENGTH} characters, all of them printable "
-                f"ASCII without spaces; replace the key of {len(key)} characters"
-            )
+        check_key(key)
     return keys
+
+
+def check_key(key: str) -> None:
+    """Refuse what is no key.
+
+    Raises:
+        ValueError: if it is too short or has characters that a header cannot carry.
+    """
+    if len(key) < LEAST_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(
+            f"an API key must have at least {LEAST_LENGTH} characters, all of them printable "
+            f"ASCII without spaces; replace the key of {len(key)} characters"
+        )
 
 
 def _lines(file: Path) -> list[str]:

@@ -139,17 +139,25 @@ class Protocol(HttpToolsProtocol):
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
 
+def _nothing() -> None:
+    pass
+
+
 class Server(uvicorn.Server):
     """Stops in the order that load balancers need.
 
     After the first signal it still listens: /readyz says that it is stopping, new requests get
     503, and those in progress are answered. Then it stops listening. A second signal ends the
     process at once.
+
+    Attributes:
+        meanwhile: what else ends while requests in progress are answered; it may block.
     """
 
     def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
         super().__init__(config)
         self._drain = drain
+        self.meanwhile = _nothing
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to stop. uvicorn's own handler would raise the signal again at the end."""
@@ -161,7 +169,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer the requests in progress, then close."""
-        await self._drain.finish()
+        await asyncio.gather(self._drain.finish(), asyncio.to_thread(self.meanwhile))
         await super().shutdown(sockets)
 
 

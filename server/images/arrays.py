@@ -25,6 +25,7 @@ class _Opened(abc.ABC):
     """A ``Source``, and an ``OpenImage`` at once."""
 
     sample_range: None = None
+    raster: None = None
 
     @property
     @abc.abstractmethod

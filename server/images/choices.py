@@ -1,6 +1,7 @@
 """A picture that Pillow reads, by the range and bands that a client or a model chose."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import imagecodecs
 import numpy as np
@@ -31,6 +32,7 @@ class PillowImage:
 
     _header: Header
     sample_range: tuple[float, float] | None = None
+    raster: ClassVar[None] = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -81,7 +81,9 @@ class Header:
     def pixels_cost(self, transform: Transform) -> Cost:
         """What ``pixels`` costs."""
         decoding = self._cost(transform.decode_size(*self.size))
-        between = between_pixels(self.size, transform.output_size(*self.size))
+        target = transform.output_size(*self.size)
+        as_it_is = self._mode == "RGB" and target == self.size
+        between = 0 if as_it_is else between_pixels(self.size, target)
         return decoding + Cost(4 * between, quick=True)
 
     def picture(self) -> Image.Image:

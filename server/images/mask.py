@@ -54,19 +54,37 @@ def overlay(
     if len(legend) > MOST_ENTRIES:
         entries.append((f"and {len(legend) - MOST_ENTRIES} more", PAPER))
     width = max(tinted.width, LEAST_WIDTH)
-    below = _legend(entries, width, text_size=min(max(width // 50, 12), 48))
-    height = tinted.height + below.height
+    below = _legend(entries, width, text_size(width))
+    page = blank(tinted.height + below.height, width, "format=png")
+    page.paste(tinted, (0, 0))
+    page.paste(below, (0, tinted.height))
+    return to_jpeg(page)
+
+
+def blank(height: int, width: int, instead: str) -> Image.Image:
+    """An empty page for an overlay.
+
+    Raises:
+        ImageTooLarge: if a side is longer than a JPEG allows; the client may ask for ``instead``.
+    """
     if max(width, height) > JPEG_SIDE:
         raise ImageTooLarge(
-            f"an overlay with its legend would be {height}x{width} pixels, but a side of a JPEG "
-            f"may have {JPEG_SIDE}; ask for format=png",
+            f"an overlay would be {height}x{width} pixels, but a side of a JPEG may have "
+            f"{JPEG_SIDE}; ask for {instead}",
             parameter="format",
             limit=JPEG_SIDE,
             value=max(width, height),
         )
-    page = Image.new("RGB", (width, height), PAPER)
-    page.paste(tinted, (0, 0))
-    page.paste(below, (0, tinted.height))
+    return Image.new("RGB", (width, height), PAPER)
+
+
+def text_size(width: int) -> int:
+    """Height in pixels of the text on a page of this width."""
+    return min(max(width // 50, 12), 48)
+
+
+def to_jpeg(page: Image.Image) -> bytes:
+    """A finished overlay."""
     buffer = BytesIO()
     page.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -13,6 +13,7 @@ from vimserve.server.images.cost import Cost
 from vimserve.server.images.decode import read_header
 from vimserve.server.images.tiff import TiffImage, read_tiff
 from vimserve.server.images.tiff.directory import is_tiff
+from vimserve.server.images.tiff.raster import Raster
 
 Size = tuple[int, int]
 
@@ -24,6 +25,7 @@ class OpenImage(Protocol):
         size: (height, width) in pixels, upright.
         sample_range: the values that became 0 and 255 when it was decoded; None before that, and
             if there was no choice.
+        raster: what a GeoTIFF of the same pixels has; None if it is no TIFF.
     """
 
     @property
@@ -31,6 +33,9 @@ class OpenImage(Protocol):
 
     @property
     def sample_range(self) -> tuple[float, float] | None: ...  # noqa: D102
+
+    @property
+    def raster(self) -> Raster | None: ...  # noqa: D102
 
     def pixels(self, transform: Transform) -> Tensor:
         """The model's input ``[3, H, W]``, of the size ``transform.output_size(*self.size)``.

@@ -1,5 +1,8 @@
-"""Turns a stored picture upright (EXIF and TIFF, tag Orientation)."""
+"""Turns a stored picture upright, and back (EXIF and TIFF, tag Orientation)."""
 
+from typing import Any
+
+import numpy as np
 from PIL import Image
 
 _TURNS = {
@@ -27,3 +30,14 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The picture as it is meant to be seen; other numbers than 2 to 8 leave it as it is."""
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def stored(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]], orientation: int
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Upright pixels ``[H, W]`` as they are stored for this orientation."""
+    # Quarter turns undo each other; every other turn undoes itself.
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    if not turned(orientation):
+        return pixels
+    return np.asarray(upright(Image.fromarray(pixels), back))

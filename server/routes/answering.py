@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -60,7 +60,10 @@ def note_size(request: Request, completed: Completed[Any]) -> None:
 
 
 def ask(
-    task: Task[Q, Any], given: Mapping[str, Any], also: Sequence[str] = (), without: str = ""
+    task: Task[Q, Any],
+    given: Mapping[str, Any],
+    also: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> Q:
     """The task's query with these values, which are as in JSON.
 
@@ -68,12 +71,12 @@ def ask(
         task: the task.
         given: values by name; they may be numbers where a query string has text.
         also: names that the protocol has besides, for the error.
-        without: a name of the query that the protocol has its own parameter for.
+        without: names of the query for which the protocol has its own ways.
 
     Raises:
         MalformedRequest: for an unknown name or a value that is not accepted.
     """
-    known = [name for name in task.query.model_fields if name != without]
+    known = [name for name in task.query.model_fields if name not in without]
     for name, value in given.items():
         if name not in known:
             raise MalformedRequest(

@@ -6,8 +6,10 @@ from operator import or_
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, Field, create_model
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, SerializeAsAny, create_model
 
+from vimserve.model.transform import Fit
 from vimserve.server.engine.engine import Engine
 from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.models import does
@@ -21,15 +23,20 @@ from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
 from vimserve.server.routes.native import RENDERINGS
 from vimserve.server.routes.native.schemas import BatchInfo, Timing
 from vimserve.server.tasks.classify import ClassifyQuery
-from vimserve.server.tasks.query import ImageQuery
+from vimserve.server.tasks.detect import DetectQuery
+from vimserve.server.tasks.query import ImageQuery, Resolution
 from vimserve.server.tasks.task import Plan
 
 router = APIRouter(prefix="/v1")
 
 
-class CompareQuery(ClassifyQuery):
+class CompareQuery(ClassifyQuery, DetectQuery):
     """What `POST /v1/compare` may be asked."""
 
+    resolution: Resolution = Field(default=None, description="as for the task alone")
+    fit: Fit | None = Field(  # type: ignore[assignment]
+        default=None, description="as for the task alone", examples=["contain"]
+    )
     models: str | None = Field(
         default=None,
         description="names of `GET /v1/models`, with commas between them, all for one task; by "
@@ -38,10 +45,11 @@ class CompareQuery(ClassifyQuery):
     )
 
 
+_Compared: Any = reduce(or_, (list[one.compared] for one in RENDERINGS.values()))  # type: ignore[name-defined]
 CompareResponse = create_model(
     "CompareResponse",
     __doc__="The same images through several models, one model after another.",
-    compared=(reduce(or_, (list[one.compared] for one in RENDERINGS.values())), ...),  # type: ignore[name-defined]
+    compared=(SerializeAsAny[_Compared], ...),  # type: ignore[misc] # as the masks of a Detection
 )
 _EXAMPLES = {
     task: {
@@ -68,7 +76,6 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
     openapi_extra=IMAGE_BODY,
     responses=_ANSWER | PROBLEMS,
     response_model=CompareResponse,
-    response_model_exclude_none=True,
     dependencies=[Depends(admitted)],
 )
 async def compare(
@@ -76,7 +83,7 @@ async def compare(
     pipeline: Service,
     urgency: RequestUrgency,
     query: Annotated[CompareQuery, Query()],
-) -> BaseModel:
+) -> Response:
     """Send the same images through several models, one model after another."""
     request.state.task = "compare"
     models = _models(pipeline.engine, query.models)
@@ -87,7 +94,8 @@ async def compare(
     async def work(images: Sequence[Source]) -> BaseModel:
         return await _run(pipeline, asked, images, urgency)
 
-    return await exchange(request, urgency, config, work)
+    body = await exchange(request, urgency, config, work)
+    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 async def _run(

@@ -44,6 +44,10 @@ async def _pipeline(request: Request) -> Pipeline:
     return pipeline
 
 
+# Where a scope has the seconds that a request has waited elsewhere before it came here.
+WAITED_S = "vimserve.waited_s"
+
+
 # Dependencies are coroutines, because FastAPI runs plain functions in a thread pool.
 Service = Annotated[Pipeline, Depends(_pipeline)]
 
@@ -56,10 +60,14 @@ ServerState = Annotated[State, Depends(_server_state)]
 
 
 async def _urgency(
-    pipeline: Service, priority: Priority = DEFAULT_PRIORITY, timeout_ms: TimeoutMs = None
+    request: Request,
+    pipeline: Service,
+    priority: Priority = DEFAULT_PRIORITY,
+    timeout_ms: TimeoutMs = None,
 ) -> Urgency:
     timeout_s = pipeline.config.request_timeout if timeout_ms is None else timeout_ms / 1000
-    return Urgency(time.monotonic(), timeout_s, priority)
+    arrived = time.monotonic() - request.scope.get(WAITED_S, 0.0)
+    return Urgency(arrived, timeout_s, priority)
 
 
 RequestUrgency = Annotated[Urgency, Depends(_urgency)]

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from vimserve.model.spec import ModelSpec
-from vimserve.model.transform import Fit
 from vimserve.server.errors import InvalidParameter
 from vimserve.server.images.prepare import Measured
 from vimserve.server.tasks.numbers import whole_number
@@ -35,7 +34,7 @@ class ClassifyQuery(ImageQuery):
         description="side of the model's input in pixels (with `fit=contain` the longer one), or "
         "`native` for the image's own size; by default what the model was evaluated at",
     )
-    fit: Fit | None = Field(
+    fit: Literal["crop", "contain"] | None = Field(
         default=None,
         description="`crop` fills a square and cuts the rest, `contain` keeps the whole image and "
         "its aspect ratio; by default what the model was evaluated with",
@@ -65,7 +64,13 @@ class Classify(Task[ClassifyQuery, ClassScores]):
     name = "classify"
     query = ClassifyQuery
 
-    def plan(self, spec: ModelSpec, query: ClassifyQuery, max_resolution: int) -> Plan[ClassScores]:
+    def plan(
+        self,
+        spec: ModelSpec,
+        query: ClassifyQuery,
+        max_resolution: int,
+        form: str | None = None,  # noqa: ARG002
+    ) -> Plan[ClassScores]:
         """See ``Task.plan``."""
         classes_wanted(query.top_k, len(spec.labels))
         transform = transform_for(spec, query, query.resolution, query.fit, max_resolution)

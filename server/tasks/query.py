@@ -59,7 +59,7 @@ def transform_for(
         InvalidParameter: if ``resolution`` is neither ``native`` nor a whole number of pixels from
             1 to ``max_resolution``, or the query's ``range`` or ``bands`` cannot be read.
     """
-    transform = _with_samples(spec.transform, query)
+    transform = with_samples(spec.transform, query)
     if resolution is None:
         return transform.with_request(None, fit)
     if resolution == "native":
@@ -76,7 +76,12 @@ def transform_for(
     return transform.with_request(number, fit)
 
 
-def _with_samples(transform: Transform, query: ImageQuery) -> Transform:
+def with_samples(transform: Transform, query: ImageQuery) -> Transform:
+    """The transform with the ``range`` and the ``bands`` that a request asks for.
+
+    Raises:
+        InvalidParameter: if one of them cannot be read.
+    """
     if query.range is not None:
         transform = replace(transform, range=_parsed("range", parse_range, query.range))
     if query.bands is not None:

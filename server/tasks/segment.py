@@ -1,9 +1,9 @@
 """Semantic segmentation: the class of every pixel, from whole images or sliding windows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -11,17 +11,22 @@ from torch import Tensor
 
 from vimserve.kernels.upsample_argmax import upsample_argmax
 from vimserve.model.palette import make_palette
-from vimserve.model.slide import CELLS, average, windows
+from vimserve.model.slide import CELLS, Mosaic, Window, average, windows
 from vimserve.model.spec import ModelSpec
-from vimserve.server.errors import InvalidParameter
-from vimserve.server.images import coco, geojson
+from vimserve.server.errors import ImageTooLarge, InvalidParameter
+from vimserve.server.images import coco, geojson, geotiff
 from vimserve.server.images.mask import overlay, to_png
-from vimserve.server.images.prepare import Measured
+from vimserve.server.images.prepare import Measured, Views
+from vimserve.server.images.source import Size
 from vimserve.server.tasks.numbers import whole_number
 from vimserve.server.tasks.query import ImageQuery, Resolution, transform_for
 from vimserve.server.tasks.task import Plan, Task
 
+R = TypeVar("R")
+
 DEFAULT_WINDOW, LEAST_WINDOW = 512, 128
+# Of the class scores of a row of windows, which are averaged before they become classes.
+MOST_SCORE_BYTES = 2**29
 
 
 class SegmentQuery(ImageQuery):
@@ -84,16 +89,32 @@ class ScoredMap:
     scores: np.ndarray[Any, np.dtype[np.float32]]
 
 
+@dataclass(frozen=True, eq=False)
+class RawScores:
+    """A segmenter's output for an image, before any pixel got a class.
+
+    Attributes:
+        scores: float32 ``[classes, h, w]`` before any softmax, on the model's own grid.
+    """
+
+    scores: np.ndarray[Any, np.dtype[np.float32]]
+
+
 class Segment(Task[SegmentQuery, ClassMap]):
     """Names what every pixel of an image belongs to."""
 
     name = "segment"
     query = SegmentQuery
-    formats = ("png", "overlay", "coco", "geojson")
+    formats = ("png", "overlay", "coco", "geojson", "geotiff")
 
-    def plan(self, spec: ModelSpec, query: SegmentQuery, max_resolution: int) -> Plan[ClassMap]:
+    def plan(
+        self,
+        spec: ModelSpec,
+        query: SegmentQuery,
+        max_resolution: int,
+        form: str | None = None,  # noqa: ARG002
+    ) -> Plan[ClassMap]:
         """See ``Task.plan``."""
-        conclude = partial(_conclude, spec)
         transform = transform_for(spec, query, query.resolution, "contain", max_resolution)
         if query.resolution is None:
             transform = replace(transform, at_most=max_resolution)
@@ -103,18 +124,38 @@ class Segment(Task[SegmentQuery, ClassMap]):
                     "window is for mode=slide, not for mode=whole", parameter="window",
                     limit="slide", value=query.mode,
                 )  # fmt: skip
-            return Plan(transform, conclude)
+            return Plan(transform, _conclude, wanted=_map)
         window = _window(spec, query.window, max_resolution)
         if query.resolution is None:
             transform = replace(transform, shorter=window)
-        return Plan(transform, conclude, partial(windows, side=window, cell=_cell(spec)))
+        views, joiner = partial(_windows, spec, window), partial(_Joined, cell_of(spec))
+        return Plan(transform, _conclude, views, _map, joiner)
 
     def scored_plan(
         self, spec: ModelSpec, query: SegmentQuery, max_resolution: int
     ) -> Plan[ScoredMap]:
-        """As ``plan``, for a result that has the classes' probabilities too."""
+        """As ``plan``, for a result that has the classes' probabilities too.
+
+        Scores are kept of the whole image, so all of it has to be within ``max_resolution``.
+        """
+        return self._keeping_scores(spec, query, max_resolution, partial(_conclude_scored, spec))
+
+    def raw_plan(
+        self, spec: ModelSpec, query: SegmentQuery, max_resolution: int
+    ) -> Plan[RawScores]:
+        """As ``scored_plan``, for a result that has the scores alone."""
+        return self._keeping_scores(spec, query, max_resolution, partial(_conclude_raw, spec))
+
+    def _keeping_scores(
+        self,
+        spec: ModelSpec,
+        query: SegmentQuery,
+        max_resolution: int,
+        conclude: Callable[[Measured, Sequence[Tensor]], R],
+    ) -> Plan[R]:
         plan = self.plan(spec, query, max_resolution)
-        return Plan(plan.transform, partial(_conclude_scored, spec), plan.views, scores=True)
+        views = partial(_limited, plan.views, spec.transform.multiple, max_resolution)
+        return Plan(plan.transform, conclude, views)
 
     def lines(self, spec: ModelSpec, _query: SegmentQuery, result: ClassMap) -> Iterator[str]:
         """The classes that the image has, with their shares of its pixels."""
@@ -126,7 +167,7 @@ class Segment(Task[SegmentQuery, ClassMap]):
 
         ``png`` has them as pixel values, ``overlay`` is a JPEG of the image tinted in their
         colours, ``coco`` a dataset of a mask for each class, and ``geojson`` has a polygon for each
-        region.
+        region. ``geotiff`` has them as pixel values where the upload lies.
 
         Raises:
             ImageTooLarge: if a side is longer than a JPEG allows, or the regions are too intricate.
@@ -134,6 +175,8 @@ class Segment(Task[SegmentQuery, ClassMap]):
         palette = spec.palette or make_palette(len(spec.labels))
         if form == "png":
             return to_png(result.classes, palette)
+        if form == "geotiff":
+            return geotiff.mask(result.classes, palette, measured.raster, measured.bands)
         if form == "coco":
             return coco.dataset(measured.name or "image", result.classes, spec.labels).encode()
         if form == "geojson":
@@ -145,19 +188,41 @@ class Segment(Task[SegmentQuery, ClassMap]):
         return overlay(measured.picture(), result.classes, palette, legend)
 
 
-def _conclude(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> ClassMap:
-    if len(outputs) == 1:
-        return ClassMap(outputs[0].numpy())
-    scores = average(outputs, measured.views, measured.size, _cell(spec))
-    return ClassMap(upsample_argmax(scores, measured.image_size)[0].numpy())
+def _map(measured: Measured) -> Size | None:
+    """A map of the original image's size, or of several views the class scores to average."""
+    return measured.image_size if len(measured.views) == 1 else None
+
+
+def _conclude(_measured: Measured, outputs: Sequence[Tensor]) -> ClassMap:
+    (classes,) = outputs
+    return ClassMap(classes.numpy())
+
+
+class _Joined:
+    """The map of an image of many windows; see ``task.Joiner``."""
+
+    def __init__(self, cell: int, measured: Measured) -> None:
+        self._mosaic = Mosaic(measured.views, measured.size, cell, measured.image_size)
+        self.add = self._mosaic.add
+
+    def result(self) -> ClassMap:
+        return ClassMap(self._mosaic.classes)
+
+
+def _conclude_raw(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> RawScores:
+    return RawScores(_scores(spec, measured, outputs).numpy())
 
 
 def _conclude_scored(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> ScoredMap:
-    scores = outputs[0]
-    if len(outputs) > 1:
-        scores = average(outputs, measured.views, measured.size, _cell(spec))
+    scores = _scores(spec, measured, outputs)
     classes, probabilities = upsample_argmax(scores, measured.image_size, probability=True)
     return ScoredMap(classes.numpy(), cast("Tensor", probabilities).numpy(), scores.numpy())
+
+
+def _scores(spec: ModelSpec, measured: Measured, outputs: Sequence[Tensor]) -> Tensor:
+    if len(outputs) == 1:
+        return outputs[0]
+    return average(outputs, measured.views, measured.size, cell_of(spec))
 
 
 def _window(spec: ModelSpec, window: int | None, max_resolution: int) -> int:
@@ -184,5 +249,43 @@ def _window(spec: ModelSpec, window: int | None, max_resolution: int) -> int:
     return window
 
 
-def _cell(spec: ModelSpec) -> int:
+def _windows(spec: ModelSpec, side: int, size: Size) -> Sequence[Window]:
+    """The windows of an input.
+
+    Raises:
+        ImageTooLarge: if the scores of a row of them take more than ``MOST_SCORE_BYTES``.
+    """
+    cell = cell_of(spec)
+    parts = windows(size, side, cell)
+    num_bytes = Mosaic.num_bytes(parts, size[1], cell, len(spec.labels))
+    if num_bytes > MOST_SCORE_BYTES:
+        raise ImageTooLarge(
+            f"the scores of {len(spec.labels)} classes in a row of windows would take {num_bytes} "
+            f"bytes, more than the {MOST_SCORE_BYTES} for one image; ask for smaller windows",
+            parameter="window",
+            limit=MOST_SCORE_BYTES,
+            value=num_bytes,
+        )
+    return parts
+
+
+def _limited(views: Views, multiple: int, most: int, size: Size) -> Sequence[Window]:
+    """The views of an input of which no side is longer than ``most``, in whole patches.
+
+    Raises:
+        ImageTooLarge: if one is.
+    """
+    if max(size) > -(-most // multiple) * multiple:
+        raise ImageTooLarge(
+            f"the model's input would be {size[0]}x{size[1]} pixels, but its longest side may have "
+            f"{most} if scores are wanted; ask for a smaller resolution",
+            parameter="resolution",
+            limit=most,
+            value=max(size),
+        )
+    return views(size)
+
+
+def cell_of(spec: ModelSpec) -> int:
+    """Side in pixels of the part of a segmenter's input that one of its scores is for."""
     return spec.config.stride // CELLS

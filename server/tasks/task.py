@@ -3,11 +3,12 @@
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from torch import Tensor
 
+from vimserve.model.served import Wanted
 from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.errors import InvalidParameter
@@ -16,6 +17,23 @@ from vimserve.server.tasks.query import ImageQuery
 
 Q = TypeVar("Q", bound=ImageQuery)
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Joiner(Protocol[R_co]):
+    """Makes an image's result of the model's outputs for its views, one by one in their order."""
+
+    def add(self, output: Tensor) -> None:
+        """Take the output for the next view."""
+        ...
+
+    def result(self) -> R_co:
+        """All outputs were added."""
+        ...
+
+
+def _nothing_else(_measured: Measured) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -26,14 +44,17 @@ class Plan(Generic[R]):
         transform: the first step for every image.
         conclude: turns the model's outputs for an image's views into the result for the image.
         views: splits an input into the parts that the model sees one by one.
-        scores: whether a segmenter returns class scores also for an input of a single view, of
-            which it would return a class map.
+        wanted: what the model shall return for each view of a measured image; see
+            ``ServedModel.answer``.
+        joiner: does what ``conclude`` does for an image of many views, whose outputs are too large
+            to be kept; None if there is no such image.
     """
 
     transform: Transform
     conclude: Callable[[Measured, Sequence[Tensor]], R]
     views: Views = whole
-    scores: bool = False
+    wanted: Callable[[Measured], Wanted | None] = _nothing_else
+    joiner: Callable[[Measured], Joiner[R]] | None = None
 
 
 class Task(abc.ABC, Generic[Q, R]):
@@ -52,8 +73,16 @@ class Task(abc.ABC, Generic[Q, R]):
     formats: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
-    def plan(self, spec: ModelSpec, query: Q, max_resolution: int) -> Plan[R]:
+    def plan(
+        self, spec: ModelSpec, query: Q, max_resolution: int, form: str | None = None
+    ) -> Plan[R]:
         """How the model of ``spec`` answers ``query``.
+
+        Args:
+            spec: the model.
+            query: what it is asked.
+            max_resolution: longest side of its input, in pixels.
+            form: the one of ``formats`` that the result becomes, if it does.
 
         Raises:
             InvalidParameter: if it cannot.

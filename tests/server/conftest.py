@@ -23,7 +23,7 @@ from tests.server.live import live
 from vimserve.model import catalog
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import VimConfig
-from vimserve.model.served import Answers, MapSize
+from vimserve.model.served import Answers, Wanted
 from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Transform
 from vimserve.server.app import create_app
@@ -62,7 +62,14 @@ class TinyModel(nn.Module):
     def warm_up(self) -> None:
         pass
 
-    def answer(self, batch: PackedBatch, wanted: Sequence[MapSize | None]) -> Answers:
+    image_bytes = 0
+
+    def whole(self, size: tuple[int, int]) -> Wanted:
+        return size
+
+    costliest = whole
+
+    def answer(self, batch: PackedBatch, wanted: Sequence[Wanted | None]) -> Answers:
         return Answers.of_scores(self(batch))
 
     def forward(self, batch: PackedBatch) -> Tensor:

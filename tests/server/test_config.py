@@ -21,7 +21,8 @@ def from_arguments(config_type, *arguments):
 
 def test_defaults():
     config = from_arguments(ServerConfig)
-    assert (config.host, config.port, config.model) == ("127.0.0.1", 8000, ("demo", "demo-seg"))
+    assert (config.host, config.port) == ("127.0.0.1", 8000)
+    assert config.model == ("demo", "demo-seg", "demo-det")
     assert config.max_resolution == 1248
     assert (config.drain_timeout, config.log_format, config.allow_partial) == (30, "text", False)
 

@@ -17,6 +17,7 @@ from schemathesis.checks import CHECKS
 from schemathesis.core.failures import AcceptedNegativeData
 
 from tests.patience import wait_until
+from tests.server.detector import SPEC, loadable
 from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
@@ -32,6 +33,7 @@ CONFIG = ServerConfig(
 )
 # Those that examples in the document name, but for SPARE, which alone is unloaded.
 CLASSIFIERS, SPARE = ("demo", "vim-tiny", "deit-tiny"), "spare"
+DETECTOR = dataclasses.replace(SPEC, name="demo-det")
 SCHEMA = schemathesis.openapi.from_dict(create_app(CONFIG).openapi())
 EXAMPLES = settings(
     max_examples=4,
@@ -42,6 +44,7 @@ EXAMPLES = settings(
 )
 # No schema tells what is an image, or that a window needs windows.
 UNCHECKED = [CHECKS.get_one("positive_data_acceptance")]
+OF_DETECTORS = ("score_threshold", "max_detections", "masks")
 # How often each operation answered with each status.
 answers = Counter[tuple[str, int]]()
 
@@ -68,7 +71,8 @@ def filter_failure(_context, failure, _case, _response):
 def url() -> Iterator[str]:
     names = (*CLASSIFIERS, SPARE)
     specs = [dataclasses.replace(resolve("demo"), name=name) for name in names]
-    with live(create_app(CONFIG, [*specs, resolve("demo-seg")])) as client:
+    app = create_app(CONFIG, [*specs, resolve("demo-seg"), DETECTOR])
+    with loadable(DETECTOR), live(app) as client:
         yield str(client.base_url)
 
 
@@ -109,12 +113,16 @@ def agree(case, url):
     if "job_id" in (case.path_parameters or {}):
         case.path_parameters["job_id"] = ended_job(url)
     if case.operation.path == "/v1/jobs":  # which has the parameters of all tasks
-        for name in ("top_k", "fit", "mode", "window", "format"):
+        for name in ("top_k", "fit", "mode", "window", "format", *OF_DETECTORS):
             case.query.pop(name, None)
     if "window" in case.query and "mode" in case.query:
         case.query["mode"] = "slide"
     if case.operation.path == "/v1/estimate":  # of no model are the parameters of all tasks
-        case.query.pop("top_k", None)
+        for name in ("top_k", *OF_DETECTORS):
+            case.query.pop(name, None)
+    if case.operation.path == "/v1/compare":
+        for name in OF_DETECTORS:
+            case.query.pop(name, None)
     if HEADER in case.headers:
         case.headers.pop(HEADER)
         if case.media_type == "application/octet-stream":

@@ -27,7 +27,7 @@ from vimserve.server.__main__ import main
 
 @pytest.fixture
 def catalog_of_one(tiny, spec, monkeypatch):
-    monkeypatch.setattr("vimserve.server.commands.predict.resolve", lambda name: spec)
+    monkeypatch.setattr("vimserve.server.commands.predict.pictures.resolve", lambda name: spec)
     monkeypatch.setenv("VIMSERVE_MODEL", spec.name)
 
 
@@ -37,7 +37,7 @@ def one_line(text):
     return text
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["predict"], ["models"]])
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["predict"], ["evaluate"], ["models"]])
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*arguments, "--help"])
@@ -160,7 +160,7 @@ def test_several_images_are_segmented_without_masks(picture, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["a.png", "b.png", "-o", "m.png"], "--output is for one model that segments a single"),
+        (["a.png", "b.png", "-o", "m.png"], "--output is for one model that segments or det"),
         (["a.png", "--top-k", "3"], "--top-k is for --task classify"),
         (["a.png", "--fit", "crop"], "fit: Input should be 'contain'"),
         (["a.png", "--window", "256"], "window is for mode=slide"),

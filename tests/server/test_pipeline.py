@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import PIL.Image
 import pytest
@@ -86,13 +87,13 @@ async def pipeline_of(spec, **settings):
     pipeline.close()
 
 
-def run(pipeline, images, render=lambda measured, result: result, drawing=False, **query):
+def run(pipeline, images, render=lambda measured, result: result, decoding=None, **query):
     model = pipeline.engine.loaded("tiny")
     spec = model.runner.spec
     asked = CLASSIFY.ask({"resolution": "native", "fit": "contain"} | query)
     plan = CLASSIFY.plan(spec, asked, pipeline.config.max_resolution)
     urgency = Urgency(time.monotonic(), PATIENCE_S, 5)
-    return pipeline.run(model, plan, images, urgency, render, drawing=drawing)
+    return pipeline.run(model, plan, images, urgency, render, decoding=decoding)
 
 
 def pixels(seed, height=32, width=48):
@@ -187,9 +188,10 @@ def test_what_draws_on_the_picture_is_work_of_the_decoders(tiny, spec):
 
     async def answer():
         async with pipeline_of(spec, max_decode_bytes=2**20) as pipeline:
-            await run(pipeline, [ArrayImage(pixels(0))], draw, drawing=True)
+            cost = attrgetter("picture_cost")
+            await run(pipeline, [ArrayImage(pixels(0))], draw, cost)
             with pytest.raises(ImageTooLarge):  # before the model sees it
-                await run(pipeline, [ArrayImage(pixels(0, 320, 320))], draw, drawing=True)
+                await run(pipeline, [ArrayImage(pixels(0, 320, 320))], draw, cost)
 
     asyncio.run(answer())
     assert threads == {"decode"}

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from vimserve.server.settings import Collector, Origin, RootPath, split_list, split_models
+from vimserve.server.config.settings import Collector, Origin, RootPath, split_list, split_models
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Format: ITU-T T.81, Annex B (https://www.w3.org/Graphics/JPEG/itu-t81.pdf).
 
 import struct
 from collections.abc import Iterator
+from mmap import mmap
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def essence(data: bytes) -> Essence:
     """
     kept, exif, frame, kind = bytearray(START), b"", b"", 0
     start = len(data)
-    for marker, position, segment in _segments(data):
+    for marker, position, segment in segments(data):
         if marker in FRAMES or marker in (JPEG_LS, *HIERARCHICAL):
             kind, frame = marker, segment
             _check_frame(marker, frame)
@@ -57,12 +58,12 @@ def essence(data: bytes) -> Essence:
     return Essence(
         bytes(kept) + data[start:],
         orientation(exif),
-        overhead=_coefficient_bytes(frame) if several else 0,
+        overhead=coefficient_bytes(frame) if several else 0,
         passes=scans if several else 1,
     )
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def segments(data: bytes | mmap) -> Iterator[tuple[int, int, bytes]]:
     """Marker, position and content of each segment to the first scan's, that included."""
     position, pieces = len(START), Pieces("segments", len(data))
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
@@ -162,7 +163,7 @@ def _markers(data: bytes, start: int) -> np.ndarray[tuple[int], np.dtype[np.int6
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
-def _coefficient_bytes(frame: bytes) -> float:
+def coefficient_bytes(frame: bytes) -> float:
     """Bytes per pixel of the coefficients, two for each, which libjpeg keeps between scans."""
     factors = [(byte >> 4, byte & 15) for byte in frame[7::3]]
     if not factors or not all(h and v for h, v in factors):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from PIL import Image
 from torch import Tensor
@@ -15,6 +16,7 @@ from vimserve.server.images.tiff.codecs import LZMA_BYTES
 from vimserve.server.images.tiff.colours import ToRGB, chosen_samples, sample_type
 from vimserve.server.images.tiff.layout import Layout, read_layout
 from vimserve.server.images.tiff.numbers import LZMA
+from vimserve.server.images.tiff.raster import Raster, read_raster
 from vimserve.server.images.upright import sideways, turned, upright
 
 # Of a block that is scaled, and of the samples of which percentiles are taken.
@@ -37,9 +39,15 @@ class TiffImage:
         stored = self.layout.height, self.layout.width
         return stored[::-1] if sideways(self.layout.orientation) else stored
 
+    @cached_property
+    def raster(self) -> Raster:
+        """What a GeoTIFF of the same pixels has."""
+        return read_raster(self._data, self.layout)
+
     def pixels_cost(self, transform: Transform) -> Cost:
         """What ``pixels`` costs."""
-        between = between_pixels(self.size, transform.output_size(*self.size))
+        target = transform.output_size(*self.size)
+        between = 0 if target == self.size else between_pixels(self.size, target)
         return self.picture_cost() + Cost(4 * between, quick=True)
 
     def picture_cost(self) -> Cost:

@@ -1,6 +1,7 @@
 """Goes through a TIFF's pixels, a strip or tile at a time."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -14,11 +15,20 @@ from vimserve.server.images.tiff.directory import damaged
 from vimserve.server.images.tiff.layout import Layout
 from vimserve.server.images.tiff.numbers import NONE
 
+
+class Bytes(Protocol):
+    """A file's bytes, in memory or on the disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
 # Samples that are worked on at once; an uncompressed strip need not be split to be small.
 BLOCK = 2**20
 
 
-def blocks(data: bytes, layout: Layout, samples: Sequence[int]) -> Iterator[tuple[int, int, Array]]:
+def blocks(data: Bytes, layout: Layout, samples: Sequence[int]) -> Iterator[tuple[int, int, Array]]:
     """The picture in parts: (row, column) of a part's corner, and ``[rows, columns, samples]``.
 
     Args:
@@ -34,23 +44,35 @@ def blocks(data: bytes, layout: Layout, samples: Sequence[int]) -> Iterator[tupl
     for i in range(down):
         for j in range(across):
             row, column = i * layout.cell[0], j * layout.cell[1]
-            height = min(layout.cell[0], layout.height - row)
-            width = min(layout.cell[1], layout.width - column)
             if layout.planar:
-                planes = [
-                    _cell(data, layout, (plane * down + i) * across + j, height, width)
-                    for plane in samples
-                ]
+                planes = [cell_at(data, layout, i, j, plane) for plane in samples]
             else:
-                planes = [_cell(data, layout, i * across + j, height, width)[..., samples]]
+                planes = [cell_at(data, layout, i, j, 0)[..., samples]]
+            height, width = planes[0].shape[:2]
             step = max(BLOCK // max(width * len(samples), 1), 1)
             for top in range(0, height, step):
                 part = [plane[top : top + step] for plane in planes]
                 yield row + top, column, part[0] if len(part) == 1 else np.concatenate(part, 2)
 
 
-def _cell(data: bytes, layout: Layout, index: int, height: int, width: int) -> Array:
-    """The pixels of a strip or tile that are within the picture."""
+def cell_at(data: Bytes, layout: Layout, row: int, column: int, plane: int) -> Array:
+    """The pixels ``[rows, columns, samples]`` of a strip or tile that are within the picture.
+
+    Args:
+        data: the file.
+        layout: its layout.
+        row: of the strip or tile among them.
+        column: of the tile among them.
+        plane: the sample that it has, if each has a plane of its own; else 0.
+
+    Raises:
+        CorruptImage: it is damaged.
+        UnsupportedImage: a JPEG in it is not read.
+    """
+    down, across = layout.grid
+    index = (plane * down + row) * across + column
+    height = min(layout.cell[0], layout.height - row * layout.cell[0])
+    width = min(layout.cell[1], layout.width - column * layout.cell[1])
     offset, count = int(layout.offsets[index]), int(layout.counts[index])
     if offset == count == 0:  # GDAL leaves out what has no data
         return np.zeros((height, width, layout.in_cell), layout.type.dtype)

@@ -66,7 +66,7 @@ class ToRGB:
         self._layout = layout
         self._scale = scale
         self._alpha = Scale(layout.type, 0, layout.type.limits[1]) if has_alpha else None
-        self._palette = _palette(layout) if layout.photometric == PALETTE else None
+        self._palette = palette_of(layout) if layout.photometric == PALETTE else None
 
     def __call__(self, block: Array) -> Bytes:
         """uint8 ``[H, W, 3]`` of samples ``[H, W, colours]``, laid on white."""
@@ -101,7 +101,12 @@ def sample_type(layout: Layout) -> SampleType:
     return SampleType("u", 8) if layout.photometric == PALETTE else layout.type
 
 
-def _palette(layout: Layout) -> Bytes:
+def palette_of(layout: Layout) -> Bytes:
+    """The colours ``[entries, 3]`` of a palette's indices.
+
+    Raises:
+        UnsupportedImage: there are too few.
+    """
     colours = layout.tags.get(Tag.COLOR_MAP)
     entries = 2**layout.type.bits
     if colours is None or colours.size < 3 * entries:

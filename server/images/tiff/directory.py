@@ -1,11 +1,14 @@
 """The first directory of a TIFF or BigTIFF: where the pixels are and what they mean.
 
-Only the tags below are looked at, whatever else the directory lists, and a value is a view of the
-file's bytes. So neither many entries nor entries that share the same bytes cost anything.
+Only the tags that are asked for are looked at, whatever else it lists, and a value is a view of the
+file's bytes. So neither many entries nor entries that share the same bytes cost much.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sized
+from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ import numpy as np
 from vimserve.server.errors import CorruptImage
 
 Values = np.ndarray[Any, np.dtype[Any]]
+File = bytes | mmap
 
 _ORDERS = {b"II": "<", b"MM": ">"}
 _CLASSIC, _BIG = 42, 43
@@ -24,7 +28,7 @@ _TYPES = {
 
 
 class Tag(IntEnum):
-    """The tags that are read (TIFF 6.0, section 8 and its supplements)."""
+    """The tags that say how pixels are stored (TIFF 6.0, section 8 and its supplements)."""
 
     WIDTH = 256
     LENGTH = 257
@@ -55,17 +59,69 @@ class Tag(IntEnum):
     IMAGE_DEPTH = 32997
 
 
-def is_tiff(data: bytes) -> bool:
+def is_tiff(data: File) -> bool:
     """Whether the bytes begin as a TIFF or a BigTIFF."""
     order = _ORDERS.get(data[:2])
     return order is not None and _number(data[2:4], order) in (_CLASSIC, _BIG)
 
 
-def read_directory(data: bytes) -> tuple[Mapping[Tag, Values], str]:
-    """The tags of the first directory, and the byte order of samples, ``<`` or ``>``.
+@dataclass(frozen=True)
+class Directory:
+    """The entries of the first directory; no value was looked at.
+
+    Attributes:
+        order: of the bytes of a number, ``<`` or ``>``.
+    """
+
+    order: str
+    _data: File = field(repr=False)
+    _start: int
+    _entries: Values
+
+    def find(self, tag: int) -> tuple[int, int] | None:
+        """Type number and count of a tag's values; None if there is no such tag."""
+        i = self._index(tag)
+        if i is None:
+            return None
+        return int(self._entries["type"][i]), int(self._entries["count"][i])
+
+    def values(self, tag: int, name: str) -> Values | None:
+        """A tag's values, without a copy; None if there is no such tag.
+
+        Raises:
+            CorruptImage: they are not within the file, or have no type.
+        """
+        i = self._index(tag)
+        if i is None:
+            return None
+        kind = _TYPES.get(int(self._entries["type"][i]))
+        if kind is None:
+            raise damaged(self._data, f"the tag {name} has no type")
+        # A rational is two numbers.
+        order = self.order
+        dtype = np.dtype(order + kind if kind[0].isalpha() else f"(2,){order}{kind[1:]}")
+        count = int(self._entries["count"][i])
+        word = self._entries.dtype["count"]
+        at = self._start + (i + 1) * self._entries.dtype.itemsize - word.itemsize
+        if count * dtype.itemsize > word.itemsize:
+            at = int(_view(self._data, at, word, 1, name)[0])
+        return _view(self._data, at, dtype, count, f"tag {name}")
+
+    @cached_property
+    def _numbers(self) -> Values:
+        # Dozens are looked for, perhaps among millions, and entries lie far apart.
+        return np.ascontiguousarray(self._entries["tag"])
+
+    def _index(self, tag: int) -> int | None:
+        found = np.flatnonzero(self._numbers == tag)
+        return int(found[0]) if found.size else None
+
+
+def read_directory(data: File) -> Directory:
+    """The first directory.
 
     Raises:
-        CorruptImage: the directory is not within the file.
+        CorruptImage: it is not within the file.
     """
     order = _ORDERS[data[:2]]
     big = _number(data[2:4], order) == _BIG
@@ -77,26 +133,10 @@ def read_directory(data: bytes) -> tuple[Mapping[Tag, Values], str]:
         [("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", word), ("value", f"V{size}")]
     )
     start = offset + (8 if big else 2)
-    entries = _view(data, start, entry, count, "directory")
-    tags: dict[Tag, Values] = {}
-    for tag in Tag:
-        found = np.flatnonzero(entries["tag"] == tag)
-        if found.size:
-            i = int(found[0])
-            kind = _TYPES.get(int(entries["type"][i]))
-            if kind is None:
-                raise damaged(data, f"the tag {tag.name} has no type")
-            # A rational is two numbers.
-            dtype = np.dtype(order + kind if kind[0].isalpha() else f"(2,){order}{kind[1:]}")
-            values = int(entries["count"][i])
-            at = start + i * entry.itemsize + 4 + size
-            if values * dtype.itemsize > size:
-                at = int(_view(data, at, word, 1, tag.name)[0])
-            tags[tag] = _view(data, at, dtype, values, f"tag {tag.name}")
-    return tags, order
+    return Directory(order, data, start, _view(data, start, entry, count, "directory"))
 
 
-def damaged(data: bytes, what: str) -> CorruptImage:
+def damaged(data: Sized, what: str) -> CorruptImage:
     """The error for a file that contradicts itself or is not all there."""
     return CorruptImage(
         f"the TIFF is truncated or damaged ({len(data)} bytes received): {what}",
@@ -105,7 +145,7 @@ def damaged(data: bytes, what: str) -> CorruptImage:
     )
 
 
-def _view(data: bytes, offset: int, dtype: Any, count: int, what: str) -> Values:
+def _view(data: File, offset: int, dtype: Any, count: int, what: str) -> Values:
     """``count`` values at ``offset``, without a copy."""
     dtype = np.dtype(dtype)
     if count * dtype.itemsize > len(data) - offset:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vimserve.server.errors import ImageTooLarge, UnsupportedImage
 from vimserve.server.images.samples import SampleType
-from vimserve.server.images.tiff.directory import Tag, Values, damaged, read_directory
+from vimserve.server.images.tiff.directory import File, Tag, Values, damaged, read_directory
 from vimserve.server.images.tiff.numbers import (
     BILEVEL,
     COLOURS,
@@ -117,7 +117,7 @@ class Layout:
         return f"{bands} of {self.type} {place}".strip()
 
 
-def read_layout(data: bytes, max_pixels: int) -> Layout:
+def read_layout(data: File, max_pixels: int, max_segments: int = MOST_SEGMENTS) -> Layout:
     """The layout of a TIFF's first picture; no pixel is decoded.
 
     Raises:
@@ -126,7 +126,12 @@ def read_layout(data: bytes, max_pixels: int) -> Layout:
             than such a picture does.
         CorruptImage: the directory is damaged, or points outside of the file.
     """
-    tags, order = read_directory(data)
+    directory = read_directory(data)
+    found = {tag: directory.values(tag, tag.name) for tag in Tag}
+    tags = {tag: values for tag, values in found.items() if values is not None}
+    for tag, values in tags.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise damaged(data, f"its tag {tag.name} is no number")
 
     def number(tag: Tag, default: int | None = None) -> int:
         if tag not in tags or not tags[tag].size:
@@ -158,7 +163,8 @@ def read_layout(data: bytes, max_pixels: int) -> Layout:
         if min(cell) < 1:
             raise damaged(data, "its tiles have no pixels")
     layout = Layout(
-        height, width, samples, _sample_type(tags, samples), order, photometric, planar, cell,
+        height, width, samples, _sample_type(tags, samples), directory.order, photometric,
+        planar, cell,
         _table(data, tags, Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS),
         _table(data, tags, Tag.TILE_COUNTS, Tag.STRIP_COUNTS, missing=len(data)),
         compression, number(Tag.PREDICTOR, 1) if compression in PREDICTED else 1,
@@ -166,7 +172,7 @@ def read_layout(data: bytes, max_pixels: int) -> Layout:
         number(Tag.ORIENTATION, 1), tags,
     )  # fmt: skip
     _check_readable(layout, number(Tag.INK_SET, 1))
-    _check_size(data, layout, max_pixels)
+    _check_size(data, layout, max_pixels, max_segments)
     return layout
 
 
@@ -199,7 +205,7 @@ def _same(tags: Mapping[Tag, Values], tag: Tag, samples: int, default: int, what
 
 
 def _table(
-    data: bytes, tags: Mapping[Tag, Values], of_tiles: Tag, of_strips: Tag, missing: int = -1
+    data: File, tags: Mapping[Tag, Values], of_tiles: Tag, of_strips: Tag, missing: int = -1
 ) -> Values:
     """Offsets or lengths of the strips or tiles."""
     # Some writers list tiles under the tags of strips.
@@ -258,13 +264,13 @@ def _check_compression(layout: Layout, name: str) -> None:
         )
 
 
-def _check_size(data: bytes, layout: Layout, max_pixels: int) -> None:
+def _check_size(data: File, layout: Layout, max_pixels: int, max_segments: int) -> None:
     """Bound the work before it begins: strips or tiles, their pixels and their bytes."""
     segments = layout.segments
-    if segments > MOST_SEGMENTS:
+    if segments > max_segments:
         raise ImageTooLarge(
-            f"the TIFF has {segments} strips or tiles, more than the {MOST_SEGMENTS} accepted",
-            limit=MOST_SEGMENTS,
+            f"the TIFF has {segments} strips or tiles, more than the {max_segments} accepted",
+            limit=max_segments,
             value=segments,
         )
     if min(layout.offsets.size, layout.counts.size) < segments:

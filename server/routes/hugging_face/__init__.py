@@ -19,24 +19,34 @@ from vimserve.server.pipeline import Pipeline
 from vimserve.server.routes.answering import loaded_model, run
 from vimserve.server.routes.dependencies import RequestUrgency, ServerState, Service, admitted
 from vimserve.server.routes.documents import PLAIN_ERRORS
-from vimserve.server.routes.hugging_face import classification, segmentation
+from vimserve.server.routes.hugging_face import classification, detection, segmentation
 from vimserve.server.routes.hugging_face.body import BODY, read_task
 from vimserve.server.routes.hugging_face.classification import ScoredLabel
+from vimserve.server.routes.hugging_face.detection import DetectedObject
 from vimserve.server.routes.hugging_face.segmentation import LabelledMask
 
 # By the task that a model has; each module has a ``TAG`` and a function ``prepare``.
 _TASKS: Mapping[str, ModuleType] = MappingProxyType(
-    {module.TASK.name: module for module in (classification, segmentation)}
+    {module.TASK.name: module for module in (classification, segmentation, detection)}
 )
 _EXAMPLES = {
     "classification": {
         "value": [{"label": "golden retriever", "score": 0.871}, {"label": "cat", "score": 0.064}]
     },
     "segmentation": {"value": [{"label": "dog", "mask": "iVBORw0KGgo…"}]},
+    "detection": {
+        "value": [
+            {
+                "label": "dog",
+                "score": 0.971,
+                "box": {"xmin": 81, "ymin": 640, "xmax": 412, "ymax": 912},
+            }
+        ]
+    },
 }
 _ANSWER: dict[str, Any] = {
     "openapi_extra": BODY,
-    "response_model": list[ScoredLabel] | list[LabelledMask],
+    "response_model": list[ScoredLabel] | list[LabelledMask] | list[DetectedObject],
     "responses": {
         200: {
             "description": "What the model's task answers",
@@ -74,7 +84,7 @@ class HubInfo(BaseModel):
 async def ask_model(
     request: Request, pipeline: Service, urgency: RequestUrgency, model: ModelName
 ) -> Response:
-    """Classify or segment an image, whichever the model can."""
+    """Classify or segment an image, or find the objects in it, whichever the model can."""
     return await _answer(request, pipeline, urgency, model)
 
 

@@ -28,8 +28,9 @@ class TaskRequest(BaseModel):
         default=None,
         description="of an image classification: `top_k`, `function_to_apply`; of an image "
         "segmentation: `subtask`, `threshold`, `mask_threshold`, `overlap_mask_area_threshold`; "
-        "and what `POST /v1/classify` and `POST /v1/segment` call `resolution`, `fit`, `range`, "
-        "`bands`, `mode` and `window`",
+        "of an object detection: `threshold`, and `subtask` for the objects' masks; and what "
+        "`POST /v1/classify`, `POST /v1/segment` and `POST /v1/detect` call `resolution`, `fit`, "
+        "`range`, `bands`, `mode`, `window` and `max_detections`",
     )
     options: dict[str, Any] | None = Field(
         default=None, description="such as `wait_for_model`; they have no effect here"

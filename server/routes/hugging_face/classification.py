@@ -41,7 +41,7 @@ def prepare(
     Raises:
         BadRequest: it cannot.
     """
-    wanted, query = read_parameters(given, ClassificationParameters, TASK, without="top_k")
+    wanted, query = read_parameters(given, ClassificationParameters, TASK, without=("top_k",))
     plan = TASK.plan(spec, query, max_resolution)
     return plan, partial(_render, spec, wanted)
 

@@ -1,6 +1,6 @@
 """Reads the parameters of a task: those that Hugging Face names, and the task's own query."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +19,7 @@ class Parameters(BaseModel):
 
 
 def read_parameters(
-    given: Mapping[str, Any], form: type[P], task: Task[Q, Any], without: str = ""
+    given: Mapping[str, Any], form: type[P], task: Task[Q, Any], without: Collection[str] = ()
 ) -> tuple[P, Q]:
     """The parameters of ``form``, and the task's query with all others.
 
@@ -27,7 +27,7 @@ def read_parameters(
         given: parameters as in JSON.
         form: those that Hugging Face names.
         task: the task.
-        without: a name of the task's query that is no parameter here.
+        without: names of the task's query that are no parameters here.
 
     Raises:
         MalformedRequest: for an unknown name or a value that is not accepted.

@@ -39,7 +39,8 @@ class LabelledMask(BaseModel):
     label: str
     score: float | None = Field(
         default=None,
-        description="the mean probability of the class in its mask; absent without a threshold",
+        description="the mean probability of the class in its mask, absent without a threshold; of "
+        "an object how certain it is",
     )
     mask: str = Field(
         description="a PNG in base64, grey with 0 and 255, in the size of the upright image"

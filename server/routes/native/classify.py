@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.model.spec import ModelSpec
 from vimserve.server.images.prepare import Measured
-from vimserve.server.pipeline import Completed
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, PROBLEMS
 from vimserve.server.routes.native.rendering import Form, Rendering, Result, answer, json_response
@@ -110,17 +109,7 @@ async def classify(
 
 def form(spec: ModelSpec, query: ClassifyQuery) -> Form[ClassScores, ClassifyResult]:
     """How the answer is written: always in JSON."""
-    return Form(partial(render, spec, query), partial(_respond, spec))
-
-
-def _respond(spec: ModelSpec, completed: Completed[ClassifyResult]) -> Response:
-    body = ClassifyResponse(
-        model=spec.name,
-        results=completed.results,
-        timing_ms=Timing.of(completed.stages),
-        batch=BatchInfo.of(completed.batch),
-    )
-    return json_response(body, completed)
+    return Form(partial(render, spec, query), partial(json_response, ClassifyResponse, spec))
 
 
 def render(

@@ -24,15 +24,18 @@ class RunLengths(BaseModel):
 
 
 class CocoAnnotation(BaseModel):
-    """Where a class is."""
+    """Where a class, or an object, is."""
 
     id: int
     image_id: int
     category_id: int = Field(description="the class's index")
-    segmentation: RunLengths
-    area: int = Field(description="pixels")
+    segmentation: RunLengths | None = Field(
+        default=None, description="absent of an object whose mask is not known"
+    )
+    area: float = Field(description="pixels of the mask, or of the box where there is none")
     bbox: tuple[float, float, float, float] = Field(description="left, top, width, height")
     iscrowd: int
+    score: float | None = Field(default=None, description="of an object")
 
 
 class CocoCategory(BaseModel):
@@ -43,7 +46,7 @@ class CocoCategory(BaseModel):
 
 
 class CocoDataset(BaseModel):
-    """What `format=coco` answers: a dataset of one image, with an annotation for each class."""
+    """A dataset of one image, with an annotation for each class or object."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -77,6 +80,13 @@ class Polygon(BaseModel):
     coordinates: list[list[Point]]
 
 
+class MultiPolygon(BaseModel):
+    """The regions of a mask, each as in a Polygon; none where the mask is empty."""
+
+    type: Literal["MultiPolygon"]
+    coordinates: list[list[list[Point]]]
+
+
 class Classification(BaseModel):
     """A class as QuPath reads it."""
 
@@ -102,7 +112,7 @@ class Region(BaseModel):
 
 
 class FeatureCollection(BaseModel):
-    """What `format=geojson` answers: a polygon for each connected region."""
+    """A polygon for each connected region."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -129,3 +139,58 @@ class FeatureCollection(BaseModel):
 
     type: Literal["FeatureCollection"]
     features: list[Region]
+
+
+class Measurements(BaseModel):
+    """Numbers as QuPath reads them."""
+
+    score: float
+
+
+class ObjectProperties(BaseModel):
+    """What is known of an object."""
+
+    objectType: Literal["detection"]  # noqa: N815, QuPath's name
+    classification: Classification
+    measurements: Measurements
+    index: int = Field(description="the class's")
+    pixels: int | None = Field(default=None, description="of its mask")
+
+
+class DetectedObject(BaseModel):
+    """An object: the regions of its mask, or its box where it has none or an empty one."""
+
+    type: Literal["Feature"]
+    geometry: Polygon | MultiPolygon
+    properties: ObjectProperties
+
+
+class ObjectCollection(BaseModel):
+    """A feature for each object, best first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "FeatureCollection",
+                "features": [
+                    {
+                        "type": "Feature",
+                        "geometry": {
+                            "type": "MultiPolygon",
+                            "coordinates": [[[[0, 0], [0, 2], [2, 2], [2, 0], [0, 0]]]],
+                        },
+                        "properties": {
+                            "objectType": "detection",
+                            "classification": {"name": "dog", "color": [64, 0, 128]},
+                            "measurements": {"score": 0.97},
+                            "index": 11,
+                            "pixels": 4,
+                        },
+                    }
+                ],
+            }
+        }
+    )
+
+    type: Literal["FeatureCollection"]
+    features: list[DetectedObject]

@@ -12,15 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vimserve.model.transform import Fit
 from vimserve.server.engine.engine import Engine
 from vimserve.server.errors import InvalidParameter
+from vimserve.server.http.jobs.errors import JobCancelled, JobNotFinished, JobsFull, UnknownJob
+from vimserve.server.http.jobs.job import Job, Status
+from vimserve.server.http.jobs.jobs import Jobs
 from vimserve.server.http.openapi import refusal
 from vimserve.server.http.uploads import declared_bytes, read_uploads
 from vimserve.server.http.waiting import finish, receive
-from vimserve.server.jobs.errors import JobCancelled, JobNotFinished, JobsFull, UnknownJob
-from vimserve.server.jobs.job import Job, Status
-from vimserve.server.jobs.jobs import Jobs
 from vimserve.server.routes.dependencies import JobUrgency, RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import IMAGE_BODY, NO_ROOM_IN_QUEUE, PROBLEMS
 from vimserve.server.routes.native.classify import NativeClassifyQuery
+from vimserve.server.routes.native.detect import FILES, NativeDetectQuery
 from vimserve.server.routes.native.rendering import Rendering, understand
 from vimserve.server.routes.native.renderings import RENDERINGS
 from vimserve.server.routes.native.segment import MASKS, NativeSegmentQuery
@@ -47,10 +48,10 @@ TheJobs = Annotated[Jobs, Depends(_jobs)]
 ThisJob = Annotated[Job, Depends(_job)]
 
 
-class JobQuery(NativeClassifyQuery, NativeSegmentQuery):
+class JobQuery(NativeClassifyQuery, NativeSegmentQuery, NativeDetectQuery):
     """What `POST /v1/jobs` may be asked: a task, and what the task's own route may be asked."""
 
-    task: Literal["classify", "segment"] | None = Field(
+    task: Literal["classify", "segment", "detect"] | None = Field(
         default=None, description="by default what the model does", examples=["segment"]
     )
     model: str | None = Field(
@@ -60,7 +61,14 @@ class JobQuery(NativeClassifyQuery, NativeSegmentQuery):
     )
     resolution: Resolution = Field(default=None, description="as for the task alone")
     fit: Fit | None = Field(  # type: ignore[assignment]
-        default=None, description="`task=classify`: as for the task alone", examples=["contain"]
+        default=None,
+        description="`task=classify`, `task=detect`: as for the task alone",
+        examples=["contain"],
+    )
+    format: Literal["json", "png", "overlay", "coco", "geojson", "geotiff"] = Field(  # type: ignore[assignment]
+        default="json",
+        description="`task=segment`, `task=detect`: as for the task alone",
+        examples=["json", "overlay"],
     )
 
 
@@ -109,12 +117,18 @@ class JobState(BaseModel):
     result: str | None = Field(default=None, description="`done`: where its answer is")
 
 
+_GEOJSON = {
+    "anyOf": [
+        documented[200]["content"]["application/geo+json"]["schema"]
+        for documented in (MASKS, FILES)
+    ]
+}
 _RESULT: dict[int | str, dict[str, Any]] = {
     200: {
         "model": reduce(or_, (one.response for one in RENDERINGS.values())),
         "description": "What the task's own route would have answered. If the job has failed, this "
         "is a problem with its status",
-        "content": MASKS[200]["content"],
+        "content": MASKS[200]["content"] | {"application/geo+json": {"schema": _GEOJSON}},
         "headers": MASKS[200]["headers"],
     },
     **{status: PROBLEMS[status] for status in (413, 415, 422, 429, 500, 503, 504)},

@@ -1,12 +1,16 @@
 """``GET /v1/models``."""
 
+from hashlib import sha256
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from vimserve.model.spec import ModelSpec
 from vimserve.model.transform import Fit
 from vimserve.server.routes.dependencies import Service
+from vimserve.server.tasks.detect import has_masks
+from vimserve.server.tasks.segment import cell_of
 
 router = APIRouter(prefix="/v1")
 
@@ -40,9 +44,22 @@ class ModelInfo(BaseModel):
     attention: str = Field(description="`fused`, `eager`, or `none` in a Vim")
     parameters: int
     classes: int
-    labels: list[str] | None = Field(default=None, description="`segment`: the classes' names")
+    labels: list[str] = Field(description="the classes' names")
     palette: list[tuple[int, int, int]] | None = Field(
-        default=None, description="`segment`: the classes' colours in masks, as red, green, blue"
+        default=None,
+        description="`segment` and `detect`: the classes' colours in pictures, as red, green, blue",
+    )
+    masks: bool | None = Field(default=None, description="`detect`: whether it finds masks, too")
+    cell: int | None = Field(
+        default=None,
+        description="`segment`: side in pixels of what one of its scores is for, if its patches do "
+        "not overlap",
+        examples=[4],
+    )
+    identity: str | None = Field(
+        default=None,
+        description="SHA-256 of the weights as they were loaded and of the preprocessing, once it "
+        "is loaded: models with the same one give the same answers",
     )
     transform: TransformInfo
     max_resolution: int = Field(description="largest `resolution`, in pixels")
@@ -58,13 +75,15 @@ class ModelList(BaseModel):
             "example": {
                 "models": [
                     {
-                        "name": "vim-tiny",
+                        "name": "pets",
                         "status": "ready",
                         "family": "vim",
                         "task": "classify",
                         "attention": "none",
-                        "parameters": 7_148_008,
-                        "classes": 1000,
+                        "parameters": 6_955_587,
+                        "classes": 3,
+                        "labels": ["cat", "dog", "rabbit"],
+                        "identity": sha256(b"pets").hexdigest(),
                         "transform": {
                             "resolution": 224,
                             "fit": "crop",
@@ -101,8 +120,11 @@ async def models(pipeline: Service) -> ModelList:
                 attention=spec.attention,
                 parameters=spec.parameters,
                 classes=len(spec.labels),
-                labels=list(spec.labels) if spec.palette else None,
+                labels=list(spec.labels),
                 palette=list(spec.palette) if spec.palette else None,
+                masks=has_masks(spec) if spec.task == "detect" else None,
+                cell=_cell(spec),
+                identity=served.loaded.runner.identity if served.loaded else None,
                 transform=TransformInfo(
                     resolution=spec.transform.resolution or "native",
                     fit=spec.transform.fit,
@@ -121,3 +143,8 @@ async def models(pipeline: Service) -> ModelList:
             for spec in (served.spec,)
         ]
     )
+
+
+def _cell(spec: ModelSpec) -> int | None:
+    apart = spec.config.patch_size == spec.config.stride
+    return cell_of(spec) if spec.task == "segment" and apart else None

@@ -14,11 +14,12 @@ from vimserve.server.engine.loading import Loaded
 from vimserve.server.engine.progress import Progress
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.http.waiting import exchange
+from vimserve.server.images.cost import Cost
 from vimserve.server.images.prepare import Measured
 from vimserve.server.images.source import Source
 from vimserve.server.pipeline import Completed, Pipeline
 from vimserve.server.routes.answering import note_size
-from vimserve.server.routes.native.schemas import Timing
+from vimserve.server.routes.native.schemas import BatchInfo, Timing
 from vimserve.server.tasks.task import Plan, Task
 
 Q = TypeVar("Q")
@@ -39,13 +40,15 @@ class Form(Generic[R, W]):
         render: turns an image's result into its part of the answer; runs in another thread.
         respond: makes the answer of its parts.
         admit: raises a ServerError if the images cannot be answered together.
-        drawing: whether ``render`` takes the whole pictures.
+        decoding: what it costs ``render`` to decode an image once more, if it does.
+        file: the one of the task's ``formats`` that ``render`` makes, if it makes a file.
     """
 
     render: Callable[[Measured, R], W]
     respond: Callable[[Completed[W]], Response]
     admit: Callable[[Sequence[Source]], None] = _any_number
-    drawing: bool = False
+    decoding: Callable[[Measured], Cost] | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Asked(Generic[R, W]):
             images,
             urgency,
             self.form.render,
-            drawing=self.form.drawing,
+            decoding=self.form.decoding,
             progress=progress,
         )
 
@@ -127,8 +130,9 @@ def understand(
     spec = pipeline.engine.models.spec(query.model, task.name)
     request.state.model = spec.name
     model = pipeline.engine.loaded(spec.name)
-    plan = task.plan(spec, query, pipeline.config.max_resolution)
-    return Asked(model, plan, rendering.form(spec, query))
+    form = rendering.form(spec, query)
+    plan = task.plan(spec, query, pipeline.config.max_resolution, form.file)
+    return Asked(model, plan, form)
 
 
 async def answer(
@@ -153,8 +157,14 @@ async def answer(
     return asked.form.respond(completed)
 
 
-def json_response(body: BaseModel, completed: Completed[Any]) -> Response:
-    """The answer in JSON."""
+def json_response(schema: type[BaseModel], spec: ModelSpec, completed: Completed[Any]) -> Response:
+    """The answer in JSON, whose schema has the results, their timing and their batch."""
+    body = schema(
+        model=spec.name,
+        results=completed.results,
+        timing_ms=Timing.of(completed.stages),
+        batch=BatchInfo.of(completed.batch),
+    )
     content = body.model_dump_json(exclude_none=True)
     return timed_response(content, "application/json", completed)
 

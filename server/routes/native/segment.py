@@ -1,7 +1,6 @@
 """``POST /v1/segment``."""
 
 import base64
-from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -13,35 +12,18 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from vimserve.model.spec import ModelSpec
-from vimserve.server.errors import InvalidParameter
 from vimserve.server.http.openapi import json_schema
 from vimserve.server.images.prepare import Measured
-from vimserve.server.images.source import Source
-from vimserve.server.pipeline import Completed
 from vimserve.server.routes.dependencies import RequestUrgency, Service, admitted
 from vimserve.server.routes.documents import BINARY, IMAGE_BODY, PROBLEMS
+from vimserve.server.routes.native.file_answers import GEOREFERENCE_HEADER, HEADERS, file_form
 from vimserve.server.routes.native.files import CocoDataset, FeatureCollection
-from vimserve.server.routes.native.rendering import (
-    Form,
-    Rendering,
-    Result,
-    answer,
-    json_response,
-    timed_response,
-)
+from vimserve.server.routes.native.rendering import Form, Rendering, Result, answer, json_response
 from vimserve.server.routes.native.schemas import BatchInfo, Compared, ModelInput, Timing
 from vimserve.server.tasks import TASKS
 from vimserve.server.tasks.segment import ClassMap, SegmentQuery
 
 TASK = TASKS["segment"]
-MEDIA_TYPES = {
-    "png": "image/png",
-    "overlay": "image/jpeg",
-    "coco": "application/json",
-    "geojson": "application/geo+json",
-}
-# These formats have no room for ``input.range``.
-RANGE_HEADER = "X-Sample-Range"
 MASKS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Classes and masks, or with another `format` than `json` a file for the one "
@@ -50,19 +32,16 @@ MASKS: dict[int | str, dict[str, Any]] = {
             "image/png": BINARY,
             "image/jpeg": BINARY,
             "application/geo+json": {"schema": json_schema(FeatureCollection)},
+            "image/tiff": BINARY,
         },
-        "headers": {
-            RANGE_HEADER: {
-                "description": "sample values that became black and white, if there was a choice; "
-                "not with `format=json`",
-                "schema": {"type": "string"},
-                "example": "0,4095",
-            },
-            "Server-Timing": {
-                "description": "the stages, as in `timing_ms`",
-                "schema": {"type": "string"},
-                "example": "decode;dur=21.3, queue;dur=0.3, inference;dur=702.4",
-            },
+        "headers": HEADERS
+        | {
+            GEOREFERENCE_HEADER: {
+                "description": "with `format=geotiff`: `copied` if the mask has the upload's "
+                "georeference, `none` if the upload has none, or one that cannot be read",
+                "schema": {"type": "string", "enum": ["copied", "none"]},
+                "example": "copied",
+            }
         },
     }
 }
@@ -81,13 +60,15 @@ class NativeSegmentQuery(SegmentQuery):
         description="one of `GET /v1/models`; by default the first that segments",
         examples=["demo-seg"],
     )
-    format: Literal["json", "png", "overlay", "coco", "geojson"] = Field(
+    format: Literal["json", "png", "overlay", "coco", "geojson", "geotiff"] = Field(
         default="json",
         description="`json`: classes and mask of every image; `png`: the mask of the one image, "
         "its pixel values are the classes; `overlay`: a JPEG of the image tinted with the classes' "
         "colours, above a legend; `coco`: a COCO dataset of the one image with a mask for each "
         "class, run-length encoded as pycocotools does it; `geojson`: a FeatureCollection of a "
-        "polygon for each connected region, in pixels, with the `classification` that QuPath reads",
+        "polygon for each connected region, in pixels, with the `classification` that QuPath "
+        "reads; `geotiff`: the mask with its palette as a TIFF that lies where the upload lies, "
+        "and has 255 where all samples that the model saw are the upload's GDAL_NODATA",
         examples=["json", "overlay"],
     )
 
@@ -183,47 +164,8 @@ async def segment(
 def form(spec: ModelSpec, query: NativeSegmentQuery) -> Form[ClassMap, Any]:
     """How the answer is written: in JSON, or as the file of the one image."""
     if query.format == "json":
-        return Form(partial(render, spec, query), partial(_respond, spec))
-    return Form(
-        partial(to_file, spec, query),
-        partial(_respond_with_file, query.format),
-        partial(_admit_one, query.format),
-        drawing=query.format == "overlay",
-    )
-
-
-def _respond(spec: ModelSpec, completed: Completed[SegmentResult]) -> Response:
-    body = SegmentResponse(
-        model=spec.name,
-        results=completed.results,
-        timing_ms=Timing.of(completed.stages),
-        batch=BatchInfo.of(completed.batch),
-    )
-    return json_response(body, completed)
-
-
-def _respond_with_file(form: str, completed: Completed[bytes]) -> Response:
-    answered = timed_response(completed.results[0], MEDIA_TYPES[form], completed)
-    if used := completed.measured[0].sample_range:
-        answered.headers[RANGE_HEADER] = ",".join(f"{value:.17g}" for value in used)
-    return answered
-
-
-def _admit_one(form: str, images: Sequence[Source]) -> None:
-    if len(images) > 1:
-        raise InvalidParameter(
-            f"format={form} answers a single image, not {len(images)}; format=json answers several",
-            parameter="format",
-            limit="json",
-            value=form,
-        )
-
-
-def to_file(
-    spec: ModelSpec, query: NativeSegmentQuery, measured: Measured, result: ClassMap
-) -> bytes:
-    """The file that the query asks for."""
-    return TASK.file(spec, query.format, measured, result)
+        return Form(partial(render, spec, query), partial(json_response, SegmentResponse, spec))
+    return file_form(TASK, spec, query.format)
 
 
 def render(

@@ -10,7 +10,7 @@ HEADER = "Inference-Header-Content-Length"
 LENGTH_BYTES = 4
 
 
-def split(body: bytearray, header: str | None) -> tuple[memoryview, memoryview]:
+def split(body: bytes | bytearray, header: str | None) -> tuple[memoryview, memoryview]:
     """The JSON of a body and the bytes behind it.
 
     Args:

@@ -29,7 +29,13 @@ from vimserve.server.routes.open_inference.messages import (
     InferResponse,
     WantedOutput,
 )
-from vimserve.server.routes.open_inference.outputs import Output, render, wanted_outputs
+from vimserve.server.routes.open_inference.outputs import (
+    MASKS,
+    SCORES,
+    Output,
+    render,
+    wanted_outputs,
+)
 from vimserve.server.routes.open_inference.parameters import OWN, Parameters, read_parameters
 from vimserve.server.routes.open_inference.paths import (
     PREFIX,
@@ -39,6 +45,7 @@ from vimserve.server.routes.open_inference.paths import (
     of_model,
 )
 from vimserve.server.tasks import TASKS
+from vimserve.server.tasks.segment import Segment
 from vimserve.server.tasks.task import Plan
 
 # What a normalised image leaves no choice of.
@@ -111,7 +118,7 @@ class Asked:
 async def infer(
     request: Request, pipeline: Service, urgency: RequestUrgency, model: ModelName
 ) -> Response:
-    """Classify or segment images, whichever the model can."""
+    """Classify or segment images, or find the objects in them, whichever the model can."""
     loaded = loaded_model(request, pipeline, model)
     spec = loaded.runner.spec
     body = await receive(read_body(request, pipeline.config.max_body_bytes), urgency)
@@ -128,7 +135,7 @@ async def infer(
         return _response(json, blobs, request.headers.get("accept-encoding", ""))
 
     pixels = sum(math.prod(one.image_size) for one in completed.measured)
-    large = spec.task == "segment" and pixels >= FEW_BYTES
+    large = spec.task != "classify" and pixels >= FEW_BYTES
     return await asyncio.to_thread(answer) if large else answer()
 
 
@@ -158,20 +165,32 @@ def read(
         images = read_images(tensor, blob, spec, config.max_images)
         normalised, request_id = tensor.datatype == "FP32", message.id
         wanted = message.outputs
-    outputs = wanted_outputs(spec, wanted)
+    outputs = wanted_outputs(spec, wanted, images=len(images), binary=parameters.binary_output)
     task = TASKS[spec.task]
-    query = ask(task, _given(parameters.query, normalised=normalised), OWN, without="top_k")
-    if any(output.name == "mask" for output, _ in outputs):
+    given = _given(parameters.query, normalised=normalised)
+    query = ask(task, given, OWN, without=("top_k", "masks"))
+    names = [output.name for output, _ in outputs]
+    if MASKS in names:
+        query = query.model_copy(update={"masks": "rle"})
+    if "mask" in names:
         sizes: set[tuple[int, int]] = set()
         images = [OfOneSize(image, sizes) for image in images]
     return Asked(
         images,
-        task.plan(spec, query, config.max_resolution),
+        _plan(spec, query, config.max_resolution, names),
         outputs,
         parameters.urgency,
         request_id,
         parameters.binary_output,
     )
+
+
+def _plan(spec: ModelSpec, query: Any, max_resolution: int, outputs: Sequence[str]) -> Plan[Any]:
+    task = TASKS[spec.task]
+    if isinstance(task, Segment) and SCORES in outputs:
+        plan = task.scored_plan if "mask" in outputs else task.raw_plan
+        return plan(spec, query, max_resolution)
+    return task.plan(spec, query, max_resolution)
 
 
 def _given(query: Mapping[str, Any], *, normalised: bool) -> Mapping[str, Any]:

@@ -88,7 +88,8 @@ def _check_shape(tensor: InputTensor) -> None:
 
 def _check_sides(tensor: InputTensor, spec: ModelSpec) -> None:
     height, width = tensor.shape[2:]
-    stride, least = spec.transform.multiple, spec.config.patch_size
+    stride = spec.transform.multiple
+    least = max(spec.config.patch_size, spec.transform.minimum)
     if height % stride or width % stride or min(height, width) < least:
         raise MalformedRequest(
             f"the sides of a normalised image must be multiples of {stride}, from {least} on, for "

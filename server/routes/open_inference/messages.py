@@ -13,7 +13,8 @@ Shape = Annotated[
     list[Annotated[int, Field(strict=True, ge=0, le=LONGEST_DIMENSION)]],
     Field(max_length=MOST_DIMENSIONS),
 ]
-DataType = Literal["BYTES", "UINT8", "FP32"]
+InputType = Literal["BYTES", "UINT8", "FP32"]
+DataType = Literal["BYTES", "UINT8", "INT32", "FP32"]
 
 
 class _Message(BaseModel):
@@ -33,7 +34,7 @@ class InputTensor(_Message):
 
     name: Literal["image"]
     shape: Shape = Field(examples=[[1], [1, 224, 224, 3]])
-    datatype: DataType = Field(
+    datatype: InputType = Field(
         description="`BYTES` `[n]`: image files, in JSON as base64; `UINT8` `[n, H, W, 3]`: "
         "pixels; `FP32` `[n, 3, H, W]`: what the model takes, normalised"
     )
@@ -81,12 +82,15 @@ class InferRequest(_Message):
     parameters: dict[str, Any] = Field(
         default_factory=dict,
         description="`priority` (1 is served first, 9 last; 0 is the default), `timeout` "
-        "(microseconds), `binary_data_output`, and what `POST /v1/classify` and "
-        "`POST /v1/segment` call `resolution`, `fit`, `range`, `bands`, `mode` and `window`",
+        "(microseconds), `binary_data_output`, and what `POST /v1/classify`, `POST /v1/segment` "
+        "and `POST /v1/detect` call `resolution`, `fit`, `range`, `bands`, `mode`, `window`, "
+        "`score_threshold` and `max_detections`",
     )
     inputs: list[InputTensor] = Field(min_length=1, max_length=1)
     outputs: list[WantedOutput] | None = Field(
-        default=None, max_length=16, description="by default all that the model has"
+        default=None,
+        max_length=16,
+        description="by default all that the model has, but not the `scores` of one that segments",
     )
 
 

@@ -12,7 +12,7 @@ from vimserve.server.engine.loading import Status
 from vimserve.server.routes.dependencies import ServerState, Service
 from vimserve.server.routes.open_inference.inputs import SHAPES
 from vimserve.server.routes.open_inference.messages import DataType
-from vimserve.server.routes.open_inference.outputs import OUTPUTS
+from vimserve.server.routes.open_inference.outputs import outputs_of
 from vimserve.server.routes.open_inference.paths import (
     PREFIX,
     UNKNOWN,
@@ -172,6 +172,6 @@ async def model_metadata(pipeline: Service, model: ModelName) -> dict[str, Any]:
         "inputs": [{"name": "image", **kinds[0], "alternatives": kinds[1:]}],
         "outputs": [
             {"name": output.name, "datatype": output.datatype, "shape": output.shape(spec)}
-            for output in OUTPUTS[spec.task]
+            for output in outputs_of(spec)
         ],
     }

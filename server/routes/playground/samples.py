@@ -13,7 +13,7 @@ _DEMO = files("vimserve.model.demo")
 
 @cache
 def _pictures() -> dict[str, Traversable]:
-    folders = (_DEMO / "samples", _DEMO / "segmentation" / "samples")
+    folders = [_DEMO / part / "samples" for part in ("", "segmentation", "detection")]
     found = [sorted(folder.iterdir(), key=lambda file: file.name) for folder in folders]
     # Beside the scenes lie their overlays, which are answers.
     return {file.name: file for some in found for file in some if "-overlay" not in file.name}

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.patience import PATIENCE_S
 from tests.server.browser.chromium import BrowserThread, Watched, chromium, watch
+from tests.server.detector import BOXER, SPEC, loadable
 from tests.server.live import live
 from vimserve.loadtests.gpu_check.recipe import make_weights
 from vimserve.model import catalog
@@ -125,7 +126,8 @@ def held() -> Held:
 
 @pytest.fixture(scope="package")
 def client(held: Held) -> Iterator[httpx2.Client]:
-    """The demo models, and a small DeiT with weights by chance that segments."""
+    """The demo models, a small DeiT with weights by chance that segments, and two detectors that
+    find what they are told."""
     load, segments = catalog.load, resolve("demo-seg")
     small = UPerNetConfig(DEIT, (0, 1, 2, 3), 16, num_classes=len(segments.labels))
     deit = dataclasses.replace(segments, name="deit", config=small, source=Path("by chance"))
@@ -139,7 +141,8 @@ def client(held: Held) -> Iterator[httpx2.Client]:
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(catalog, "load", load_or_make)
-        with live(create_app(ServerConfig(), [resolve("demo"), segments, deit])) as client:
+        specs = [resolve("demo"), segments, deit, SPEC, BOXER]
+        with loadable(SPEC, BOXER), live(create_app(ServerConfig(), specs)) as client:
             yield client
 
 

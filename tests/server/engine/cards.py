@@ -21,11 +21,17 @@ from vimserve.model.graphs import workspace_bytes
 from vimserve.model.served import ServedModel
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.device import backbone_of
-from vimserve.server.engine.loading import ENOUGH_TOKENS, LEAST_SAMPLES, MEASURED_SIDES, make_budget
+from vimserve.server.engine.loading import (
+    DETECTORS_SIDES,
+    ENOUGH_TOKENS,
+    LEAST_SAMPLES,
+    MEASURED_SIDES,
+    make_budget,
+)
 from vimserve.server.engine.memory import MemoryModel, fit
 from vimserve.server.engine.plan import Demand, largest_batch, room
 
-MODELS = ("vim-tiny", "deit-tiny", "deit-tiny-eager", "demo", "demo-seg")
+MODELS = ("vim-tiny", "deit-tiny", "deit-tiny-eager", "demo", "demo-seg", "demo-det")
 MIB = 2**20
 # MiB as nvidia-smi tells them, and compute capability.
 CARDS = {
@@ -58,9 +64,10 @@ def counted(name: str) -> Counted:
         with LiveBytes() as live:
             model = meta_model(resolve(name).config, torch.bfloat16)
             peak(model, 64)  # derives the weights
-        sides = MEASURED_SIDES[:LEAST_SAMPLES]
+        per_image = model.image_bytes
+        sides = DETECTORS_SIDES if per_image else MEASURED_SIDES[:LEAST_SAMPLES]
         samples = [([tokens(model, side)], peak(model, side)) for side in sides]
-    memory = fit(samples, quadratic=model.config.attention == "eager")
+    memory = fit(samples, quadratic=model.config.attention == "eager", per_image=per_image)
     return Counted(live.now, memory, backbone_of(model) is not None, tokens(model, SIDE))
 
 
@@ -73,7 +80,7 @@ def peak(model: ServedModel, side: int) -> int:
     """Bytes that the pass over one square image allocates at its peak, its patches included."""
     batch = meta_batch(model.config, [(side // 16, side // 16)])
     with LiveBytes() as live:
-        model.answer(batch, [(side, side)])
+        model.answer(batch, [model.costliest((side, side))])
     return live.peak + batch.patches.nbytes
 
 
@@ -92,7 +99,7 @@ def stubbed_operations() -> Iterator[None]:
     with (
         stubbed_kernels(),
         mock.patch(f"{families}.deit.attention.fused_attention", fused_attention),
-        mock.patch(f"{families}.upernet.model.upsample_argmax", upsample_argmax),
+        mock.patch(f"{families}.upernet.segmenter.upsample_argmax", upsample_argmax),
     ):
         yield
 

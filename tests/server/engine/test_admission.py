@@ -216,3 +216,24 @@ def test_a_batch_that_took_less_than_expected_holds_up_what_is_expected_only_onc
         queue.add(100)
         queue.backlog.take(0)  # and it ends at once
     assert not queue.is_full_for(100, timeout_s=5)
+
+
+def test_what_is_queued_later_needs_time_but_no_room_until_then():
+    queue = Queue(max_tokens=1000)
+    queue.add(100, timeout_s=10)
+    with queue.room(timeout_s=20) as late, pytest.raises(TooLate):
+        late.take([100], later=50 * [100])
+    with queue.room() as large:
+        large.take(4 * [100], later=50 * [100])
+        for _ in range(3):
+            queue.backlog.put(large, [Request(100) for _ in range(4)], following=4 * [100])
+            with queue.room() as room:
+                room.take([100])  # four wait, and room for the next four is kept
+                with pytest.raises(QueueFull) as caught:
+                    room.take([1])
+                assert (caught.value.limit, caught.value.value) == (1000, 1001)
+            for _ in range(4):
+                queue.run()
+        assert large.load.tokens == 400
+    with queue.room() as room:
+        room.take(9 * [100])

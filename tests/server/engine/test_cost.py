@@ -86,6 +86,18 @@ def test_images_that_come_one_by_one_leave_what_they_share_to_the_launch():
     assert curve.model.launch > true.launch
 
 
+def test_it_forgets_that_nothing_was_gained_by_running_images_together():
+    true = CostModel(launch=7e-3, per_image=5e-4, per_token=1e-5)
+    curve, choice = CostCurve(), random.Random(0)  # noqa: S311
+    for lengths in batches(50):  # held up in proportion to their images, as if each were launched
+        curve.observe(lengths, sum(true.predict(Load.of([tokens])) for tokens in lengths))
+    assert curve.model.launch < 0.2 * true.launch
+    for _ in range(400):
+        lengths = [choice.choice(LENGTHS)]
+        curve.observe(lengths, true.predict(Load.of(lengths)))
+    assert curve.model.launch > 0.5 * true.launch
+
+
 def test_one_batch_that_was_held_up_hardly_matters():
     true = CostModel(launch=7e-3, per_image=5e-4, per_token=1e-5)
     curve = learn(true)

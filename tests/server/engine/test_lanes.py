@@ -95,6 +95,32 @@ def test_the_batch_that_ends_first_is_answered_first_and_there_is_never_a_third(
     drive(tiny, spec, scenario)
 
 
+def test_a_lane_has_its_next_batch_before_the_last_one_is_answered(tiny, spec):
+    async def scenario(engine, held, ask):
+        running = []
+        tell = engine._worker._tell
+
+        def note(endings):
+            if endings:
+                running.append(len(engine._worker._shares.running))
+            tell(endings)
+
+        engine._worker._tell = note
+        answers = [ask(number) for number in range(4)]
+        await held.begun(0)
+        await held.begun(1)
+        held.let_go(1)
+        await answers[1]
+        assert running == [2]
+        held.let_go(2)
+        await answers[2]  # the last had better wait for all threads, and holds up no answer
+        assert running == [2, 1]
+        held.let_go(0, 3)
+        await asyncio.gather(*answers)
+
+    drive(tiny, spec, scenario)
+
+
 def test_a_single_one_waits_and_then_has_all_threads(tiny, spec):
     async def scenario(engine, held, ask):
         first = ask(0)

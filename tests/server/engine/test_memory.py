@@ -30,6 +30,13 @@ def test_a_parabola_is_found_among_batches():
     assert found.per_token_squared == pytest.approx(0.5)
 
 
+def test_what_an_image_takes_whatever_its_size_is_not_fitted():
+    line = MemoryModel(5000, 12.0, per_image=300)
+    found = fit([([n], line.predict([n])) for n in (197, 1025)], quadratic=False, per_image=300)
+    assert found.predict([197]) == pytest.approx(line.predict([197]), abs=2)
+    assert found.predict([4] * 1000) == pytest.approx(5000 + 1000 * (300 + 48), abs=10)
+
+
 def test_no_coefficient_is_negative():
     concave = [([100], 1000), ([200], 1900), ([400], 3000)]
     assert fit(concave, quadratic=True).per_token_squared == 0

@@ -51,7 +51,7 @@ def test_an_image_is_cut_into_the_models_patches(runner):
 @pytest.mark.parametrize("side", [16, 64])
 def test_black_squares(runner, side):
     square = runner.black(side)
-    assert square.size == square.map_size == (side, side)
+    assert square.size == square.wanted == (side, side)
     assert square.tokens == runner.tokens(side, side)
     assert not square.patches.patches.any()
 

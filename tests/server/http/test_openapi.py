@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.paths import ROOT
+from tests.server.detector import SPEC, loadable
 from tests.server.live import live
 from vimserve.model.catalog import resolve
 from vimserve.server.app import create_app
@@ -25,8 +26,8 @@ REGENERATE = "python -m vimserve.server.commands.openapi > tests/server/openapi.
 def client():
     """A server that has models for each task."""
     demo = resolve("demo")
-    specs = [demo, dataclasses.replace(demo, name="twin"), resolve("demo-seg")]
-    with live(create_app(ServerConfig(), specs)) as client:
+    specs = [demo, dataclasses.replace(demo, name="twin"), resolve("demo-seg"), SPEC]
+    with loadable(SPEC), live(create_app(ServerConfig(), specs)) as client:
         yield client
 
 

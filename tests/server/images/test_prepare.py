@@ -35,9 +35,9 @@ def test_what_an_image_costs_is_known_before_it_is_decoded(runner, upload):
     assert measured.tokens == 73
 
 
-def test_the_whole_input_is_asked_for_a_map_of_the_image(runner, upload):
-    (image,) = measure(upload(100, 200), runner, NATIVE, LIMITS).prepare()
-    assert (image.size, image.tokens, image.map_size) == ((96, 192), 73, (100, 200))
+def test_the_whole_input_as_an_image_of_the_engine(runner, upload):
+    (image,) = measure(upload(100, 200), runner, NATIVE, LIMITS).prepare((7, 9))
+    assert (image.size, image.tokens, image.wanted) == ((96, 192), 73, (7, 9))
     assert image.patches.grids == ((6, 12),)
     assert image.patches.patches.dtype == torch.uint8
 
@@ -49,10 +49,10 @@ def test_every_view_is_an_image_of_the_engine(runner, upload):
 
     source = upload(64, 128)
     measured = measure(source, runner, NATIVE, LIMITS, halves)
-    left, right = measured.prepare()
+    left, right = measured.prepare(None)
     assert measured.lengths == [left.tokens, right.tokens] == [17, 17]
-    assert left.map_size is right.map_size is None
-    (both,) = measure(source, runner, NATIVE, LIMITS).prepare()
+    assert left.wanted is right.wanted is None
+    (both,) = measure(source, runner, NATIVE, LIMITS).prepare(None)
     rows = both.patches.patches.view(4, 8, -1)
     assert torch.equal(left.patches.patches, rows[:, :4].reshape(16, -1))
     assert torch.equal(right.patches.patches, rows[:, 4:].reshape(16, -1))
@@ -74,6 +74,38 @@ def test_the_longest_side_of_the_input(runner, upload, size, fits):
     with pytest.raises(ImageTooLarge, match=r"its longest side may have 256") as caught:
         measure(upload(*size), runner, NATIVE, LIMITS)
     assert (caught.value.parameter, caught.value.limit) == ("resolution", 256)
+
+
+def whole_rows(size):
+    return [Window(0, left, size[0], 16) for left in range(0, size[1], 16)]
+
+
+def quarters(size):
+    height, width = size[0] // 2, size[1] // 2
+    return [Window(top, left, height, width) for top in (0, height) for left in (0, width)]
+
+
+def test_the_longest_side_is_that_of_a_view(runner, upload):
+    measured = measure(upload(512, 416), runner, NATIVE, LIMITS, quarters)
+    assert [(view.height, view.width) for view in measured.views] == 4 * [(256, 208)]
+    with pytest.raises(ImageTooLarge, match=r"272x208 pixels, but its longest side may have 256"):
+        measure(upload(544, 416), runner, NATIVE, LIMITS, quarters)
+
+
+def test_an_input_of_many_views_that_is_much_larger_than_its_image(runner, upload):
+    limits = Limits(pixels=50_000, resolution=256)
+    measure(upload(9, 5500), runner, NATIVE, limits, whole_rows)
+    with pytest.raises(ImageTooLarge, match=r"16x6256 pixels, more than the 65536") as caught:
+        measure(upload(1, 6256), runner, NATIVE, Limits(10_000, 256), whole_rows)
+    assert (caught.value.parameter, caught.value.limit) == ("resolution", 65536)
+
+
+def test_what_an_image_of_many_views_keeps_is_counted(runner, upload):
+    one = measure(upload(256, 256), runner, NATIVE, LIMITS)
+    many = measure(upload(256, 256), runner, NATIVE, LIMITS, quarters)
+    resized = measure(upload(260, 260), runner, NATIVE, LIMITS, quarters)
+    assert many.prepare_cost.num_bytes == one.prepare_cost.num_bytes + 3 * 256**2
+    assert resized.prepare_cost.num_bytes > many.prepare_cost.num_bytes + 4 * 256**2
 
 
 def test_the_image_s_own_pixels(runner, upload):

@@ -7,8 +7,10 @@ import json
 import httpx2
 import numpy as np
 import pytest
+import torch
 import tritonclient.http as triton
 from PIL import Image
+from torch.nn.functional import interpolate
 from tritonclient.utils import InferenceServerException
 
 from tests.paths import ROOT
@@ -71,8 +73,10 @@ def test_metadata_and_health(grid):
     assert (image["name"], image["datatype"], image["shape"]) == ("image", "BYTES", [-1])
     outputs = {one["name"]: (one["datatype"], one["shape"]) for one in model["outputs"]}
     assert outputs["logits"] == ("FP32", [-1, len(SPEC.labels)])
-    (mask, _) = grid.get_model_metadata("demo-seg")["outputs"]
+    (mask, _, scores) = grid.get_model_metadata("demo-seg")["outputs"]
     assert (mask["datatype"], mask["shape"]) == ("UINT8", [-1, -1, -1])
+    assert (scores["name"], scores["datatype"]) == ("scores", "FP32")
+    assert scores["shape"] == [-1, len(SEGMENTER.labels), -1, -1]
 
 
 @pytest.mark.parametrize("coding", [None, "gzip", "deflate"])
@@ -165,6 +169,33 @@ def test_masks(client, grid, encode, picture):
     assert answer.as_numpy("mask").shape[0] == 1
 
 
+@pytest.mark.parametrize("windows", [{}, {"mode": "slide", "window": 128}], ids=str)
+def test_scores_of_a_segmenter(grid, picture, windows):
+    given = tensor(pixels(picture(160, 240)), "UINT8")
+    names = [triton.InferRequestedOutput(name) for name in ("scores", "mask")]
+    both = grid.infer("demo-seg", [given], outputs=names, parameters=windows)
+    scores, mask = both.as_numpy("scores"), both.as_numpy("mask")
+    size = (40, 60) if not windows else (32, 48)
+    assert scores.shape == (1, len(SEGMENTER.labels), *size)
+    enlarged = interpolate(torch.tensor(scores), mask.shape[1:], mode="bilinear")
+    assert (enlarged.argmax(1).numpy() == mask).mean() > 0.999
+    alone = grid.infer("demo-seg", [given], outputs=names[:1], parameters=windows)
+    assert alone.as_numpy("mask") is None
+    np.testing.assert_array_equal(alone.as_numpy("scores"), scores)
+    assert grid.infer("demo-seg", [given]).as_numpy("scores") is None
+
+
+def test_scores_of_a_segmenter_are_bytes_of_a_single_image(grid, encode, picture):
+    data = encode(picture(64, 64))
+    for images, binary, message in [
+        ((data,), False, "scores of model 'demo-seg' are only sent as bytes: give the output"),
+        ((data, data), True, "scores of model 'demo-seg' are only sent for a single image, not"),
+    ]:
+        wanted = triton.InferRequestedOutput("scores", binary_data=binary)
+        with pytest.raises(InferenceServerException, match=message):
+            grid.infer("demo-seg", [files(*images)], outputs=[wanted])
+
+
 def test_wanted_outputs(client, grid):
     outputs = [
         triton.InferRequestedOutput("scores", class_count=3),
@@ -230,9 +261,9 @@ def test_parameters_say_more_than_headers(held, encode, picture):
     seen = []
     submit = app.state.engine.submit
 
-    def watched(room, images, *args):
+    def watched(room, images, **others):
         seen.append(room.urgency.priority)
-        return submit(room, images, *args)
+        return submit(room, images, **others)
 
     app.state.engine.submit = watched
     asked = [({"X-Request-Priority": "9"}, {"priority": 1}), ({"X-Request-Priority": "2"}, {})]

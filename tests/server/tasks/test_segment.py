@@ -8,12 +8,11 @@ from PIL import Image
 
 from vimserve.model.catalog import resolve
 from vimserve.model.slide import Window
-from vimserve.server.errors import InvalidParameter
+from vimserve.server.errors import ImageTooLarge, InvalidParameter
 from vimserve.server.images.prepare import Measured, whole
-from vimserve.server.tasks import TASKS
-from vimserve.server.tasks.segment import ClassMap
+from vimserve.server.tasks.segment import ClassMap, Segment
 
-TASK = TASKS["segment"]
+TASK = Segment()
 SPEC = resolve("demo-seg")
 
 
@@ -83,9 +82,31 @@ def test_scores_of_windows_are_averaged_where_they_overlap():
     views = [Window(0, 0, 16, 32), Window(0, 16, 16, 32)]
     scores = torch.zeros(2, 21, 16 // cell, 32 // cell)
     scores[0, 3], scores[1, 5] = 1.0, 2.0  # where both are, class 5 has 1.0 and class 3 has 0.5
-    result = plan().conclude(measured((16, 48), (16, 48), views), list(scores))
+    joiner = plan(mode="slide").joiner(measured((16, 48), (16, 48), views))
+    for of_window in scores:
+        joiner.add(of_window)
+    result = joiner.result()
     assert set(result.classes[:, :14].flat) == {3}
     assert set(result.classes[:, 18:].flat) == {5}
+
+
+def test_a_row_of_windows_whose_scores_would_take_too_much_memory():
+    slide = plan(mode="slide", window="512", resolution="native")
+    with pytest.raises(ImageTooLarge, match="scores of 21 classes in a row of windows") as caught:
+        slide.views((512, 200_000))
+    assert caught.value.parameter == "window"
+    assert caught.value.value == 129 * 50_000 * 22 * 4 > caught.value.limit
+    assert len(slide.views((512, 180_000))) == 529
+
+
+def test_scores_are_of_an_image_that_the_model_could_see_at_once():
+    query = TASK.ask({"mode": "slide", "resolution": "native", "window": "512"})
+    scored = TASK.scored_plan(SPEC, query, 1250)
+    assert len(scored.views((1264, 1264))) == 16
+    assert scored.joiner is None
+    with pytest.raises(ImageTooLarge, match="longest side may have 1250 if scores are wanted"):
+        scored.views((512, 1280))
+    assert len(plan(mode="slide", resolution="native").views((512, 1280))) == 4
 
 
 def test_pixels_of_the_classes_that_occur_the_largest_first():

@@ -5,6 +5,7 @@ import pytest
 from tests.patience import wait_until
 from tests.server import raw
 from tests.server.telemetry.scraping import scrape
+from vimserve.server.cluster.errors import ReplicaLost, ReplicaSilent
 from vimserve.server.engine.cost import CostModel
 from vimserve.server.errors import ModelFailure, QueueFull, ServerError
 
@@ -148,7 +149,8 @@ def refusals(serve, held, tiny, connect, monkeypatch, picture, encode):
     }
 
 
-REASONS = sorted(reasons() | {"client-gone", "internal-error"})
+OF_ROUTERS = {ReplicaLost.slug, ReplicaSilent.slug}
+REASONS = sorted(reasons() - OF_ROUTERS | {"client-gone", "internal-error"})
 
 
 @pytest.mark.parametrize("reason", REASONS)

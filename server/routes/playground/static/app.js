@@ -8,6 +8,7 @@ import * as exporting from "./exports.js";
 import { listen as listenToGestures } from "./gestures.js";
 import { Layer } from "./layer.js";
 import * as measured from "./measured.js";
+import { Objects } from "./objects.js";
 import * as problem from "./problem.js";
 import { requestFor } from "./query.js";
 import { Results } from "./results.js";
@@ -22,7 +23,7 @@ const RETRY_MS = 1000;
 const settings = new Settings();
 const viewer = new Viewer($("canvas"));
 const controls = new Controls(settings);
-const results = new Results(settings);
+const results = new Results(settings, mark);
 const code = new Code();
 
 let models = []; // those that can be asked
@@ -147,7 +148,11 @@ function refresh() {
   $("run").disabled = !picture || !models.length;
   if (!models.length) return;
   const request = requestFor(settings, models);
-  const questions = { classify: "Say what it is", segment: "Find what is where" };
+  const questions = {
+    classify: "Say what it is",
+    segment: "Find what is where",
+    detect: "Find the things",
+  };
   $("run").textContent = picture ? questions[request.task] : "Choose a picture first";
   code.update(request, picture?.name, found?.raw ?? null);
 }
@@ -183,7 +188,7 @@ function tell(state) {
 
 function show(answered) {
   found = answered;
-  layers = found.answers.map(({ mask, model }) => mask && new Layer(mask, model.palette));
+  layers = found.answers.map(layerOf);
   if (!picture.bitmap && layers[0]) {
     viewer.show(null, layers[0]);
     $("zooming").hidden = false;
@@ -196,6 +201,7 @@ function show(answered) {
     found,
     picture,
     (side) => exporting.draw(picture.bitmap, layers[side], settings.get("opacity") / 100),
+    () => settings.get("confidence") / 100,
     attempt,
   );
   paint();
@@ -203,9 +209,22 @@ function show(answered) {
   controls.predict();
 }
 
+// What is drawn over the picture for an answer, if anything.
+function layerOf({ mask, model, result }) {
+  if (result.detections) return new Objects(result, model.palette);
+  return mask && new Layer(mask, model);
+}
+
 function paint() {
-  for (const layer of layers) layer?.paint((index) => results.visible(index));
+  for (const layer of layers) layer?.paint((one) => results.visible(one));
   divide();
+}
+
+// Lets an object of a side stand out, or none.
+function mark(side, object) {
+  if (!layers[side] || layers[side].marked === object) return;
+  layers[side].marked = object;
+  viewer.redraw();
 }
 
 // What is drawn on which side.
@@ -228,23 +247,23 @@ function divide() {
 }
 
 function changed(names) {
-  if (names.has("hidden") || names.has("share")) paint();
+  if (["hidden", "share", "confidence"].some((name) => names.has(name))) paint();
   else if (names.has("opacity") || names.has("view")) divide();
   if (ASKED.some((name) => names.has(name))) refresh();
   const sample = settings.get("sample");
   if (names.has("sample") && sample && sample !== wanted) attempt(() => takeSample(sample));
 }
 
-// The class of the pixel that is looked at.
+// The class, or the object, of the pixel that is looked at.
 function pointAt(x, y, byKeys) {
   const side = layers.length > 1 && viewer.divided ? layers : layers.slice(0, 1);
-  const labels =
-    x === undefined || !found
-      ? []
-      : side.map((layer, i) => {
-          const index = layer?.at(x, y) ?? null;
-          return index === null ? null : found.answers[i].model.labels[index];
-        });
+  const labels = x === undefined ? [] : side.map((layer) => layer?.at(x, y) ?? null);
+  if (found?.task === "detect") {
+    side.forEach((layer, i) => {
+      const object = x === undefined ? null : layer.find(x, y);
+      mark(i, object ?? results.chosen(i));
+    });
+  }
   const text = labels.some(Boolean) ? [...new Set(labels)].join(" · ") : "";
   $("pointed").hidden = text === "";
   $("pointed").textContent = text && `${text}  ${Math.floor(x)}, ${Math.floor(y)}`;

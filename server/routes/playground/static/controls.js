@@ -21,7 +21,7 @@ export class Controls {
     for (const radio of $("tasks").querySelectorAll("input")) {
       radio.addEventListener("change", () => {
         const first = this.#models.find((one) => one.task === radio.value);
-        settings.set({ model: first.name, against: "", hidden: "" });
+        settings.set({ model: first.name, against: "", hidden: "", fit: "" });
       });
     }
     $("resolution").addEventListener("change", ({ target }) => {
@@ -70,6 +70,7 @@ export class Controls {
       .map((one) => [one.name, `with ${one.name}`]);
     $("against-field").hidden = others.length === 0;
     choose($("against"), [["", "with no other"], ...others], request.models[1]?.name ?? "");
+    $("masks-field").hidden = !request.models.every((one) => one.masks);
     this.#showSizes(model);
     this.predict();
   }
@@ -81,12 +82,11 @@ export class Controls {
       String(side),
       `${side} px`,
     ]);
-    const standard =
-      model.task === "classify" && own !== "native"
-        ? `the model’s own: ${own} px`
-        : "the picture’s own";
+    const fixed = model.task !== "segment" && own !== "native";
+    const standard = fixed ? `the model’s own: ${own} px` : "the picture’s own";
     const wanted = this.#settings.get("resolution");
-    const choices = [["", standard], ...(model.task === "classify" ? [native] : []), ...sides];
+    const offered = fixed || model.task === "classify" ? [native] : [];
+    const choices = [["", standard], ...offered, ...sides];
     const known = choices.some(([value]) => value === wanted);
     if (!known) choices.push([wanted, wanted === "native" ? native[1] : `${wanted} px`]);
     choose($("resolution"), [...choices, [OTHER, "another side…"]], wanted);

@@ -4,14 +4,17 @@ import { post, Problem } from "./api.js";
 import { $, h } from "./dom.js";
 
 const MOST_PIXELS = 16e6; // of a canvas, in some browsers
+const DRAWN_WIDTH = 900; // of a picture on whose scale lines and texts are readable
 const MADE_BY_SERVER = [
   ["overlay", "Overlay (JPEG)", "overlay.jpg"],
-  ["coco", "COCO (RLE)", "coco.json"],
+  ["coco", "COCO", "coco.json"],
   ["geojson", "GeoJSON", "geojson"],
+  ["geotiff", "GeoTIFF", "mask.tif"],
 ];
 
-// Offers the files; `drawn` gives the picture with a side's classes, `attempt` shows failures.
-export function offer(found, picture, drawn, attempt) {
+// Offers the files; `drawn` gives the picture with what a side has found, `least` the score above
+// which objects are shown, `attempt` shows failures.
+export function offer(found, picture, drawn, least, attempt) {
   const stem = picture.name.replace(/\.\w+$/, "");
   const button = (text, make, ending) => {
     const one = h("button", { type: "button" }, text);
@@ -25,19 +28,28 @@ export function offer(found, picture, drawn, attempt) {
     () => new Blob([JSON.stringify(found.raw)], { type: "application/json" }),
     "json",
   );
-  if (found.task !== "segment") return $("exports").replaceChildren(raw);
+  if (found.task === "classify") return $("exports").replaceChildren(raw);
+  const can = ([format]) => format !== "geotiff" || found.task === "segment";
+  const made = MADE_BY_SERVER.filter(can);
   const groups = found.answers.map(({ model, result }, side) => {
     const several = found.answers.length > 1;
     const name = several ? `${model.name}.` : "";
-    const parameters = { model: model.name, ...found.request.options };
+    const shown = () => (found.task === "detect" ? { score_threshold: least() } : {});
+    const parameters = {
+      model: model.name,
+      ...(found.task === "detect" && { masks: "none" }),
+      ...found.request.options,
+    };
     return [
       ...(several ? [h("h3", {}, model.name)] : []),
-      button("Mask (PNG)", () => maskFile(result.mask), `${name}mask.png`),
+      ...(result.mask
+        ? [button("Mask (PNG)", () => maskFile(result.mask), `${name}mask.png`)]
+        : []),
       button("As shown (PNG)", () => drawn(side), `${name}shown.png`),
-      ...MADE_BY_SERVER.map(([format, text, ending]) =>
+      ...made.map(([format, text, ending]) =>
         button(
           text,
-          () => post("v1/segment", { ...parameters, format }, picture.blob),
+          () => post(`v1/${found.task}`, { ...parameters, ...shown(), format }, picture.blob),
           name + ending,
         ),
       ),
@@ -67,7 +79,9 @@ export function draw(picture, layer, opacity) {
   if (picture) context.drawImage(picture, 0, 0, width, height);
   context.globalAlpha = picture ? opacity : 1;
   context.imageSmoothingEnabled = false;
-  context.drawImage(layer.canvas, 0, 0, width, height);
+  if (layer.canvas) context.drawImage(layer.canvas, 0, 0, width, height);
+  context.globalAlpha = 1;
+  layer.trace?.(context, { x: 0, y: 0, scale: 1, density: Math.max(width / DRAWN_WIDTH, 1) });
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 

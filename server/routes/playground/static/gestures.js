@@ -72,6 +72,7 @@ export function listen(viewer, divider, point) {
   });
   canvas.addEventListener("blur", () => {
     viewer.crossed = false;
+    point();
     viewer.redraw();
   });
   // One finger scrolls the page while the whole picture is in sight, and moves the picture else.

@@ -3,11 +3,12 @@
 const MOST_PIXELS = 16e6; // more than that, and some browsers give no canvas
 
 export class Layer {
-  constructor(mask, palette) {
+  constructor(mask, { palette, labels }) {
     this.width = mask.width;
     this.height = mask.height;
     this.#classes = mask.classes;
     this.#palette = palette;
+    this.#labels = labels;
     // Only what is drawn is thinned out; which class a pixel has is always exact.
     this.#step = Math.ceil(Math.sqrt((mask.width * mask.height) / MOST_PIXELS));
     this.canvas = document.createElement("canvas");
@@ -17,6 +18,7 @@ export class Layer {
 
   #classes;
   #palette;
+  #labels;
   #step;
 
   // Draws the classes of which visible(class) is true.
@@ -36,9 +38,9 @@ export class Layer {
     this.canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
-  // The class of a pixel, or null outside of the picture.
+  // The name of a pixel's class, or null outside of the picture.
   at(x, y) {
     if (x < 0 || y < 0 || x >= this.width || y >= this.height) return null;
-    return this.#classes[Math.floor(y) * this.width + Math.floor(x)];
+    return this.#labels[this.#classes[Math.floor(y) * this.width + Math.floor(x)]];
   }
 }

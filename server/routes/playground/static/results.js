@@ -1,18 +1,25 @@
-// What the models found: scores, or classes that can be shown one by one.
+// What the models found: scores, classes that can be shown one by one, or objects.
 
+import * as detections from "./detections.js";
 import { $, capitalised, count, h, percent, say } from "./dom.js";
 
 const NAMED = 4; // classes in the heading
+// Settings that change how an answer is shown.
+const SHOWN = ["hidden", "share", "score", "confidence", "opacity"];
 
 export class Results {
   #settings;
   #found = null;
+  #chosen = null; // {side, object} that stays marked
+  #mark;
 
-  constructor(settings) {
+  // Calls mark(side, object) for the object that shall stand out on a side; null is none.
+  constructor(settings, mark) {
     this.#settings = settings;
+    this.#mark = mark;
     $("show-all").addEventListener("click", () => settings.set({ hidden: "", share: "0" }));
     settings.addEventListener("change", ({ detail }) => {
-      const shown = ["hidden", "share", "score", "opacity"].some((name) => detail.has(name));
+      const shown = SHOWN.some((name) => detail.has(name));
       if (this.#found && shown) this.#list();
     });
     this.#values();
@@ -20,25 +27,39 @@ export class Results {
 
   clear() {
     this.#found = null;
+    this.#chosen = null;
     for (const id of ["results", "save"]) $(id).hidden = true;
   }
 
   show(found) {
     this.#found = found;
+    this.#chosen = null;
     for (const id of ["results", "save"]) {
       $(id).hidden = false;
       $(id).dataset.task = found.task;
     }
-    $("answer").textContent = title(found);
     $("saw").textContent = found.answers.map(seen).join(" ");
     $("score-hint").textContent = scoreHint(found);
+    const tinted = found.answers.some(
+      ({ mask, result }) => mask || result.detections?.some((one) => one.mask),
+    );
+    $("opacity-field").hidden = !tinted;
     this.#list();
-    say(`Answer: ${title(found)}`);
+    say(`Answer: ${$("answer").textContent}`);
   }
 
-  // Whether a class is shown over the picture. A class counts by the model that finds most of it,
-  // so that both sides of a comparison show the same classes.
-  visible(index) {
+  // The object of a side that stays marked, or null.
+  chosen(side) {
+    return this.#chosen?.side === side ? this.#chosen.object : null;
+  }
+
+  // Whether an object, or a class, is shown over the picture. A class counts by the model that
+  // finds most of it, so that both sides of a comparison show the same classes.
+  visible(one) {
+    if (this.#found.task === "detect") {
+      return one.score > Number(this.#settings.get("confidence")) / 100;
+    }
+    const index = one;
     if (this.#hidden.has(index)) return false;
     const least = Number(this.#settings.get("share")) / 100;
     return this.#found.answers.some(({ result }) =>
@@ -53,17 +74,57 @@ export class Results {
   #values() {
     $("opacity-value").textContent = `${this.#settings.get("opacity")} %`;
     $("share-value").textContent = `${this.#settings.get("share")} %`;
+    $("confidence-value").textContent = `${this.#settings.get("confidence")} %`;
     $("score-value").textContent = `${this.#settings.get("score")} %`;
   }
 
   #list() {
     this.#values();
     const focused = document.activeElement?.dataset?.key;
-    $("classes").replaceChildren(
-      ...(this.#found.task === "segment" ? this.#classes() : this.#scores()),
-    );
+    $("answer").textContent = this.#title();
+    const lists = {
+      classify: () => this.#scores(),
+      segment: () => this.#classes(),
+      detect: () => this.#objects(),
+    };
+    $("classes").replaceChildren(...lists[this.#found.task]());
     // The list is made anew, and whoever uses the keyboard must not lose their place in it.
     if (focused) document.querySelector(`[data-key="${focused}"]`)?.focus();
+  }
+
+  #shown() {
+    return this.#found.answers.map(({ result }) =>
+      result.detections.filter((one) => this.visible(one)),
+    );
+  }
+
+  #title() {
+    return this.#found.task === "detect"
+      ? detections.title(this.#found.answers, this.#shown())
+      : title(this.#found);
+  }
+
+  #objects() {
+    const { answers } = this.#found;
+    const shown = this.#shown();
+    if (this.#chosen && !shown[this.#chosen.side].includes(this.#chosen.object)) {
+      this.#chosen = null;
+    }
+    return answers.flatMap((answer, side) => {
+      const doing = {
+        chosen: this.chosen(side),
+        mark: (object) => this.#mark(side, object ?? this.chosen(side)),
+        choose: (object) => {
+          this.#chosen = object && { side, object };
+          this.#list();
+          answers.forEach((_, i) => this.#mark(i, this.chosen(i)));
+        },
+      };
+      return [
+        ...(answers.length > 1 ? [h("h3", {}, answer.model.name)] : []),
+        ...detections.rows(answer, shown[side], side, doing),
+      ];
+    });
   }
 
   #scores() {

@@ -7,17 +7,29 @@ const DEFAULTS = {
   fit: "",
   mode: "",
   window: "",
+  masks: "",
   range: "",
   bands: "",
   view: "over",
   opacity: "55",
   share: "0",
   score: "1",
+  confidence: "50",
   hidden: "",
   sample: "",
 };
 // These change what the server is asked; the others only how its answer is shown.
-export const ASKED = ["model", "against", "resolution", "fit", "mode", "window", "range", "bands"];
+export const ASKED = [
+  "model",
+  "against",
+  "resolution",
+  "fit",
+  "mode",
+  "window",
+  "masks",
+  "range",
+  "bands",
+];
 
 export class Settings extends EventTarget {
   #values = { ...DEFAULTS };

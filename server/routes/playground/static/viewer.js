@@ -131,10 +131,12 @@ export class Viewer extends EventTarget {
     context.imageSmoothingQuality = "high";
     const place = [this.#x, this.#y, this.size.width * this.#scale, this.size.height * this.#scale];
     if (this.picture) context.drawImage(this.picture, ...place);
-    if (layer) {
+    if (layer?.canvas) {
       context.globalAlpha = this.picture ? this.opacity : 1;
       context.drawImage(layer.canvas, ...place);
+      context.globalAlpha = 1;
     }
+    layer?.trace?.(context, { x: this.#x, y: this.#y, scale: this.#scale, density: this.density });
     context.restore();
   }
 

@@ -1,6 +1,7 @@
 """What is refused, by which name, and how little a refusal costs."""
 
 import itertools
+import math
 import struct
 import tracemalloc
 
@@ -147,6 +148,15 @@ def test_numbers_that_point_nowhere(tag, value):
     data = assemble([GREY.tobytes()], sound, "<", tiled=False)
     with pytest.raises(CorruptImage):
         decoded(_with(data, {tag: value}))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("tag", [256, 258, 259, 274, 278])
+def test_numbers_that_are_none(tag, value):
+    sound = {256: (4, [20]), 257: (4, [12]), 258: (3, [8]), 262: (3, [1]), 278: (4, [12])}
+    data = assemble([GREY.tobytes()], sound | {tag: (12, [value])}, "<", tiled=False)
+    with pytest.raises(CorruptImage, match="is no number"):
+        decoded(data)
 
 
 def test_strips_that_are_left_out_are_black():

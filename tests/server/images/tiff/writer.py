@@ -93,7 +93,7 @@ def assemble(
     directory = start + len(body)
     after = directory + (8 if big else 2) + len(tags) * (4 + 2 * size) + size
     for tag, (type_, numbers) in sorted(tags.items()):
-        one = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 7: "B", 16: "Q"}[type_]
+        one = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 7: "B", 12: "d", 16: "Q"}[type_]
         packed = (
             struct.pack(f"{order}{len(numbers) * one}", *numbers)
             if type_ != 5

@@ -161,7 +161,7 @@ def test_a_busy_server(held, tiny, picture, encode, monkeypatch):
     full = estimate(client, (64, 64))
     assert (full.status_code, full.headers.keys() >= {"retry-after"}) == (429, True)
     assert full.json()["type"] == "urn:vimserve:problem:queue-full"
-    later = estimate(client, (64, 64), {"X-Request-Timeout-Ms": "500"}, resolution="16")
+    later = estimate(client, (64, 64), {"X-Request-Timeout-Ms": "100"}, resolution="16")
     assert later.json()["type"] == "urn:vimserve:problem:too-late"
     guesses = [
         estimate(client, (64, 64), {"X-Request-Priority": str(priority)}, resolution="16")

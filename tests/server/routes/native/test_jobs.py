@@ -123,8 +123,8 @@ def test_a_parameter_of_another_task(client, picture, encode):
     assert (problem["status"], problem["parameter"], problem["value"]) == (422, "format", "png")
     assert "top_k" in problem["limit"]
     assert "format" not in problem["limit"]
-    problem = client.post("/v1/jobs?task=detect", content=b"").json()
-    assert (problem["status"], problem["parameter"], problem["value"]) == (422, "task", "detect")
+    problem = client.post("/v1/jobs?task=paint", content=b"").json()
+    assert (problem["status"], problem["parameter"], problem["value"]) == (422, "task", "paint")
 
 
 def test_images_are_refused_as_by_the_task_s_route(client, picture, encode):

@@ -41,6 +41,11 @@ class Spans:
         parent = span.context.span_id
         return {one.name: one for one in self.all() if one.parent and one.parent.span_id == parent}
 
+    def stage(self, request: Any, name: str) -> Any:
+        """A stage of a request. Those that are cancelled end after their request has."""
+        wait_until(lambda: name in self.below(request))
+        return self.below(request)[name]
+
     def clear(self) -> None:
         self._exporter.clear()
 

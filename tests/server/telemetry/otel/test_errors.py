@@ -66,7 +66,7 @@ def test_a_request_that_waits_too_long(held_traced, tiny, spans, picture, encode
     request = spans.request()
     assert request.status.status_code is ERROR
     assert request.attributes["error.type"] == "504"
-    queue = spans.below(request)["queue"]
+    queue = spans.stage(request, "queue")
     assert queue.status.status_code is ERROR
     assert queue.attributes["error.type"] == "CancelledError"
     assert "inference" not in spans.below(request)
@@ -80,7 +80,7 @@ def test_a_request_whose_time_ends_on_the_device(traced, tiny, spans, picture, e
     assert answer.status_code == 504
     request = spans.request()
     assert request.status.status_code is ERROR
-    assert spans.below(request)["queue"].status.status_code is UNSET
+    assert spans.stage(request, "queue").status.status_code is UNSET
     assert "inference" not in spans.below(request)
     tiny.gate.set()
     inference, batch = spans.named("inference"), spans.named("batch")
@@ -98,7 +98,7 @@ def test_a_client_that_leaves(held_traced, tiny, connect, spans, picture, encode
     request = spans.request()
     assert request.attributes["http.response.status_code"] == 499
     assert request.status.status_code is UNSET
-    queue = spans.below(request)["queue"]
+    queue = spans.stage(request, "queue")
     assert queue.attributes["error.type"] == "CancelledError"
     tiny.gate.set()
     assert first.result().status_code == 200
@@ -108,7 +108,7 @@ def test_a_client_that_leaves(held_traced, tiny, connect, spans, picture, encode
 def test_an_upload_that_stalls(traced, connect, spans, picture, encode):
     client = traced(request_timeout=0.2)
     assert raw.answer(connect(client, raw.post(encode(picture(64, 64)))[:-100]))[0] == 408
-    upload = spans.below(spans.request())["upload"]
+    upload = spans.stage(spans.request(), "upload")
     assert upload.attributes["error.type"] == "upload-timeout"
 
 

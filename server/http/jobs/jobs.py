@@ -16,11 +16,11 @@ from vimserve.server.config import ServerConfig
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import UNFORESEEN, ServerError
 from vimserve.server.http.drain import Drain
+from vimserve.server.http.jobs.errors import JobCancelled, JobNotFinished
+from vimserve.server.http.jobs.job import Ending, Job, Status
+from vimserve.server.http.jobs.store import Store
 from vimserve.server.http.problems import problem_response
 from vimserve.server.http.waiting import in_time
-from vimserve.server.jobs.errors import JobCancelled, JobNotFinished
-from vimserve.server.jobs.job import Ending, Job, Status
-from vimserve.server.jobs.store import Store
 from vimserve.server.telemetry.metrics import Metrics
 
 # Once the server stops, so long it waits for clients that ask again for a job that ended late.
@@ -54,6 +54,11 @@ class Jobs:
         self._store: Store[Job] = Store(
             config.max_jobs, config.max_job_bytes, config.job_retention, lambda: self._clock()
         )
+
+    @property
+    def mark(self) -> str:
+        """What the ids of this server's jobs begin with."""
+        return self._store.mark
 
     def count(self) -> Mapping[str, int]:
         """How many jobs have each status."""

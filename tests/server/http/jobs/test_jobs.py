@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.patience import PATIENCE_S, wait_until
-from tests.server.jobs.posting import post, queued, state, status, until, until_answered
+from tests.server.http.jobs.posting import post, queued, state, status, until, until_answered
 from tests.server.telemetry.scraping import scrape
 from vimserve.server.engine.cost import CostModel
 

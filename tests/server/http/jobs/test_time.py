@@ -7,13 +7,13 @@ import pytest
 from fastapi.responses import Response
 
 from tests.patience import PATIENCE_S
-from tests.server.jobs.posting import post, until
+from tests.server.http.jobs.posting import post, until
 from vimserve.server.config import ServerConfig
 from vimserve.server.engine.urgency import Urgency
 from vimserve.server.errors import RequestTimeout
 from vimserve.server.http.drain import Drain
-from vimserve.server.jobs.job import Status
-from vimserve.server.jobs.jobs import Jobs
+from vimserve.server.http.jobs.job import Status
+from vimserve.server.http.jobs.jobs import Jobs
 from vimserve.server.telemetry.metrics import Metrics
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from vimserve.server.errors import BodyTooLarge
-from vimserve.server.jobs.errors import JobsFull, UnknownJob
-from vimserve.server.jobs.store import Store
+from vimserve.server.http.jobs.errors import JobsFull, UnknownJob
+from vimserve.server.http.jobs.store import Store
 
 MOST_JOBS, MOST_BYTES, KEEP_S = 3, 100, 10
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.patience import PATIENCE_S, wait_until
 from tests.server import raw
-from tests.server.jobs.posting import post, queued, status, until
+from tests.server.http.jobs.posting import post, queued, status, until
 from tests.server.telemetry.scraping import scrape
 from vimserve.server.engine.cost import Load
-from vimserve.server.jobs.job import Job
+from vimserve.server.http.jobs.job import Job
 
 RESULT = "{}/result".format
 
@@ -196,7 +196,7 @@ def stop(app):
 def test_a_server_that_stops_waits_for_jobs_and_for_who_asks_for_them(
     held, tiny, monkeypatch, data
 ):
-    monkeypatch.setattr("vimserve.server.jobs.jobs.FETCH_S", PATIENCE_S)
+    monkeypatch.setattr("vimserve.server.http.jobs.jobs.FETCH_S", PATIENCE_S)
     client, app, first, _ = held(data, drain_timeout=PATIENCE_S)
     early, late = post(client, data), post(client, data)
     queued(client, 2)
@@ -214,7 +214,7 @@ def test_a_server_that_stops_waits_for_jobs_and_for_who_asks_for_them(
 
 
 def test_it_waits_but_a_moment_for_who_does_not_ask(held, tiny, monkeypatch, data):
-    monkeypatch.setattr("vimserve.server.jobs.jobs.FETCH_S", 0.01)
+    monkeypatch.setattr("vimserve.server.http.jobs.jobs.FETCH_S", 0.01)
     client, app, _, _ = held(data, drain_timeout=PATIENCE_S)
     url = post(client, data)
     queued(client, 1)

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from vimserve.server.engine.retry import retry_after
 from vimserve.server.errors import BodyTooLarge
-from vimserve.server.jobs.errors import JobsFull, UnknownJob
+from vimserve.server.http.jobs.errors import JobsFull, UnknownJob
 
 _ID = re.compile(r"([0-9a-f]{8})-[0-9a-f]{32}")
 
@@ -46,6 +46,8 @@ class Store(Generic[J]):
 
     Attributes:
         held_bytes: bytes of uploads and results.
+        mark: what all its ids begin with; it tells this start of the server from others, whose jobs
+            are lost.
     """
 
     def __init__(
@@ -60,8 +62,7 @@ class Store(Generic[J]):
         self._max_bytes = max_bytes
         self._keep_s = keep_s
         self._clock = clock
-        # It tells this start of the server from others, whose jobs are lost.
-        self._mark = secrets.token_hex(4)
+        self.mark = secrets.token_hex(4)
         self._places: dict[str, _Place[J]] = {}
         # When each ended job expires, the earliest first.
         self._expiries: OrderedDict[str, float] = OrderedDict()
@@ -74,7 +75,7 @@ class Store(Generic[J]):
 
     def new_id(self) -> str:
         """An id that nobody can guess."""
-        return f"{self._mark}-{secrets.token_hex(16)}"
+        return f"{self.mark}-{secrets.token_hex(16)}"
 
     @property
     def next_expiry(self) -> float | None:
@@ -114,7 +115,7 @@ class Store(Generic[J]):
         found = _ID.fullmatch(name)
         if found is None:
             reason = f"there is no job {reprlib.repr(name)}; the Location of a new job has its id"
-        elif found[1] != self._mark:
+        elif found[1] != self.mark:
             reason = (
                 f"job {name} is of an earlier start of the server, or of another one; jobs are "
                 "lost when it restarts: post it again"
