@@ -1,9 +1,11 @@
 """Vim against DeiT on this machine: bare and over HTTP, with a report and plots.
 
 ``make compare`` or ``python -m vimserve.loadtests.compare``; ``--task segment`` compares UPerNets
-on both. The weights are random unless told otherwise, since times and memory do not depend on them.
-The models take turns, in rounds, until the ratios are known well enough or the time is up. If it is
-interrupted, it keeps what was measured until then.
+on both, ``--task detect`` cascade detectors, also with DeiT's attention in windows. The weights are
+random unless told otherwise, since times and memory do not depend on them. Others of the catalog,
+``resnet-50`` and ``resnet-50-upernet`` among them, are named by ``--model``. The models take turns,
+in rounds, until the ratios are known well enough or the time is up. If it is interrupted, it keeps
+what was measured until then.
 """
 
 import argparse
@@ -24,9 +26,16 @@ from vimserve.loadtests.compare.run import Settings, run
 MODELS: dict[str, Sequence[str]] = {
     "classify": ("vim-tiny", "deit-tiny", "deit-tiny-eager"),
     "segment": ("vim-tiny-upernet", "deit-tiny-upernet", "deit-tiny-upernet-eager"),
+    "detect": (
+        "vim-tiny-cascade",
+        "deit-tiny-cascade",
+        "deit-tiny-cascade-eager",
+        "deit-tiny-cascade-windowed",
+    ),
 }
 SIZES = (224, 512, 768, 1024, 1248)
 QUICK_SIZES = (224, 512, 1248)
+DETECTED = 512  # from this side on, objects are detected
 CLIENTS = (1, 4)
 MINUTES = 14.0
 QUICK_MINUTES = 3.0
@@ -42,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(
         task=options.task,
         models=options.model or MODELS[options.task],
-        sizes=options.resolutions or (QUICK_SIZES if options.quick else SIZES),
+        sizes=options.resolutions or _usual_sizes(options.task, quick=options.quick),
         clients=options.clients or CLIENTS,
         device=options.device,
         threads=options.threads,
@@ -103,6 +112,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder [DATE-DEVICE-TASK, in loadtests/results if the current folder has that]",
     )  # fmt: skip
     return parser.parse_args(arguments)
+
+
+def _usual_sizes(task: str, *, quick: bool) -> list[int]:
+    sizes = QUICK_SIZES if quick else SIZES
+    return [size for size in sizes if task != "detect" or size >= DETECTED]
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,5 +1,7 @@
 """The paper's claim, and what a figure says of it."""
 
+from collections.abc import Sequence
+
 from vimserve.loadtests.compare.intervals import Estimate
 
 SIZE = 1248
@@ -19,3 +21,14 @@ def verdict(figure: Estimate | None, claim: float) -> str:
     if figure.low >= claim:
         return "reaches"
     return "does not reach" if figure.high < claim else "cannot be told from"
+
+
+def concerns(model: str) -> bool:
+    """Whether the claim is about Vim against such a model, which is not a ResNet."""
+    return not model.startswith("resnet")
+
+
+def opponents(models: Sequence[str]) -> str:
+    """What Vim is held against, in words."""
+    kinds = ["DeiT" if concerns(model) else "ResNet" for model in models]
+    return " and ".join(dict.fromkeys(kinds)) or "DeiT"

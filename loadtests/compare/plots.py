@@ -15,6 +15,7 @@ from vimserve.loadtests.compare import claim
 from vimserve.loadtests.compare.intervals import Estimate
 from vimserve.loadtests.compare.report import memory_saved
 from vimserve.loadtests.compare.results import Case, Results
+from vimserve.model.plot_styles import style
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -22,13 +23,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-STYLES: list[dict[str, Any]] = [
-    {"color": "#0b3c6f", "linestyle": "-", "marker": "o"},
-    {"color": "#b5560c", "linestyle": "--", "marker": "s"},
-    {"color": "#6b6b6b", "linestyle": ":", "marker": "^"},
-    {"color": "#2f7d32", "linestyle": "-.", "marker": "D"},
-    {"color": "#7b3f9e", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
-]
 ASIDE = 0.008  # of the axis, from one line to the next
 Points = Mapping[int, Estimate]  # by the image's side in pixels
 Panels = Mapping[str, Mapping[str, Points]]  # by title, then by the line's name
@@ -133,7 +127,7 @@ def _latency(results: Results) -> Figure | None:
                 list(found),
                 [point.median for point in found.values()],
                 [float(np.percentile(ms, 99)) for ms in latencies],
-                color=_style(index)["color"],
+                color=style(index)["color"],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -142,10 +136,6 @@ def _latency(results: Results) -> Figure | None:
 
 def _points(results: Results, figure: Callable[[int], Estimate | None]) -> Points:
     return {size: found for size in results.sizes if (found := figure(size))}
-
-
-def _style(index: int) -> dict[str, Any]:
-    return STYLES[index % len(STYLES)]
 
 
 def _times(ratio: float, more: str, less: str) -> str:
@@ -172,7 +162,7 @@ def _figure(
         for index, (name, points) in enumerate(lines.items()):
             # A little to the side, so that bars do not cover each other.
             shift = ASIDE * (sizes[-1] - sizes[0]) * (index - (len(lines) - 1) / 2)
-            _line(axes, name, points, shift, _style(index))
+            _line(axes, name, points, shift, style(index))
         _scales(axes, sizes)
         axes.set_title(title)
     grid[0][0].set_ylabel(label)

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vimserve.loadtests.compare import claim, disturbance, intervals
+from vimserve.loadtests.compare import claim, detector, disturbance, intervals
 from vimserve.loadtests.compare.intervals import Estimate
 from vimserve.loadtests.compare.results import Case, Results
+from vimserve.model.tables import markdown
 
-TITLES: dict[str, str] = {"classify": "classification", "segment": "segmentation"}
+TITLES: dict[str, str] = {
+    "classify": "classification",
+    "segment": "segmentation",
+    "detect": "detection",
+}
+FROM_TO: dict[str, list[str]] = {
+    "segment": ["From pixels to a class for each: backbone, head, upsampling and arg max.", ""],
+    "detect": ["From pixels to boxes, classes and masks: backbone, pyramid and all heads.", ""],
+}
 NOT_MEASURED = "not measured"
 
 
@@ -51,7 +60,7 @@ def tell(figure: Estimate | None, form: str) -> str:
 
 def write(results: Results, folder: Path, plots: Sequence[str]) -> None:
     """Write ``report.md`` into ``folder``, with the ``plots`` of these names."""
-    lines = [f"# Vim against DeiT: {TITLES[results.task]}", ""]
+    lines = [f"# Vim against {claim.opponents(results.models[1:])}: {TITLES[results.task]}", ""]
     if results.partial:
         lines += ["**Partial: the run did not come to its end.**", ""]
     lines += ["| | |", "| --- | --- |"]
@@ -68,17 +77,20 @@ def write(results: Results, folder: Path, plots: Sequence[str]) -> None:
         "## One image, the bare model",
         "",
     ]
-    if results.task == "segment":
-        lines += ["From pixels to a class for each: backbone, head, upsampling and arg max.", ""]
+    lines += FROM_TO.get(results.task, [])
     lines += [
         "Time: median over the rounds. Memory: peak of a process's first pass above the weights",
         "(on a CPU the growth of the resident set).",
         "",
-        *_bare(results),
+        *_bare(results, [case for case in results.cases if not case.backbone]),
         "",
+    ]
+    if backbones := [case for case in results.cases if case.backbone]:
+        lines += [*detector.explained(results), *_bare(results, backbones), ""]
+    lines += [
         "How the time grows: it is proportional to this power of the number of tokens.",
         "",
-        *_exponents(results),
+        *_exponents(results, backbones=bool(backbones)),
         "",
         "## Over HTTP",
         "",
@@ -104,7 +116,7 @@ def ratios(results: Results) -> list[str]:
         for size in results.sizes
         for other in others
     ]
-    return _table(["pixels", "than", *(way.way for way in results.ways)], rows)
+    return markdown(["pixels", "than", *(way.way for way in results.ways)], rows)
 
 
 def _told_ratio(results: Results, case: Case, other: str) -> str:
@@ -144,7 +156,7 @@ def _belief(results: Results) -> list[str]:
         f"the hypervisor more than {disturbance.STEAL:.0%}, or a fixed matrix product just before "
         f"the round more than {disturbance.PRODUCT} times its best ({best_ms:.1f} ms).",
         "",
-        *_table(
+        *markdown(
             ["over all rounds", "median", "worst"],
             [
                 _spread("fixed product, of its best", [one.product_ms / best_ms for one in seen]),
@@ -162,6 +174,7 @@ def _spread(name: str, values: Sequence[float]) -> list[str]:
 
 def _claims(results: Results) -> list[str]:
     vim, *others = results.models
+    others = [model for model in others if claim.concerns(model)]
     case = Case(claim.SIZE)
     rows = []
     for other in others:
@@ -174,7 +187,7 @@ def _claims(results: Results) -> list[str]:
                 _judged(memory, "{:.1%}", claim.MEMORY),
             ]
         )
-    return [claim.CLAIM, "", *_table(["here", "times faster", "less memory"], rows)]
+    return [claim.CLAIM, "", *markdown(["here", "times faster", "less memory"], rows)]
 
 
 def _judged(figure: Estimate | None, form: str, claimed: float) -> str:
@@ -182,14 +195,14 @@ def _judged(figure: Estimate | None, form: str, claimed: float) -> str:
     return tell(figure, form) + (verdict and f", {verdict} the paper's {form.format(claimed)}")
 
 
-def _bare(results: Results) -> list[str]:
+def _bare(results: Results, cases: Sequence[Case]) -> list[str]:
     vim, *others = results.models
     header = ["pixels", "images", "tokens"]
     for model in results.models:
         header += [f"{model} ms", f"{model} MB"]
     header += [f"less memory than {other}" for other in others]
     rows = []
-    for case in sorted((case for case in results.cases if case.batch), key=_by_size):
+    for case in sorted((case for case in cases if case.batch), key=_by_size):
         passes = [results.first_pass(model, case) for model in results.models]
         if not (known := [one for one in passes if one]):
             continue
@@ -202,7 +215,7 @@ def _bare(results: Results) -> list[str]:
             ]
         saved = (memory_saved(results, vim, other, case) for other in others)
         rows.append(row + ["–" if share is None else f"{share:.1%}" for share in saved])
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _by_size(case: Case) -> tuple[int, int]:
@@ -215,14 +228,15 @@ def _marked(figure: Estimate | None, value: float) -> str:
     return f"{value:.1f}" + (f" ({figure.doubt})" if figure.doubt else "")
 
 
-def _exponents(results: Results) -> list[str]:
+def _exponents(results: Results, *, backbones: bool) -> list[str]:
+    """Those of the backbones alone, if these were measured, or of the models."""
     rows = []
     for model in results.models:
         known = [
             (size, one.tokens, time.median)
             for size in results.sizes
-            if (one := results.first_pass(model, Case(size)))
-            and (time := results.image_ms(Case(size), model))
+            if (one := results.first_pass(model, Case(size, backbone=backbones)))
+            and (time := results.image_ms(one.case, model))
             and not time.doubt
         ]
         parts = [known] if len(known) == 2 else [known, known[-2:]]
@@ -231,7 +245,7 @@ def _exponents(results: Results) -> list[str]:
                 power = exponent([(tokens, ms) for _, tokens, ms in part])
                 sizes = ", ".join(str(size) for size, *_ in part)
                 rows.append([model, f"{power:.2f}", sizes])
-    return _table(["model", "exponent", "from pixels"], rows)
+    return markdown(["model", "exponent", "from pixels"], rows)
 
 
 def _served(results: Results) -> list[str]:
@@ -246,7 +260,7 @@ def _served(results: Results) -> list[str]:
         if results.rounds_of(case)
         for model in results.models
     ]
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _served_row(results: Results, case: Case, model: str) -> list[str]:
@@ -279,7 +293,3 @@ def _served_row(results: Results, case: Case, model: str) -> list[str]:
         f"{mean([one.peak_memory_bytes for _, one in turns]) / 1e6:.0f}",
         " / ".join(f"{ms:.1f}" for ms in stages.values()),
     ]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]

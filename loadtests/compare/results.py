@@ -25,11 +25,13 @@ class Case:
         size: side of the square images, in pixels.
         batch: images in a forward pass of the bare model; 0 over HTTP.
         clients: how many send at once over HTTP; 0 for the bare model.
+        backbone: whether the pass of a bare detector ends with its backbone.
     """
 
     size: int
     batch: int = 1
     clients: int = 0
+    backbone: bool = False
 
     @classmethod
     def http(cls, size: int, clients: int) -> "Case":
@@ -45,7 +47,8 @@ class Case:
     def way(self) -> str:
         """How the models are asked, in a few words."""
         if self.batch:
-            return "bare" if self.batch == 1 else f"bare, {self.batch} images"
+            bare = "backbone" if self.backbone else "bare"
+            return bare if self.batch == 1 else f"{bare}, {self.batch} images"
         return "1 client" if self.clients == 1 else f"{self.clients} clients"
 
     def at(self, size: int) -> "Case":
@@ -118,15 +121,22 @@ class Round:
 class FirstPass:
     """The first forward pass of a bare model in a process of its own.
 
-    ``peak_bytes`` is how far the device's memory, on a CPU the resident set, rose above what it was
-    with the model loaded. ``tokens`` is the length of one image's sequence.
+    Attributes:
+        model: its name.
+        case: what it was the first pass of.
+        tokens: length of one image's sequence.
+        peak_bytes: how far the device's memory, on a CPU the resident set, rose above what it was
+            with the model loaded.
+        boxes: of an image that a detector's first box head took.
+        masks: of an image that its mask head made.
     """
 
     model: str
-    size: int
-    batch: int
+    case: Case
     tokens: int
     peak_bytes: int
+    boxes: int = 0
+    masks: int = 0
 
 
 @dataclass
@@ -160,11 +170,7 @@ class Results:
 
     def first_pass(self, model: str, case: Case) -> FirstPass | None:
         """The bare model's; None if it was not measured."""
-        found = (
-            one
-            for one in self.first_passes
-            if (one.model, one.size, one.batch) == (model, case.size, case.batch)
-        )
+        found = (one for one in self.first_passes if (one.model, one.case) == (model, case))
         return next(found, None)
 
     def rounds_of(self, case: Case) -> list[Round]:

@@ -50,14 +50,14 @@ def order(models: Sequence[str], number: int) -> Sequence[str]:
 
 def expected_s(case: Case, taken: dict[Case, list[float]]) -> float:
     """How long a round is going to take: as earlier ones, or, an image each, as long as other
-    cases of that size. 0 if nothing is known.
+    cases of that size do, of which all or none are of backbones. 0 if nothing is known.
     """
     if taken[case]:
         return statistics.fmean(taken[case])
     alike = (
         statistics.fmean(seconds) / other.images
         for other, seconds in taken.items()
-        if seconds and other.size == case.size
+        if seconds and (other.size, other.backbone) == (case.size, case.backbone)
     )
     return case.images * max(alike, default=0.0)
 

@@ -56,7 +56,13 @@ class Settings:
         nearest = min(self.sizes, key=lambda size: abs(size - claim.SIZE))
         sizes = [nearest, *(size for size in self.sizes if size != nearest)]
         batches = (1,) if self.device == "cpu" else (1, 32)  # one image does not fill a GPU
-        bare_cases = [Case(size, batch) for batch in batches for size in sizes]
+        parts = (False, True) if self.task == "detect" else (False,)  # whether backbones alone
+        bare_cases = [
+            Case(size, batch, backbone=part)
+            for part in parts
+            for batch in batches
+            for size in sizes
+        ]
         return bare_cases + [Case.http(size, n) for n in self.clients for size in sizes]
 
 
@@ -117,7 +123,7 @@ class Contest:
 
     def _turn(self, case: Case, model: str, seconds: float) -> Turn:
         if case.batch:
-            return self._bare[model].submit(bare.turn, case.size, case.batch, seconds).result()
+            return self._bare[model].submit(bare.turn, case, seconds).result()
         if self._driver is None:
             raise RuntimeError("the server has not been started")
         return self._driver.turn(Load(model, case.size, case.clients, seconds))
@@ -147,11 +153,11 @@ class Contest:
         with ExitStack() as stack:
             processes, untimed = list(self._bare.values()), []
             if self._results.first_passes:
-                untimed = [one.submit(bare.turn, case.size, case.batch, 0.0) for one in processes]
+                untimed = [one.submit(bare.turn, case, 0.0) for one in processes]
                 processes = [
                     stack.enter_context(self._process(model)) for model in self._settings.models
                 ]
-            jobs = [one.submit(bare.first_pass, case.size, case.batch) for one in processes]
+            jobs = [one.submit(bare.first_pass, case) for one in processes]
             self._results.first_passes += [job.result() for job in jobs]
             for turn in untimed:
                 turn.result()

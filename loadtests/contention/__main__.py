@@ -21,11 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vimserve.loadtests.common.options import count, positive
-from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.compare.results import describe
 from vimserve.loadtests.contention.compare import ADAPTED, ALL, ONE, Compared, compare
 from vimserve.loadtests.contention.disturb import Disturbance
 from vimserve.model.catalog import names
+from vimserve.model.tables import spread
 
 SIZES = (224, 1248)
 DISTURBANCES = {

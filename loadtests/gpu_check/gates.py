@@ -15,6 +15,8 @@ from vimserve.kernels.add_norm.naive import add_norm as plain_add_norm
 from vimserve.kernels.conv1d import conv1d
 from vimserve.kernels.conv1d.naive import conv1d as plain_conv1d
 from vimserve.kernels.dispatch import VARIABLE, implementation
+from vimserve.kernels.roi_align import roi_align
+from vimserve.kernels.roi_align.naive import roi_align as plain_roi_align
 from vimserve.kernels.selective_scan import selective_scan
 from vimserve.kernels.selective_scan.naive import selective_scan as plain_selective_scan
 from vimserve.kernels.upsample_add import upsample_add
@@ -91,6 +93,7 @@ def kernel_jobs(dtype: torch.dtype) -> Iterator[Job]:
             name = f"{short(dtype)} {kind} E={E} S={S} K={K}"
             yield Job(name, partial(_kernel_rows, name, lengths, dtype, (E, S, R, K)), uses)
     yield from upsample_jobs(dtype)
+    yield from region_jobs(dtype)
 
 
 def upsample_jobs(dtype: torch.dtype) -> Iterator[Job]:
@@ -100,6 +103,13 @@ def upsample_jobs(dtype: torch.dtype) -> Iterator[Job]:
             name = f"{short(dtype)} {kind} taps={taps}"
             rows = partial(_upsample_rows, name, size, sizes, taps, dtype)
             yield Job(name, rows, (of("upsample_add", dtype),))
+
+
+def region_jobs(dtype: torch.dtype) -> Iterator[Job]:
+    """Compare ``roi_align`` in a dtype, for the features of boxes and of masks."""
+    for size in (7, 14):
+        name = f"{short(dtype)} size={size}"
+        yield Job(name, partial(_region_rows, name, size, dtype), (of("roi_align", dtype),))
 
 
 def of(subject: str, dtype: torch.dtype) -> str:
@@ -196,6 +206,39 @@ def upsample_inputs(
     maps = [torch.randn(2, *of, taps, BLOCK, device=DEVICE).to(dtype) for of in sizes]
     x = torch.randn(2, *size, 2 * BLOCK, device=DEVICE).to(dtype)
     return x[..., BLOCK:], maps, torch.randn(BLOCK, device=DEVICE).to(dtype)
+
+
+def _region_rows(name: str, size: int, dtype: torch.dtype, clock: Clock) -> Iterator[Row]:  # noqa: ARG001
+    inputs = region_inputs(50, (64, 96), 192, dtype)
+    exact_inputs = inputs | {"maps": [pixels.float() for pixels in inputs["maps"]]}
+    exact = plain_roi_align(**exact_inputs, size=size)
+    error = worst_error(roi_align(**inputs, size=size), exact)
+    gate = Gate(f"roi_align {name}", error, rounding_bound(exact, dtype), (of("roi_align", dtype),))
+    return rows_of([gate])
+
+
+def region_inputs(R: int, finest: tuple[int, int], C: int, dtype: torch.dtype) -> dict[str, Any]:
+    """All arguments of ``roi_align`` but the size: boxes of two images, some reaching out of them.
+
+    Args:
+        R: boxes.
+        finest: height and width of the first of four levels, which spans four input pixels.
+        C: channels.
+        dtype: of the levels.
+    """
+    torch.manual_seed(R)
+    sizes = [(finest[0] >> level, finest[1] >> level) for level in range(4)]
+    places = [[[n * h * w, h, w] for n in range(2)] for h, w in sizes]
+    side = torch.tensor([4.0 * finest[1], 4.0 * finest[0]], device=DEVICE)
+    middles, reach = torch.rand(R, 2, device=DEVICE) * side, torch.rand(R, 2, device=DEVICE) * side
+    return {
+        "maps": [torch.randn(2 * h * w, C, device=DEVICE).to(dtype) for h, w in sizes],
+        "places": torch.tensor(places, device=DEVICE).int(),
+        "strides": [4, 8, 16, 32],
+        "boxes": torch.cat((middles - reach / 4, middles + reach / 4), 1),
+        "images": torch.randint(2, (R,), device=DEVICE).int(),
+        "levels": torch.randint(4, (R,), device=DEVICE).int(),
+    }
 
 
 def _norms(kernel: str, name: str, hidden: Tensor, turn: Turn | None) -> Iterator[Gate]:

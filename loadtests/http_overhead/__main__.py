@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 
 from vimserve.loadtests.common.options import count
-from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.common.weights import random_weights
 from vimserve.loadtests.http_overhead.pairs import Comparison, compare_with_bare
 from vimserve.model.catalog import names
+from vimserve.model.tables import spread
 
 MODELS = ("demo", "vim-tiny")
 SIZES = (224, 1248)

@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 
 from vimserve.model.batch import PackedBatch
-from vimserve.model.catalog import load_classifier
-from vimserve.model.packed import PackedModel
+from vimserve.model.catalog import Classifier, load_classifier
 
-_loaded: list[tuple[PackedModel, list[PackedBatch]]] = []
+_loaded: list[tuple[Classifier, list[PackedBatch]]] = []
 
 
 @dataclass(frozen=True)

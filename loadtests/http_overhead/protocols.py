@@ -28,10 +28,10 @@ from vimserve.loadtests.common.images import intact
 from vimserve.loadtests.common.options import count
 from vimserve.loadtests.common.process import cpu_seconds
 from vimserve.loadtests.common.server import serving
-from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.http_overhead import bare
 from vimserve.loadtests.http_overhead.clients import Driven, drive
 from vimserve.loadtests.http_overhead.pairs import LONGEST_RUN_S
+from vimserve.model.tables import spread
 
 MODEL, SIZES, IMAGES = "demo", (224, 1248), 4
 

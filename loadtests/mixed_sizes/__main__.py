@@ -31,15 +31,14 @@ import numpy as np
 import torch
 
 from vimserve.loadtests.common.options import count, positive
-from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.mixed_sizes.policies import POLICIES, Limits
 from vimserve.loadtests.mixed_sizes.replay import Replay, cut, replay, warm_up
 from vimserve.loadtests.mixed_sizes.simulate import DEVICES, PERCENTILES, compare, table
-from vimserve.loadtests.mixed_sizes.trace import Arrival, read, repeat
+from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read, repeat
 from vimserve.model.catalog import load_classifier, names
+from vimserve.model.tables import spread
 from vimserve.server.config import ServerConfig
 
-TRACE = Path(__file__).with_name("mixed_96_1248.json")
 LOADS = (0.5, 0.7, 0.9, 1.2, 2.0)
 TOLERANCE = 1e-3
 
@@ -97,10 +96,11 @@ def _replay(options: argparse.Namespace, trace: Sequence[Arrival]) -> int:
     )
 
     alone = torch.cat([model(image) for image in images])
+    # What the server has learnt of the model's costs it knows in all later replays.
+    policies = {name: make(limits, time.perf_counter) for name, make in POLICIES.items()}
 
     def run(policy: str, gap_s: float, load: float | None) -> Run:
-        policy_now = POLICIES[policy](limits, time.perf_counter)
-        replayed = replay(model, trace, images, policy_now, gap_s)
+        replayed = replay(model, trace, images, policies[policy], gap_s)
         return _figures(policy, load, replayed, float((replayed.scores - alone).abs().max()))
 
     runs = [run(policy, 0.0, None) for policy in _turns(rounds)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from vimserve.loadtests.mixed_sizes.policies import Job, Policy
 from vimserve.loadtests.mixed_sizes.trace import Arrival
 from vimserve.model.batch import PackedBatch
-from vimserve.model.packed import PackedModel
+from vimserve.model.catalog import Classifier
 from vimserve.server.engine.urgency import Urgency
 
 
@@ -32,7 +32,7 @@ class Replay:
     scores: Tensor
 
 
-def cut(model: PackedModel, arrivals: Sequence[Arrival], seed: int = 0) -> list[PackedBatch]:
+def cut(model: Classifier, arrivals: Sequence[Arrival], seed: int = 0) -> list[PackedBatch]:
     """Make a random image of each size, and cut it into patches as the server does."""
     generator = torch.Generator().manual_seed(seed)
     config = model.config
@@ -44,7 +44,7 @@ def cut(model: PackedModel, arrivals: Sequence[Arrival], seed: int = 0) -> list[
     return images
 
 
-def warm_up(model: PackedModel, images: Sequence[PackedBatch]) -> None:
+def warm_up(model: Classifier, images: Sequence[PackedBatch]) -> None:
     """Compile everything and run every size once, so that the first policy is not the slowest."""
     model.warm_up()
     for image in {image.grids: image for image in images}.values():
@@ -52,7 +52,7 @@ def warm_up(model: PackedModel, images: Sequence[PackedBatch]) -> None:
 
 
 def replay(
-    model: PackedModel,
+    model: Classifier,
     arrivals: Sequence[Arrival],
     images: Sequence[PackedBatch],
     policy: Policy,

@@ -40,6 +40,12 @@ class Device:
         """Images per second that it keeps up with, one at a time."""
         return 1 / statistics.fmean(self.seconds([tokens(arrival)]) for arrival in arrivals)
 
+    def throughput(self, arrivals: Sequence[Arrival]) -> float:
+        """Images per second that it keeps up with if its batches are full."""
+        images = self.batch_tokens / statistics.fmean(tokens(arrival) for arrival in arrivals)
+        work = self.per_image * images + self.per_token * self.batch_tokens
+        return images / max(self.floor, self.launch + work)
+
 
 # The CPU is two cores with AVX2 and the demo model, fitted to 1,519 random batches. The GPU is an
 # H100 and Vim-Ti without graphs, rounded from loadtests/results/2026-11-26-h100: what its launches
@@ -82,6 +88,48 @@ class Simulated:
         return self.expired / (len(self.latencies_s) + self.expired)
 
 
+class Station:
+    """A device with its queue and the batch that it runs.
+
+    Args:
+        device: how long it takes.
+        policy: the queue.
+        choice: of the noise on the device's times.
+
+    Attributes:
+        batch: what it runs; empty if it is idle.
+        seconds: that the batch takes.
+        until: when the batch ends.
+    """
+
+    def __init__(self, device: Device, policy: Policy, choice: random.Random) -> None:
+        self._device = device
+        self._policy = policy
+        self._choice = choice
+        self.batch: list[Job] = []
+        self.seconds = 0.0
+        self.until = 0.0
+
+    def add(self, job: Job) -> bool:
+        """Let the job wait; False if it is refused."""
+        return self._policy.add(job)
+
+    def begin(self, now: float) -> bool:
+        """Begin with the next batch; False if nothing waits."""
+        self.batch = self._policy.next()
+        if self.batch:
+            self.seconds = self._device.seconds([job.tokens for job in self.batch])
+            self.seconds *= self._choice.lognormvariate(0, NOISE)
+            self.until = now + self.seconds
+        return bool(self.batch)
+
+    def end(self) -> list[Job]:
+        """End the batch and return it."""
+        batch, self.batch = self.batch, []
+        self._policy.ran(batch, self.seconds)
+        return batch
+
+
 def tokens(arrival: Arrival) -> int:
     """Length of the image's sequence, with the class token."""
     return arrival.height // PATCH * (arrival.width // PATCH) + 1
@@ -108,7 +156,6 @@ def simulate(
         queue_tokens: most tokens that may wait.
         seed: of the noise on the device's times.
     """
-    choice = random.Random(seed)  # noqa: S311, it must repeat
     gap_s = 1 / (load * device.capacity(arrivals))
     jobs = [
         Job(
@@ -121,13 +168,12 @@ def simulate(
     ]
     now = 0.0
     policy = make(Limits(device.batch_tokens, queue_tokens), lambda: now)
+    station = Station(device, policy, random.Random(seed))  # noqa: S311, it must repeat
     latencies_s: list[float] = []
     arrived = admitted = batches = 0
     while True:
-        if batch := policy.next():
-            seconds = device.seconds([job.tokens for job in batch])
-            seconds *= choice.lognormvariate(0, NOISE)
-            until = now + seconds
+        if station.begin(now):
+            until = station.until
         elif arrived < len(jobs):
             until = jobs[arrived].urgency.arrived
         else:
@@ -136,12 +182,11 @@ def simulate(
             )
         while arrived < len(jobs) and jobs[arrived].urgency.arrived <= until:
             now = jobs[arrived].urgency.arrived
-            admitted += policy.add(jobs[arrived])
+            admitted += station.add(jobs[arrived])
             arrived += 1
         now = until
-        if batch:
-            policy.ran(batch, seconds)
-            latencies = [now - job.urgency.arrived for job in batch]
+        if station.batch:
+            latencies = [now - job.urgency.arrived for job in station.end()]
             latencies_s += [latency_s for latency_s in latencies if latency_s <= timeout_s]
             batches += 1
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+# What was drawn once, and is in the package.
+TRACE = Path(__file__).with_name("mixed_96_1248.json")
+
 SMALLEST, LARGEST = 96, 1248
 MULTIPLE = 16
 

@@ -9,7 +9,8 @@ and cut into patches already. Both servers get JPEG files from clients that send
 have their answer. Ratios are taken round by round, because the machine's speed may drift; beside
 the median stand the least and the greatest. Below are the milliseconds of processor time for each
 image: of the thread that runs the model with its helpers, of the decoders, of the clients, which
-share the processor, and of all else, which is above all the event loop.
+share the processor, and of all else, which is above all the event loop. The last are those that
+nobody used, and those that the hypervisor gave to other machines.
 
 No speed is reported unless both servers give every image the bare model's scores.
 """
@@ -27,12 +28,11 @@ from pathlib import Path
 import torch
 
 from vimserve.loadtests.common.options import count, positive
-from vimserve.loadtests.common.tables import spread
 from vimserve.loadtests.common.weights import embedded, random_weights
-from vimserve.loadtests.mixed_sizes.__main__ import TRACE
-from vimserve.loadtests.mixed_sizes.trace import Arrival, read
-from vimserve.loadtests.serving.rounds import CONTESTANTS, PACKED, PARTS, Load, Turn, run_rounds
+from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read
+from vimserve.loadtests.serving.rounds import CONTESTANTS, PACKED, TIMES, Load, Turn, run_rounds
 from vimserve.model.catalog import names
+from vimserve.model.tables import spread
 
 MIXED = "mixed"
 IMAGES, SQUARES, SIDE = 60, 8, 1248
@@ -118,7 +118,7 @@ def _print(sizes: str | int, contestants: Sequence[str], turns: Sequence[Turn]) 
     title = "mixed sizes" if sizes == MIXED else f"{sizes}x{sizes}"
     print(
         f"\n{title:<14}{'images/s':>10}{'to packed':^22}{'small ms':>9}"
-        + "".join(f"{part:>10}" for part in PARTS)
+        + "".join(f"{part:>10}" for part in TIMES)
     )
     for contestant in contestants:
         mine = [turn for turn in turns if turn.contestant == contestant]
@@ -126,7 +126,7 @@ def _print(sizes: str | int, contestants: Sequence[str], turns: Sequence[Turn]) 
         to_packed = spread(ratios(turns, contestant))
         waits = [turn.small_ms for turn in mine if turn.small_ms is not None]
         small = f"{statistics.median(waits):.0f}" if waits else "-"
-        parts = (statistics.median(turn.cpu_ms.get(part, 0.0) for turn in mine) for part in PARTS)
+        parts = (statistics.median(turn.cpu_ms.get(part, 0.0) for turn in mine) for part in TIMES)
         print(
             f"{contestant:<14}{rate:>10.1f}{to_packed:^22}{small:>9}"
             + "".join(f"{cpu_ms:>10.1f}" for cpu_ms in parts),

@@ -3,13 +3,15 @@
 import asyncio
 import multiprocessing
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
+
+import psutil
 
 from vimserve.loadtests import litserve
 from vimserve.loadtests.common.images import intact
@@ -24,6 +26,9 @@ ALONE, PACKED, SERVER, LITSERVE = CONTESTANTS = ("one by one", "packed", "server
 SERVER_PATH = "/v1/classify?resolution=native&fit=contain"
 # Threads by their names; all others of a server are its event loop and what belongs to it.
 MODEL, DECODE, CLIENTS, OTHERS = PARTS = ("model", "decode", "clients", "others")
+# What no program had of the processors' time.
+IDLE, STOLEN = LEFT = ("idle", "stolen")
+TIMES = (*PARTS, *LEFT)
 SMALL_PIXELS = 256**2
 
 Run: TypeAlias = "Callable[[], Turn]"
@@ -36,7 +41,7 @@ class Turn:
     Attributes:
         contestant: one of ``CONTESTANTS``.
         images_per_second: over all images of its turn.
-        cpu_ms: milliseconds of processor time for each image, by ``PARTS``.
+        cpu_ms: milliseconds of processor time for each image, by ``TIMES``.
         small_ms: median latency of the images of at most ``SMALL_PIXELS``; None without clients,
             or without such images.
     """
@@ -93,21 +98,22 @@ def run_rounds(
         scores = model.submit(bare.scores).result(LONGEST_RUN_S)
 
         def loop(contestant: str, batch: int) -> Turn:
+            left = _left_s()
             looped = model.submit(bare.loop, batch, load.seconds).result(LONGEST_RUN_S)
-            cpu_ms = {MODEL: 1e3 * looped.cpu_s / looped.images}
+            used = {MODEL: looped.cpu_s} | _since(left, _left_s())
+            cpu_ms = {part: 1e3 * seconds / looped.images for part, seconds in used.items()}
             return Turn(contestant, looped.images / looped.seconds, cpu_ms)
 
         def ask(contestant: str, url: str, pid: int, path: str) -> Turn:
-            before = _cpu_s(pid)
+            before, left = _cpu_s(pid), _left_s()
             job = client.submit(drive, url, path, files, load.clients, load.seconds)
             driven = job.result(LONGEST_RUN_S)
-            after = _cpu_s(pid)
-            used = {part: after[part] - before[part] for part in PARTS} | {CLIENTS: driven.cpu_s}
+            used = _since(left, _left_s()) | _since(before, _cpu_s(pid)) | {CLIENTS: driven.cpu_s}
             waits = [seconds for index, seconds in driven.latencies_s if index in small]
             return Turn(
                 contestant,
                 driven.images / driven.seconds,
-                {part: 1e3 * used[part] / driven.images for part in PARTS},
+                {part: 1e3 * seconds / driven.images for part, seconds in used.items()},
                 1e3 * statistics.median(waits) if waits else None,
             )
 
@@ -131,6 +137,17 @@ def run_rounds(
         for number in range(load.rounds):
             for turn in turns if number % 2 == 0 else reversed(turns):
                 yield turn()
+
+
+def _since(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {part: seconds - before[part] for part, seconds in after.items()}
+
+
+def _left_s() -> dict[str, float]:
+    """Processor time since the machine's start that nobody used, and that its hypervisor took."""
+    times = psutil.cpu_times()
+    waiting, stolen = (getattr(times, name, 0.0) for name in ("iowait", "steal"))  # Linux has them
+    return {IDLE: times.idle + waiting, STOLEN: stolen}
 
 
 def _cpu_s(pid: int) -> dict[str, float]:

@@ -84,6 +84,13 @@ def test_a_quick_run_begins_with_the_claim(measured, tmp_path):
     assert sorted({one["size"] for one in kept["cases"]}) == [224, 512, 1248]
 
 
+def test_objects_are_detected_in_large_pictures(measured, tmp_path):
+    models = ["--model", "vim-tiny", "--model", "deit-tiny"]
+    assert compare.main(["--task", "detect", *models, "--output", str(tmp_path)]) == 0
+    sizes = {one["size"] for one in read(tmp_path)["cases"]}
+    assert sizes == {512, 768, 1024, 1248}
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--resolutions", "0,224"), ("--resolutions", "x"), ("--minutes", "0")]
 )

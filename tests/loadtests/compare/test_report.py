@@ -28,7 +28,7 @@ def made(task="classify", rounds=6):
     for size, tokens in TOKENS.items():
         peaks = (tokens * 20_000, tokens * 15_000, tokens**2 * 30)
         results.first_passes += [
-            FirstPass(model, size, 1, tokens, peak)
+            FirstPass(model, Case(size), tokens, peak)
             for model, peak in zip(MODELS, peaks, strict=True)
         ]
         results.rounds += [round_of(Case(size), times_ms(size)) for _ in range(rounds)]
@@ -89,6 +89,17 @@ def test_only_a_result_says_something_of_the_claim(ratios, told, tmp_path):
     assert ("the paper's" in row) == ("the paper's" in told)
 
 
+def test_a_resnet_is_not_held_against_the_claim_about_deit(results, tmp_path):
+    times = {"vim": 100.0, "deit": 300.0, "resnet-50": 400.0}
+    results = results_of(times, [Case(1248)])
+    results.rounds += [round_of(Case(1248), times) for _ in range(6)]
+    text = text_of(results, tmp_path)
+    assert "# Vim against DeiT and ResNet: classification" in text
+    assert "vim against deit, one image of 1248 | 3.00 (3.00 to 3.00), reaches" in text
+    assert "vim against resnet-50" not in text
+    assert "| 1248 | resnet-50 | 4.00 (4.00 to 4.00) |" in text
+
+
 def test_a_disturbed_run_has_no_results(results, tmp_path):
     results.rounds = [round_of(one.case, times_ms(one.case.size), BUSY) for one in results.rounds]
     text = text_of(results, tmp_path)
@@ -109,6 +120,31 @@ def test_segmentation_is_not_held_against_the_claim_about_features(tmp_path):
     assert f"{SPEED:.2f}" in text
 
 
+def test_a_detectors_parts_are_told_apart(tmp_path):
+    cases = [case for size in TOKENS for case in (Case(size), Case(size, backbone=True))]
+    results = results_of(["vim", "deit"], cases, "detect")
+    for case in cases:
+        tokens, heads_ms = TOKENS[case.size], 0 if case.backbone else 1000
+        times = {"vim": tokens / 6 + heads_ms, "deit": tokens**2 / 12_000 + heads_ms}
+        results.rounds += [round_of(case, times) for _ in range(6)]
+        for model, masks in (("vim", 100), ("deit", case.size)):
+            boxes = (0, 0) if case.backbone else (1000, masks)
+            results.first_passes.append(FirstPass(model, case, tokens, tokens * 1000, *boxes))
+    text = text_of(results, tmp_path)
+    assert "# Vim against DeiT: detection" in text
+    assert "| pixels | than | bare | backbone |" in text
+    whole = (6085**2 / 12_000 + 1000) / (6085 / 6 + 1000)
+    told = [f"{ratio:.2f} ({ratio:.2f} to {ratio:.2f})" for ratio in (whole, SPEED)]
+    assert f"| 1248 | deit | {' | '.join(told)} |" in text
+    assert "| vim | 1000 | 100 |" in text
+    assert "| deit | 1000 | 224 to 1248 |" in text
+    shares = [ms / (ms + 1000) for ms in (6085 / 6, 6085**2 / 12_000)]
+    assert f"| 1248 | {shares[0]:.1%}, 1014 | {shares[1]:.1%}, 3086 |" in text
+    assert "| vim | 1.00 | 224, 512, 1248 |" in text
+    assert "| deit | 2.00 | 512, 1248 |" in text
+    assert text.count("| 1248 | 1 | 6085 |") == 2  # as a whole, and its backbone
+
+
 def test_a_wrong_answer_has_no_speed(results, tmp_path):
     case = Case.http(224, 4)
     results.rounds.append(round_of(case, times_ms(224), wrong=3))
@@ -121,7 +157,7 @@ def test_a_wrong_answer_has_no_speed(results, tmp_path):
 
 def test_what_was_not_measured_is_said(results, tmp_path):
     results.rounds = [one for one in results.rounds if one.case in (Case(224), Case(512))]
-    results.first_passes = [one for one in results.first_passes if one.size != 1248]
+    results.first_passes = [one for one in results.first_passes if one.case.size != 1248]
     results.partial = True
     text = text_of(results, tmp_path)
     assert "**Partial" in text

@@ -67,21 +67,29 @@ def test_latencies_are_of_all_turns_that_count():
 
 def test_first_passes_are_found_by_model_size_and_batch():
     results = made([])
-    results.first_passes += [FirstPass("vim", 224, 1, 197, 5), FirstPass("vim", 224, 32, 197, 90)]
+    backbone = Case(224, backbone=True)
+    for case, peak_bytes in ((CASE, 5), (Case(224, 32), 90), (backbone, 3)):
+        results.first_passes.append(FirstPass("vim", case, 197, peak_bytes))
     assert results.first_pass("vim", CASE).peak_bytes == 5
     assert results.first_pass("vim", Case(224, 32)).peak_bytes == 90
+    assert results.first_pass("vim", backbone).peak_bytes == 3
     assert results.first_pass("deit", CASE) is None
 
 
 def test_cases_say_what_they_are():
+    parts = [Case(224, backbone=True), Case(224, 32, backbone=True)]
+    assert [str(case) for case in parts] == [
+        "224 pixels, backbone",
+        "224 pixels, backbone, 32 images",
+    ]
     cases = [Case(224), Case(224, 32), Case.http(512, 1), Case.http(512, 4)]
     assert [str(case) for case in cases] == [
         "224 pixels, bare", "224 pixels, bare, 32 images", "512 pixels, 1 client",
         "512 pixels, 4 clients",
     ]  # fmt: skip
     assert [case.images for case in cases] == [1, 32, 1, 4]
-    assert [way.way for way in results_of(["vim"], [*cases, Case(512)]).ways] == [
-        "bare", "bare, 32 images", "1 client", "4 clients"
+    assert [way.way for way in results_of(["vim"], [*cases, *parts, Case(512)]).ways] == [
+        "bare", "bare, 32 images", "1 client", "4 clients", "backbone", "backbone, 32 images"
     ]  # fmt: skip
 
 
@@ -90,6 +98,6 @@ def test_all_rounds_are_kept_as_json(tmp_path):
     results.save(tmp_path)
     kept = json.loads((tmp_path / "results.json").read_text())
     assert kept["environment"]["cores"] >= 1
-    assert kept["cases"] == [{"size": 224, "batch": 1, "clients": 0}]
+    assert [Case(**one) for one in kept["cases"]] == [CASE]
     assert [one["turns"][1]["image_ms"] for one in kept["rounds"]] == pytest.approx([200, 210, 70])
     assert kept["rounds"][2]["disturbance"]["others"] == 0.5

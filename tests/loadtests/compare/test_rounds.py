@@ -6,7 +6,7 @@ import pytest
 
 from vimserve.loadtests.compare.intervals import LEAST_ROUNDS
 from vimserve.loadtests.compare.results import Case
-from vimserve.loadtests.compare.rounds import FIRST_SHARE, order, take_rounds
+from vimserve.loadtests.compare.rounds import FIRST_SHARE, expected_s, order, take_rounds
 
 CLAIM, SMALL, SMALL_HTTP, LARGE_HTTP = (
     Case(1248), Case(224), Case.http(224, 4), Case.http(1248, 4),
@@ -84,3 +84,9 @@ def test_every_other_round_goes_backwards():
 
 def test_nothing_to_do():
     assert Player(settle=dict.fromkeys(COSTS, 0)).run(seconds=100) == []
+
+
+def test_a_backbone_alone_is_not_expected_to_take_as_long_as_all():
+    whole, alone = Case(1248), Case(1248, backbone=True)
+    assert expected_s(alone, {whole: [8.0], alone: []}) == 0
+    assert expected_s(Case.http(1248, 2), {whole: [8.0], Case.http(1248, 2): []}) == 16

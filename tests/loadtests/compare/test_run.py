@@ -37,7 +37,8 @@ def test_two_rounds_of_each_case(monkeypatch, tmp_path):
             assert served.stage_ms["inference"] > 0
             assert 1 <= served.images_per_batch <= 2
             assert 0 < served.busy <= 1
-    assert [(one.size, one.tokens > 1) for one in results.first_passes] == [(96, True), (32, True)]
+    sizes = [(one.case.size, one.tokens > 1) for one in results.first_passes]
+    assert sizes == [(96, True), (32, True)]
     with (tmp_path / "locust.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     warm_up, *rows = rows
@@ -53,3 +54,11 @@ def test_two_rounds_of_each_case(monkeypatch, tmp_path):
 def test_a_gpu_is_filled():
     settings = run.Settings(**{**vars(SETTINGS), "device": "cuda", "sizes": [224, 1248]})
     assert settings.cases[:4] == [Case(1248), Case(224), Case(1248, 32), Case(224, 32)]
+
+
+def test_a_detectors_backbone_is_measured_as_well():
+    settings = run.Settings(**{**vars(SETTINGS), "task": "detect", "sizes": [512, 1248]})
+    assert settings.cases == [
+        Case(1248), Case(512), Case(1248, backbone=True), Case(512, backbone=True),
+        Case.http(1248, 2), Case.http(512, 2),
+    ]  # fmt: skip

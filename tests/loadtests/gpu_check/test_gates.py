@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vimserve.kernels.conv1d import conv1d
+from vimserve.kernels.roi_align import roi_align
 from vimserve.loadtests.gpu_check import gates
 from vimserve.loadtests.gpu_check.gates import Gate, rounding_bound
 from vimserve.loadtests.gpu_check.sections import Clock
@@ -54,6 +55,17 @@ def test_upsampling_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(row["green"] for row in rows), rows
 
     monkeypatch.setattr(gates, "upsample_add", lambda *operands, relu: None)
+    assert not any(row["green"] for job in jobs for row in job.rows(Clock(math.inf)))
+
+
+def test_pooling_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "DEVICE", torch.device("cpu"))
+    jobs = list(gates.region_jobs(torch.float32))
+    rows = [row for job in jobs for row in job.rows(Clock(math.inf))]
+    assert [row["gate"] for row in rows] == [f"roi_align {job.name}" for job in jobs]
+    assert all(row["green"] for row in rows), rows
+
+    monkeypatch.setattr(gates, "roi_align", lambda **inputs: roi_align(**inputs) * 1.01)
     assert not any(row["green"] for job in jobs for row in job.rows(Clock(math.inf)))
 
 

@@ -9,6 +9,7 @@ import torch
 from vimserve.loadtests.mixed_sizes import __main__ as mixed_sizes
 from vimserve.loadtests.mixed_sizes.policies import POLICIES, Job, Limits, fill_in_order
 from vimserve.loadtests.mixed_sizes.replay import cut, replay
+from vimserve.loadtests.mixed_sizes.trace import TRACE as RECORDED
 from vimserve.loadtests.mixed_sizes.trace import Arrival, draw, read, repeat, write
 from vimserve.model.catalog import load_model
 from vimserve.server.engine.urgency import Urgency
@@ -111,8 +112,8 @@ def test_waiting_counts_from_the_arrival(demo):
 
 
 def test_the_recorded_trace_is_what_its_seed_gives():
-    recorded = read(mixed_sizes.TRACE)
-    seed = json.loads(mixed_sizes.TRACE.read_text())["seed"]
+    recorded = read(RECORDED)
+    seed = json.loads(RECORDED.read_text())["seed"]
     assert recorded == draw(len(recorded), seed)
     sides = [side for arrival in recorded for side in (arrival.height, arrival.width)]
     assert (min(sides), max(sides)) == (96, 1248)

@@ -12,9 +12,9 @@ from vimserve.loadtests.mixed_sizes.simulate import (
     simulate,
     table,
 )
-from vimserve.loadtests.mixed_sizes.trace import Arrival, read, repeat
+from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read, repeat
 
-RECORDED = repeat(read(mixed_sizes.TRACE), 10)
+RECORDED = repeat(read(TRACE), 10)
 BOUNDS = {"timeout_s": 60, "queue_tokens": 131_072}
 ALIKE = [Arrival(float(at), 160, 160) for at in range(300)]
 STEADY = Device(1000, launch=0.0, per_image=1.0, per_token=0.0)

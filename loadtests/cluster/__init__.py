@@ -1,0 +1,1 @@
+"""A cluster under load: what its router costs, and what it survives."""

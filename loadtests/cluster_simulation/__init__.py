@@ -1,0 +1,1 @@
+"""Many replicas behind routers, simulated with the real scheduler, router and scaling."""
