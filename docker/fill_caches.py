@@ -23,10 +23,10 @@ from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import load_model, resolve
 from vimserve.model.families import build
 
-EMBEDDED = ("demo", "demo-seg")
+EMBEDDED = ("demo", "demo-seg", "demo-det")
 PUBLISHED = (
     "vim-tiny", "vim-small", "vim-base", "videomamba-middle",
-    "vim-tiny-upernet", "vim-small-upernet",
+    "vim-tiny-upernet", "vim-small-upernet", "vim-tiny-cascade",
 )  # fmt: skip
 DTYPE = torch.bfloat16  # the default on a GPU
 # Sides of images in pixels, one for each schedule of the scan on a GPU with 132 multiprocessors, as
@@ -53,7 +53,7 @@ def fill_triton(architecture: int) -> int:
                     grid[0] * grid[1], 3 * config.patch_size**2, dtype=torch.uint8, device="meta"
                 )
                 batch = PackedBatch(pixels, (grid,))
-                model.answer(batch, [(side, side)])
+                model.answer(batch, [model.whole((side, side))])
     return len(compiled)
 
 

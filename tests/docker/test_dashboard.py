@@ -20,6 +20,7 @@ from tests.patience import PATIENCE_S, wait_until
 
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "vimserve.json").read_text())
 ALERTS = yaml.safe_load((DOCKER / "alerts.yml").read_text())
+SCALING = yaml.safe_load((DOCKER / "kubernetes" / "scaling.yaml").read_text())
 VARIABLES = {
     "$__rate_interval": "1m", "$model": "demo", "$resolution": "512", "$vim": "demo",
     "$deit": "demo",
@@ -31,9 +32,10 @@ ON_A_GPU = {"vimserve_gpu_memory_bytes": {"device", "kind"}}
 
 
 def queries():
-    """Every expression of the dashboard, with values for its variables, and of the alerts."""
+    """Every expression of the dashboard (with values for variables), of alerts and of scaling."""
     alerts = [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
-    return [with_values(target["expr"]) for _, target in targets()] + alerts
+    scaling = [trigger["metadata"]["query"] for trigger in SCALING["spec"]["triggers"]]
+    return [with_values(target["expr"]) for _, target in targets()] + alerts + scaling
 
 
 def targets():

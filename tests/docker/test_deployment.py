@@ -5,7 +5,7 @@ import re
 import yaml
 
 from tests.docker.tools import DOCKER, run, tool
-from vimserve.server.config import ServerConfig
+from vimserve.server.config.cluster import ClusterConfig
 
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 
@@ -48,10 +48,10 @@ def test_every_setting_in_the_deployments_is_one_of_the_server_s():
     texts = [
         (DOCKER / "Dockerfile").read_text(),
         *(yaml.safe_dump(s.get("environment", {})) for s in COMPOSE["services"].values()),
-        (DOCKER / "kubernetes" / "vimserve.yaml").read_text(),
+        *((DOCKER / "kubernetes" / name).read_text() for name in ("vimserve.yaml", "kserve.yaml")),
     ]
     named = {name.lower() for text in texts for name in re.findall(r"\bVIMSERVE_(\w+)[:=\n]", text)}
-    assert named - {"load_api_key"} <= set(ServerConfig.model_fields)
+    assert named - {"load_api_key"} <= set(ClusterConfig.model_fields)
 
 
 def test_kubernetes_accepts_the_manifest():
@@ -78,5 +78,5 @@ def test_users_and_grace_agree():
     assert f"useradd --uid {user} " in dockerfile
     assert set(re.findall(r"^USER (.+)$", dockerfile, re.MULTILINE)) == {f"{user}:{user}"}
     grace = int(COMPOSE["services"]["server"]["stop_grace_period"].removesuffix("s"))
-    drain_timeout = ServerConfig.model_fields["drain_timeout"].default
+    drain_timeout = ClusterConfig.model_fields["drain_timeout"].default
     assert grace == pod["terminationGracePeriodSeconds"] > drain_timeout
