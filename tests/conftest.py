@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import PIL.Image
 import pytest
 from hypothesis import HealthCheck, settings
 from torch import Tensor
@@ -23,6 +24,14 @@ def _patient_servers() -> Iterator[None]:
         for setting in ("REQUEST_TIMEOUT", "JOB_TIMEOUT", "DRAIN_TIMEOUT", "STUCK_TIMEOUT"):
             monkeypatch.setenv(f"VIMSERVE_{setting}", str(PATIENCE_S))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _pixels() -> Iterator[None]:
+    """No test leaves its limit to the next one: Pillow's is the whole process's."""
+    most = PIL.Image.MAX_IMAGE_PIXELS
+    yield
+    PIL.Image.MAX_IMAGE_PIXELS = most
 
 
 @pytest.fixture

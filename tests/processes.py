@@ -13,7 +13,10 @@ from vimserve.server.__main__ import main
 
 T = TypeVar("T")
 
-OPERATIONS = ("add_norm", "conv1d", "selective_scan", "upsample_add", "upsample_argmax")
+OPERATIONS = (
+    "add_norm", "conv1d", "cut_rgbx", "nms", "paste_masks", "roi_align", "selective_scan",
+    "upsample_add", "upsample_argmax",
+)  # fmt: skip
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [

@@ -1,9 +1,12 @@
 """What the documents tell to run works as it stands, and they read as they are meant to."""
 
 import importlib.util
+import json
+import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +15,12 @@ from glob import glob
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+import rasterio
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from PIL import Image, ImageDraw
 
 from tests.npm import run_module
 from tests.paths import ROOT
@@ -38,7 +44,9 @@ BLOCKS = [
     for token in MARKDOWN.parse((ROOT / guide).read_text())
     if token.type == "fence"
 ]
-COMMANDS = [code for _, language, code in BLOCKS if language == "sh" and "make serve" not in code]
+SHELL = [code for _, language, code in BLOCKS if language == "sh" and "make serve" not in code]
+COMMANDS = [code for code in SHELL if "vimserve serve" not in code]
+SERVERS = [code for code in SHELL if "vimserve serve" in code]
 PROGRAMS = [code for page, language, code in BLOCKS if language == "python" and page != CLIENTS]
 SNIPPETS = {
     language: [code for page, known, code in BLOCKS if (page, known) == (CLIENTS, language)]
@@ -57,14 +65,42 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the documents' commands and programs run: with the samples, and a photo of a dog."""
+    """Where documents' commands and programs run: with samples, a photo of a dog and a scene."""
     (tmp_path / "model").symlink_to(ROOT / "model")
     (tmp_path / "photo.jpg").symlink_to(ROOT / "model" / "demo" / "samples" / "dog.jpg")
+    write_scene(tmp_path / "scene.tif")
     return tmp_path
+
+
+def write_scene(path: Path) -> None:
+    """A small scene of four bands of 16 bits that lies in Austria."""
+    transform = rasterio.Affine(10, 0, 500_000, 0, -10, 5_300_000)
+    samples = np.random.default_rng(0).integers(0, 3000, (4, 96, 128), np.uint16)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=96, width=128, count=4, dtype="uint16",
+        crs="EPSG:32633", transform=transform,
+    ) as file:  # fmt: skip
+        file.write(samples)
+
+
+def write_pictures(folder: Path) -> None:
+    """Six pictures of each of three classes."""
+    rng = np.random.default_rng(0)
+    for label in ("disc", "frame", "square"):
+        (folder / label).mkdir(parents=True)
+        for number in range(6):
+            picture = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).resize((96, 64))
+            canvas, box = ImageDraw.Draw(picture), (24, 8, 72, 56)
+            if label == "disc":
+                canvas.ellipse(box, "white")
+            else:
+                canvas.rectangle(box, "white" if label == "square" else None, "white", 6)
+            picture.save(folder / label / f"{number}.jpg")
 
 
 def test_there_is_something_to_run() -> None:
     assert len(COMMANDS) >= 8
+    assert SERVERS
     assert PROGRAMS
     for client in ("requests", "huggingface_hub", "tritonclient.http"):
         assert any(f"import {client}" in code or f"from {client}" in code
@@ -89,6 +125,31 @@ def test_commands(command: str, address: str, folder: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout or any(file.stat().st_size for file in {*folder.iterdir()} - before)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the documents call curl")
+@pytest.mark.parametrize("commands", SERVERS, ids=lambda commands: commands.split("\n")[0][:60])
+def test_commands_with_a_server_of_their_own(commands: str, folder: Path) -> None:
+    write_pictures(folder / "pictures")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    script = f"""
+        set -euo pipefail
+        set -m  # so that the server can be ended with the shell function that it runs in
+        trap 'kill -- -$(jobs -p)' EXIT
+        curl() {{ command curl --fail --silent --show-error "$@"; }}
+        vimserve() {{ {shlex.quote(sys.executable)} -m vimserve.server "$@"; }}
+    """ + at(f"127.0.0.1:{port}", commands)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "VIMSERVE_PORT": str(port), "XDG_CACHE_HOME": str(folder / "cache")},
+        cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = re.search(r'\{"model": ?"mine".*', done.stdout)  # behind what other commands print
+    assert answer, done.stdout
+    (result,) = json.loads(answer[0])["results"]
+    assert {one["label"] for one in result["predictions"]} == {"disc", "frame", "square"}
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS["python"])
