@@ -5,7 +5,7 @@ over these, and leads its services and its upgrades by them. That is one more ho
 ``vimserve cluster`` has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,8 +23,8 @@ ROUTER = "router"
 UNLIMITED = 1_000_000
 
 
-def application(config: ClusterConfig) -> serve.Application:
-    """Build the application of these settings, the arguments of Ray Serve's configuration.
+def application(settings: Mapping[str, Any]) -> serve.Application:
+    """Build the application of these settings, the arguments in Ray Serve's configuration.
 
     ``VIMSERVE_*`` variables of the process that builds it count as well. Replicas need machines
     that are not there yet, so their number and, on CPUs, their threads have to be said.
@@ -32,6 +32,7 @@ def application(config: ClusterConfig) -> serve.Application:
     Raises:
         ValueError: for settings that cannot be.
     """
+    config = ClusterConfig.from_flags({**settings})
     layout, known = layout_on_demand(config), ray_serve.registry()
     groups = [
         ray_serve.replicas(config, layout, group, known, local=False) for group in layout.groups

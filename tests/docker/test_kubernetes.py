@@ -115,11 +115,27 @@ def test_kserve_s_service_asks_its_runtime_for_what_it_has(deployment):
     assert model["storageUri"].endswith(file.rpartition("/")[2])
 
 
-def test_ray_s_service_deploys_the_application_on_the_image_s_version(deployment):
+@pytest.fixture
+def ray_service():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, at its import
-        ray_service = importlib.import_module("vimserve.server.cluster.ray_service")
-        schema = importlib.import_module("ray.serve.schema").ServeDeploySchema
+        return importlib.import_module("vimserve.server.cluster.ray_service")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replcas": 2}, "^.*replcas.*$"),
+        ({"replicas": 2}, "^threads: say how many CPUs a replica has.*$"),
+    ],
+)
+def test_ray_s_service_says_in_a_line_what_cannot_be(ray_service, settings, message):
+    with pytest.raises(ValueError, match=message):
+        ray_service.application(settings)
+
+
+def test_ray_s_service_deploys_the_application_on_the_image_s_version(deployment, ray_service):
+    schema = importlib.import_module("ray.serve.schema").ServeDeploySchema
     (service,) = documents("ray-service.yaml").values()
     cluster = service["spec"]["rayClusterConfig"]
     lock = (ROOT / "requirements.lock").read_text()
