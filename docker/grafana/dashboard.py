@@ -145,6 +145,42 @@ PANELS = [
         ("sum by (model, family, attention, dtype, device) (vimserve_model_info)",
          "{{model}}: {{family}}, attention {{attention}}, {{dtype}} on {{device}}"), width=12,
     ),
+    row("Cluster"),
+    panel(
+        "Queued work of each replica", "s",
+        ("max by (group, replica) (vimserve_cluster_queue_seconds)", "{{group}} {{replica}}"),
+        about="Empty for a single server, as is the rest of the row.",
+    ),
+    panel(
+        "Requests routed, to the first choice or to a next one", "reqps",
+        (f"sum by (replica, choice) (rate(vimserve_cluster_routed_total{RATE}))",
+         "{{replica}} {{choice}}"),
+    ),
+    panel(
+        "From a request's head to its replicas' rank", "s",
+        *((f"histogram_quantile({part}, sum by (le) "
+           f"(rate(vimserve_cluster_decision_seconds_bucket{RATE})))", f"p{round(100 * part)}")
+          for part in (0.5, 0.99)),
+    ),
+    panel(
+        "Replicas", "short",
+        ('sum by (group) (max by (group, state) (vimserve_cluster_replicas{state!="stopping"}))',
+         "{{group}} asked for"),
+        ("count by (group) (max by (group, replica) (vimserve_cluster_queue_seconds))",
+         "{{group}} there"),
+        about="A replica is there once it has said how it is.",
+    ),
+    panel(
+        "Replicas that come and go", "short",
+        (f"max by (group, change) (increase(vimserve_cluster_replica_changes_total{RATE}))",
+         "{{group}} {{change}}"),
+        about="Scaling and updates: joined, draining, left. Troubles: lost, silent.",
+    ),
+    panel(
+        "Refused or failed by the router itself, by reason", "reqps",
+        (f"sum by (reason) (rate(vimserve_cluster_rejected_total{RATE}))", "{{reason}}"),
+        stacked=True,
+    ),
 ]  # fmt: skip
 
 

@@ -11,12 +11,13 @@ Nothing sleeps, and but for ``costs`` every run prints the same.
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 
 from vimserve.loadtests.cluster_simulation.arrivals import daily
 from vimserve.loadtests.cluster_simulation.costs import router_cost
 from vimserve.loadtests.cluster_simulation.day import Part, scale
 from vimserve.loadtests.cluster_simulation.policies import POLICIES
-from vimserve.loadtests.cluster_simulation.runs import Run, run
+from vimserve.loadtests.cluster_simulation.runs import REPORT_S, WARM_UP_REPORTS, Run, run
 from vimserve.loadtests.common.options import count
 from vimserve.loadtests.mixed_sizes.simulate import DEVICES
 from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read
@@ -24,6 +25,8 @@ from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read
 LOADS = (0.5, 0.8, 0.95)
 LOAD = 0.8
 REPORTS_S = (0.1, 0.5, 2.0, 5.0)
+# Of many replicas so many requests arrive in a second that reports cannot be older here.
+REPORTS_OF_MANY_S = (0.1, 0.5, 2.0)
 # Replicas and ingresses: one for every eight, which get some 400 requests a second on CPUs.
 SIZES = ((8, 1), (64, 8), (512, 64))
 HOUR_S = 3600.0
@@ -50,14 +53,15 @@ def loads(sizes: Sequence[Arrival], images: int) -> Iterator[str]:
 
 def reports(sizes: Sequence[Arrival], images: int) -> Iterator[str]:
     """What old reports cost, and ingresses that do not see what the others send."""
-    yield f"{'8 CPUs, load 0.8':<20}{'ingresses':>10}{'reports':>12}{RUN_HEAD}"
-    for ingresses in (1, 4, 16):
-        for report_s in REPORTS_S:
-            one = run(
-                DEVICES["cpu"], sizes, "tokens", replicas=8, load=LOAD, images=images,
-                ingresses=ingresses, report_s=report_s,
-            )  # fmt: skip
-            yield f"{'':<20}{ingresses:>10}{f'every {report_s:g} s':>12}{_figures(one)}"
+    yield f"{'CPUs, load 0.8':<16}{'ingresses':>10}{'reports':>12}{RUN_HEAD}"
+    few = ((8, ingresses, report_s) for ingresses in (1, 4, 16) for report_s in REPORTS_S)
+    many = ((*SIZES[-1], report_s) for report_s in REPORTS_OF_MANY_S)
+    for number, ingresses, report_s in (*few, *many):
+        one = run(
+            DEVICES["cpu"], sizes, "tokens", replicas=number, load=LOAD, ingresses=ingresses,
+            images=max(images, _enough(sizes, number, report_s)), report_s=report_s,
+        )  # fmt: skip
+        yield f"{number:<16}{ingresses:>10}{f'every {report_s:g} s':>12}{_figures(one)}"
 
 
 def replicas(sizes: Sequence[Arrival], images: int) -> Iterator[str]:
@@ -67,22 +71,24 @@ def replicas(sizes: Sequence[Arrival], images: int) -> Iterator[str]:
         for policy in POLICIES:
             one = run(
                 DEVICES["cpu"], sizes, policy, replicas=number, load=LOAD,
-                images=max(images, 150 * number), ingresses=ingresses,
+                images=max(images, _enough(sizes, number, REPORT_S)), ingresses=ingresses,
             )  # fmt: skip
             yield f"{number:<16}{ingresses:>10}{one.rate:>12.0f}  {policy:<10}{_figures(one)}"
 
 
-def costs(_sizes: Sequence[Arrival], _images: int) -> Iterator[str]:
-    """What the router takes of an ingress's processor, and how many reports there are."""
+def costs(sizes: Sequence[Arrival], _images: int) -> Iterator[str]:
+    """What the router takes of an ingress's processor, and the registry of its own."""
     yield (
-        f"{'replicas':<10}{'ingresses':>10}{'rank µs':>10}{'report µs':>11}"
-        f"{'reports/s to one':>18}{'to all':>10}{'from a replica':>16}"
+        f"{'replicas':<10}{'ingresses':>10}{'rank µs':>10}{'tell µs':>10}{'hear µs':>10}"
+        f"{'of a router':>13}{'of the registry':>17}"
     )
     for number, ingresses in SIZES:
         cost = router_cost(number)
+        rate = LOAD * number * DEVICES["cpu"].throughput(sizes) / ingresses
         yield (
-            f"{number:<10}{ingresses:>10}{cost.rank_s * 1e6:>10.1f}{cost.report_s * 1e6:>11.1f}"
-            f"{number / 0.5:>18.0f}{number * ingresses / 0.5:>10.0f}{ingresses / 0.5:>16.0f}"
+            f"{number:<10}{ingresses:>10}"
+            + "".join(f"{s * 1e6:>10.0f}" for s in (cost.rank_s, cost.tell_s, cost.hear_s))
+            + f"{cost.of_a_router(rate):>13.2%}{cost.of_the_registry(ingresses):>17.2%}"
         )
 
 
@@ -129,6 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in SECTIONS[name](sizes, options.images):
             print(line, flush=True)
         print()
+
+
+def _enough(sizes: Sequence[Arrival], replicas: int, report_s: float) -> int:
+    """Images of a run of CPUs of which the last two seconds count."""
+    return ceil(
+        LOAD * replicas * DEVICES["cpu"].throughput(sizes) * (WARM_UP_REPORTS * report_s + 2)
+    )
 
 
 def _parts(minutes: float) -> Iterator[tuple[Part, float]]:

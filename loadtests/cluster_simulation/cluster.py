@@ -169,7 +169,8 @@ class Cluster:
 
         def receive() -> None:
             if replica.name in self.replicas:
+                received = dataclasses.replace(report, at=self.now)
                 for policy in self._policies:
-                    policy.report(dataclasses.replace(report, at=self.now))
+                    policy.report(received)
 
         self.after(HOP_S, receive)

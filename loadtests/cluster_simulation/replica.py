@@ -2,15 +2,10 @@
 
 import random
 from collections.abc import Callable, Sequence
-from math import ceil
 
-from vimserve.loadtests.mixed_sizes.policies import MODEL, Job, Limits, Served
+from vimserve.loadtests.mixed_sizes.policies import Job, Limits, Served
 from vimserve.loadtests.mixed_sizes.simulate import Device, Station
 from vimserve.server.cluster.routing import Report
-from vimserve.server.engine.cost import CostCurve, Load
-
-# An image of 512 × 512 pixels has so many.
-USUAL_TOKENS = 1025
 
 
 class Replica:
@@ -42,13 +37,9 @@ class Replica:
         self.in_flight = self.answered = self.batches = 0
         self.busy_s = 0.0
         self._clock = clock
-        self._station = Station(
-            device, Served(Limits(device.batch_tokens, queue_tokens), clock), choice
-        )
-        self._taken, self._queued = 0, Load()
-        # It learns what the queue learns, which keeps that to itself.
-        self._curve = CostCurve()
-        self._batch_tokens = device.batch_tokens
+        self._queue = Served(Limits(device.batch_tokens, queue_tokens), clock)
+        self._station = Station(device, self._queue, choice)
+        self._taken = 0
 
     @property
     def idle(self) -> bool:
@@ -58,17 +49,18 @@ class Replica:
     @property
     def queued_seconds(self) -> float:
         """How long it needs for what it has, as far as it has learnt that."""
-        batches = ceil(self._queued.tokens / self._batch_tokens)
-        return self._curve.model.predict(self._queued, batches)
+        return self._queue.work().seconds
 
     @property
     def report(self) -> Report:
         """What it says of itself now."""
+        work = self._queue.work()
+        running = sum(job.tokens for job in self._station.batch)
         return Report(
             self.name,
-            {MODEL: self._speed},
-            self._queued.tokens,
-            self.queued_seconds,
+            work.speeds,
+            work.tokens + running,
+            work.seconds,
             self._taken,
             self._clock(),
         )
@@ -79,7 +71,6 @@ class Replica:
         if not self._station.add(job):
             return False
         self.in_flight += 1
-        self._queued += Load.of([job.tokens])
         return True
 
     def begin(self) -> float | None:
@@ -92,19 +83,8 @@ class Replica:
         """End the batch and return it."""
         seconds = self._station.seconds
         batch = self._station.end()
-        lengths = [job.tokens for job in batch]
-        self._curve.observe(lengths, seconds)
-        self._queued -= Load.of(lengths)
         self.in_flight -= len(batch)
         self.answered += len(batch)
         self.batches += 1
         self.busy_s += seconds
         return batch
-
-    @property
-    def _speed(self) -> float:
-        """Tokens per second in full batches; 0 before its first batch."""
-        images = self._batch_tokens // USUAL_TOKENS
-        load = Load.of([USUAL_TOKENS] * images)
-        seconds = self._curve.model.predict(load)
-        return load.tokens / seconds if seconds else 0.0

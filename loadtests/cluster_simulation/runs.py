@@ -12,6 +12,7 @@ from vimserve.loadtests.mixed_sizes.trace import Arrival
 
 # What arrives before so many reports does not count: queues are short, and little has been learnt.
 WARM_UP_REPORTS = 4
+REPORT_S = 0.5
 TIMEOUT_S = 60.0
 
 
@@ -43,7 +44,7 @@ def run(
     load: float,
     images: int,
     ingresses: int = 1,
-    report_s: float = 0.5,
+    report_s: float = REPORT_S,
     seed: int = 0,
 ) -> Run:
     """Let images arrive at a steady rate.

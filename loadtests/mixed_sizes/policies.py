@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vimserve.server.engine.backlog import Backlog
+from vimserve.server.engine.forecast import Work
 from vimserve.server.engine.model_queue import Budget
 from vimserve.server.engine.room import Room
 from vimserve.server.engine.urgency import Urgency
@@ -97,6 +98,10 @@ class Served:
     def ran(self, batch: Sequence[Job], seconds: float) -> None:
         """Learn how long a batch took."""
         self._backlog.served(MODEL, [job.tokens for job in batch], seconds)
+
+    def work(self) -> Work:
+        """What the device has to do, and how fast it is at it; of tokens only those that wait."""
+        return self._backlog.work()
 
 
 class OldestFirst:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -28,6 +28,7 @@ def create_cluster_app(
     config: ServerConfig,
     specs: Sequence[ModelSpec],
     hear: Callable[[], Awaitable[Sequence[Standing]]],
+    counted: Callable[[], Awaitable[Mapping[tuple[str, str], int]]],
 ) -> FastAPI:
     """Build the application; it answers /healthz and /readyz while no replica is there.
 
@@ -35,6 +36,8 @@ def create_cluster_app(
         config: the settings of every replica.
         specs: all models, the default one first.
         hear: what replicas have said last.
+        counted: replicas by their group and what becomes of them, started ones that have not spoken
+            yet included.
 
     Raises:
         ValueError: as ``read_keys``.
@@ -43,7 +46,7 @@ def create_cluster_app(
     metrics, drain, upstream = ClusterMetrics(), Drain(config.drain_timeout), Upstream()
     directory = Directory(metrics)
     names = [spec.name for spec in specs]
-    own = Own(names, directory, upstream, metrics, drain, config.root_path)
+    own = Own(names, directory, upstream, metrics, drain, config.root_path, counted)
     ingress = Ingress(specs, config, own.answers, directory, upstream, metrics, drain)
 
     @asynccontextmanager

@@ -77,6 +77,20 @@ def layout_of(config: ClusterConfig, machines: Sequence[Machine]) -> Layout:
     return Layout(groups, cpus, int(gpu), neighbours, spare=sum(places) > most)
 
 
+def layout_on_demand(config: ClusterConfig) -> Layout:
+    """The replicas that the settings ask for, on machines that come when replicas need them.
+
+    Raises:
+        ValueError: there is no such model or number, or what the machines would tell is not said.
+    """
+    gpu = config.device.startswith("cuda")
+    if config.replicas == "auto" and not config.placement:
+        raise ValueError("replicas: say how many, such as 2 or 1-4; there is no machine to tell")
+    if config.threads is None and not gpu:
+        raise ValueError("threads: say how many CPUs a replica has; there is no machine to tell")
+    return Layout((*_groups(config, 1),), config.threads or 1, int(gpu), neighbours=1, spare=False)
+
+
 def name_of(model: str) -> str:
     """The name of a model that ``--model`` gives as a name or as NAME=FILE."""
     return model.partition("=")[0]

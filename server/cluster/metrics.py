@@ -65,21 +65,28 @@ class Scrape(Collector):
     Args:
         metrics: the router's.
         standings: what the replicas have said last.
+        counts: of replicas, by group and state.
         texts: what they have answered in OpenMetrics, by the replica's name; every sample gets that
             as a label.
     """
 
     def __init__(
-        self, metrics: ClusterMetrics, standings: Iterable[Standing], texts: Mapping[str, str]
+        self,
+        metrics: ClusterMetrics,
+        standings: Iterable[Standing],
+        counts: Mapping[tuple[str, str], int],
+        texts: Mapping[str, str],
     ) -> None:
         self._metrics = metrics
         self._standings = standings
+        self._counts = counts
         self._texts = texts
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, family by family."""
         yield from self._metrics.exposed.collect()
         yield from _of_standings(self._standings)
+        yield _of_counts(self._counts)
         yield from _of_replicas(self._texts)
 
 
@@ -105,6 +112,17 @@ def _of_standings(standings: Iterable[Standing]) -> Iterator[Metric]:
         for model, value in one.models.items():
             speed.add_metric([one.group, one.replica, model], value)
     yield from (seconds, tokens, speed)
+
+
+def _of_counts(counts: Mapping[tuple[str, str], int]) -> Metric:
+    replicas = GaugeMetricFamily(
+        "vimserve_cluster_replicas",
+        "Replicas that Ray Serve runs, starts or stops; those that do not stop were asked for",
+        labels=["group", "state"],
+    )
+    for labels, number in counts.items():
+        replicas.add_metric(labels, number)
+    return replicas
 
 
 def _of_replicas(texts: Mapping[str, str]) -> Iterator[Metric]:

@@ -35,6 +35,7 @@ class Own:
         metrics: of the router.
         drain: tells whether the router stops.
         prefix: of all paths, as the replicas have it.
+        counted: how many replicas there are, by group and state.
 
     Attributes:
         answers: to GET, by path.
@@ -48,6 +49,7 @@ class Own:
         metrics: ClusterMetrics,
         drain: Drain,
         prefix: str,
+        counted: Callable[[], Awaitable[Mapping[tuple[str, str], int]]],
     ) -> None:
         self._models = models
         self._directory = directory
@@ -55,6 +57,7 @@ class Own:
         self._metrics = metrics
         self._drain = drain
         self._path = f"{prefix}/metrics"
+        self._counted = counted
         self.answers: Answers = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -99,10 +102,13 @@ class Own:
     async def _metrics_of_all(self, request: Request) -> Response:
         key = request.headers.get("authorization", "").encode("latin-1")
         standings = [*self._directory.all]
+        counts: Mapping[tuple[str, str], int] = {}
+        with suppress(Exception):  # who counts them is away; what runs goes on
+            counts = await self._counted()
         texts = await asyncio.gather(*(self._text(one, key) for one in standings))
         registry = CollectorRegistry()
         of_replicas = {one.replica: text for one, text in zip(standings, texts, strict=True)}
-        registry.register(Scrape(self._metrics, standings, of_replicas))
+        registry.register(Scrape(self._metrics, standings, counts, of_replicas))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": content_type, "Vary": "Accept"})
 

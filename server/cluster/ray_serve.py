@@ -1,9 +1,9 @@
 """All that needs Ray: machines, the replicas' lives, and the registry in which they are found.
 
 Ray Serve places replicas, watches over them, replaces them, scales them and updates them one by
-one. Its proxies and its router are not used, so requests pass no process of Ray's. Written for ray
-2.60: policies of scaling that are told metrics of one's own, and updates that start new replicas
-before old ones stop, are new there and may change.
+one. Its proxies and its router are not used, so requests pass no process of Ray's; but see
+``ray_service``. Written for ray 2.60: policies of scaling that are told metrics of one's own, and
+updates that start new replicas before old ones stop, are new there and may change.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ TRIES = 3
 _STORE_BYTES = 100 * 2**20  # nothing is put there
 
 LOCAL = "127.0.0.1"
-_QUIET = {"log_level": "WARNING", "enable_access_log": False}
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def start(layout: Layout, machine: Machine) -> None:
@@ -100,22 +100,13 @@ def deploy(config: ClusterConfig, layout: Layout) -> bool:
     Returns:
         Whether none ran before.
     """
-    serve.start(proxy_location="Disabled", logging_config=_QUIET)
-    registry = (
-        ray.remote(Registry)
-        .options(
-            name=REGISTRY, lifetime="detached", get_if_exists=True, max_restarts=-1, num_cpus=0
-        )
-        .remote()
-    )
+    serve.start(proxy_location="Disabled", logging_config=QUIET)
+    known = registry()
     running = {name for name in serve.status().applications if name.startswith(NAMESPACE)}
     local = config.ray_address is None
-    deployment: Any = serve.deployment(Device)
     targets = [
         serve.RunTarget(
-            deployment.options(**_options(config, layout, group)).bind(
-                group.name, _settings(config, layout), registry, local
-            ),
+            replicas(config, layout, group, known, local),
             name=_application(group),
             route_prefix=None,
         )
@@ -125,6 +116,23 @@ def deploy(config: ClusterConfig, layout: Layout) -> bool:
     for name in running - {target.name for target in targets}:
         serve.delete(name, _blocking=False)
     return not running
+
+
+def registry() -> Any:
+    """The one registry of the cluster, an actor that outlives who first asked for it."""
+    once = {"name": REGISTRY, "namespace": NAMESPACE, "get_if_exists": True}
+    kept = {"lifetime": "detached", "max_restarts": -1, "num_cpus": 0}
+    return ray.remote(Registry).options(**once, **kept).remote()
+
+
+def replicas(
+    config: ClusterConfig, layout: Layout, group: Group, known: Any, local: bool
+) -> serve.Application:
+    """The replicas of a group, to be run; if ``local``, only this machine can reach them."""
+    deployment: Any = serve.deployment(Device)
+    return deployment.options(**_options(config, layout, group, local)).bind(
+        group.name, _settings(config, layout), known, local
+    )
 
 
 def failure(layout: Layout) -> str | None:
@@ -159,6 +167,22 @@ async def hear() -> Sequence[Standing]:
     """
     registry = ray.get_actor(REGISTRY, NAMESPACE)
     return await asyncio.wait_for(registry.standings.remote(), HEAR_S)
+
+
+async def counted() -> Mapping[tuple[str, str], int]:
+    """Replicas by their group and what becomes of them, such as ``running``.
+
+    Raises:
+        Exception: Ray Serve cannot be asked.
+    """
+    known = (await asyncio.wait_for(asyncio.to_thread(serve.status), HEAR_S)).applications
+    return {
+        (name.removeprefix(f"{NAMESPACE}-"), state.lower()): number
+        for application in known.values()
+        for name, deployment in application.deployments.items()
+        if name.startswith(f"{NAMESPACE}-")
+        for state, number in deployment.replica_states.items()
+    }
 
 
 class Device:
@@ -216,7 +240,7 @@ def _settings(config: ClusterConfig, layout: Layout) -> dict[str, Any]:
     return own | alone | shared
 
 
-def _options(config: ClusterConfig, layout: Layout, group: Group) -> dict[str, Any]:
+def _options(config: ClusterConfig, layout: Layout, group: Group, local: bool) -> dict[str, Any]:
     counts: dict[str, Any] = {"num_replicas": group.least}
     if group.least < group.most:
         policy = AutoscalingPolicy(
@@ -247,14 +271,10 @@ def _options(config: ClusterConfig, layout: Layout, group: Group) -> dict[str, A
         "health_check_timeout_s": HEALTH_S,
         "graceful_shutdown_timeout_s": config.drain_timeout + FAREWELL_S,
         "max_constructor_retry_count": TRIES,
-        "max_surge_percent": 1 if layout.spare or _roomy(config, layout) else 0,
-        "logging_config": _QUIET,
+        # ``start`` has made room for one more on CPUs.
+        "max_surge_percent": 1 if layout.spare or (local and not layout.gpus) else 0,
+        "logging_config": QUIET,
     }
-
-
-def _roomy(config: ClusterConfig, layout: Layout) -> bool:
-    """Whether ``start`` has made room for one more replica."""
-    return config.ray_address is None and not layout.gpus
 
 
 def _edition(model: str) -> str:

@@ -40,6 +40,9 @@ class Report:
 # Replicas that are equal learn different ones, and which seems the fastest would get all that comes
 # while several are idle.
 ALIKE = 2.0
+# So many replicas at random are compared. The best of them is hardly worse than the best of all,
+# and routers that do not know of one another's requests do not all take the same one.
+COMPARED = 8
 # About so many of the last requests tell how many come from other routers.
 REMEMBERED = 1000
 
@@ -91,6 +94,8 @@ class Router:
     def rank(self, model: str, tokens: int) -> list[str]:
         """The replicas that serve the model, best first; none if none does.
 
+        If there are many, ``COMPARED`` at random come first, ranked, and the others as it happens.
+
         The time is that for what a replica has to do, and for this request at its tokens per second
         for this model. While it has not learnt these, they are taken to be the mean of the others.
 
@@ -99,6 +104,7 @@ class Router:
             tokens: of the request.
         """
         serving = [one for one in self._replicas.values() if model in one.report.models]
+        serving, others = self._drawn(serving)
         speeds = [one.report.models[model] for one in serving]
         if learnt := sum(speed > 0 for speed in speeds):
             self._usual = sum(speeds) / learnt
@@ -113,12 +119,20 @@ class Router:
             seconds = one.left_s(now) + tokens / one.speed
             ranked.append((one.report.at < fresh_since, seconds, chance(), one.report.replica))
         ranked.sort()
-        return [replica for *_, replica in ranked]
+        return [replica for *_, replica in ranked] + [one.report.replica for one in others]
 
     def sent(self, replica: str, tokens: int) -> None:
         """Note that a request of so many tokens was sent to a replica, after it was ranked."""
         if (known := self._replicas.get(replica)) is not None:
             known.send(tokens, self._clock(), self._routers)
+
+    def _drawn(self, serving: list["_Replica"]) -> tuple[list["_Replica"], list["_Replica"]]:
+        """``COMPARED`` of them, each as likely as any other, and the rest."""
+        if len(serving) > COMPARED:
+            for place in range(COMPARED):
+                other = self._choice.randrange(place, len(serving))
+                serving[place], serving[other] = serving[other], serving[place]
+        return serving[:COMPARED], serving[COMPARED:]
 
     @property
     def _routers(self) -> float:

@@ -14,6 +14,7 @@ class ClusterConfig(ServerConfig):
 
     replicas: str = Field(
         default="auto",
+        coerce_numbers_to_str=True,  # in YAML, 2 is one
         description="servers behind the one address, each with a device of its own: a number, "
         "LEAST-MOST to follow the load, or auto for one on each GPU, or on each --threads CPUs",
     )

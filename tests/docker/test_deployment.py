@@ -7,6 +7,7 @@ import yaml
 from tests.docker.tools import DOCKER, run, tool
 from vimserve.server.config.cluster import ClusterConfig
 
+MANIFESTS = ("vimserve.yaml", "kserve.yaml", "ray-service.yaml")
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 
 
@@ -48,7 +49,7 @@ def test_every_setting_in_the_deployments_is_one_of_the_server_s():
     texts = [
         (DOCKER / "Dockerfile").read_text(),
         *(yaml.safe_dump(s.get("environment", {})) for s in COMPOSE["services"].values()),
-        *((DOCKER / "kubernetes" / name).read_text() for name in ("vimserve.yaml", "kserve.yaml")),
+        *((DOCKER / "kubernetes" / name).read_text() for name in MANIFESTS),
     ]
     named = {name.lower() for text in texts for name in re.findall(r"\bVIMSERVE_(\w+)[:=\n]", text)}
     assert named - {"load_api_key"} <= set(ClusterConfig.model_fields)

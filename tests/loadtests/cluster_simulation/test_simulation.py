@@ -91,10 +91,13 @@ def test_replicas_come_with_the_load_and_go_with_it():
     assert 1 < scaled.mean < max(scaled.replicas)
 
 
-def test_ranking_costs_time():
-    cost = router_cost(4)
-    assert cost.rank_s > 0
-    assert cost.report_s > 0
+def test_ranking_and_hearing_cost_time():
+    few, many = router_cost(4), router_cost(400)
+    assert few.rank_s > 0
+    assert many.tell_s > few.tell_s > 0
+    assert many.hear_s > few.hear_s > 0
+    assert many.of_the_registry(2) == pytest.approx(2 * many.of_the_registry(1))
+    assert many.of_a_router(200.0) > many.of_a_router(100.0)
 
 
 @pytest.mark.parametrize(("section", "lines"), [("loads", 19), ("day", 8)])

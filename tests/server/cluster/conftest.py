@@ -66,8 +66,11 @@ class Fleet:
         async def hear() -> list[Standing]:
             return self.registry.standings()
 
+        async def counted() -> dict[tuple[str, str], int]:
+            return {("all", "running"): len(self.replicas), ("all", "starting"): 1}
+
         specs = [_spec(name) for name in models or ("tiny",)]
-        self.app = create_cluster_app(ServerConfig(**settings), specs, hear)
+        self.app = create_cluster_app(ServerConfig(**settings), specs, hear, counted)
         client = self._stack.enter_context(live(self.app, "/healthz"))
         self.wait_for(self.pretended | set(self.replicas))
         return client

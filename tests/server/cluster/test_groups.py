@@ -2,7 +2,7 @@
 
 import pytest
 
-from vimserve.server.cluster.groups import Machine, layout_of
+from vimserve.server.cluster.groups import Machine, layout_of, layout_on_demand
 from vimserve.server.config.cluster import ClusterConfig
 
 TWO_CPUS = [Machine(2)]
@@ -45,6 +45,26 @@ def test_replicas_share_the_cpus(replicas, threads, machines, cpus):
 def test_there_may_be_room_for_one_more():
     assert layout_of(ClusterConfig(replicas="2", threads=1), [Machine(3)]).spare
     assert not layout_of(ClusterConfig(replicas="2"), TWO_CPUS).spare
+
+
+def test_on_machines_that_are_not_there_yet():
+    layout = layout_on_demand(ClusterConfig(replicas="1-4", device="cuda"))
+    assert [(one.least, one.most) for one in layout.groups] == [(1, 4)]
+    assert (layout.cpus, layout.gpus, layout.neighbours, layout.spare) == (1, 1, 1, False)
+    assert layout_on_demand(ClusterConfig(replicas=2, threads=6)).cpus == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threads": 2}, "replicas: say how many"),
+        ({"replicas": "2"}, "threads: say how many CPUs"),
+        ({"replicas": "2", "threads": 2, "placement": "other=1"}, "there is no model 'other'"),
+    ],
+)
+def test_what_machines_that_are_not_there_cannot_tell(settings, message):
+    with pytest.raises(ValueError, match=message):
+        layout_on_demand(ClusterConfig(**settings))
 
 
 def test_placement():

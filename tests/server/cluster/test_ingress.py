@@ -216,6 +216,8 @@ def test_statistics_are_sums(fleet, png):
     text = client.get("/metrics").text
     for name in ("a", "b"):
         assert f'vimserve_cluster_queue_seconds{{group="all",replica="{name}"}}' in text
+    assert 'vimserve_cluster_replicas{group="all",state="running"} 2' in text
+    assert 'vimserve_cluster_replicas{group="all",state="starting"} 1' in text
 
 
 def test_all_replicas_load_a_model_anew(fleet, png):

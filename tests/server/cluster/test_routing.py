@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from vimserve.server.cluster.routing import Report, Router
+from vimserve.server.cluster.routing import COMPARED, Report, Router
 
 STALE_S = 5.0
 # Tokens per second of a replica that gets nothing done.
@@ -184,6 +184,19 @@ def test_equal_replicas_get_equal_shares_between_two_reports(router):
         router.sent(best, 10)
         shares[best] += 1
     assert [*shares.values()] == [25] * 4
+
+
+def test_of_many_replicas_some_at_random_are_compared_and_none_is_left_out(router):
+    many = range(10 * COMPARED)
+    for queued in many:
+        router.report(report(str(queued), queued))
+    seen = set()
+    for _ in range(200):
+        ranked = [int(replica) for replica in router.rank("demo", 1)]
+        assert sorted(ranked) == [*many]
+        assert ranked[:COMPARED] == sorted(ranked[:COMPARED])
+        seen |= {*ranked[:COMPARED]}
+    assert seen == {*many}
 
 
 @settings(max_examples=100, deadline=None)
