@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ApplicationStatus
 
+from vimserve import __version__
 from vimserve.server.cluster.groups import Group, Layout, Machine
 from vimserve.server.cluster.policy import QUEUED_SECONDS, QueuedSeconds
 from vimserve.server.cluster.replica import Replica
@@ -113,9 +115,11 @@ def deploy(config: ClusterConfig, layout: Layout) -> bool:
     deployment: Any = serve.deployment(Device)
     targets = [
         serve.RunTarget(
-            deployment.options(**_options(config, layout, group)).bind(
-                group.name, _settings(config, layout), registry, local
-            ),
+            deployment.options(
+                **_options(config, layout, group),
+                version=_version(group.name, _settings(config, layout), local),
+                _internal=True,
+            ).bind(group.name, _settings(config, layout), registry, local),
             name=_application(group),
             route_prefix=None,
         )
@@ -230,7 +234,6 @@ def _options(config: ClusterConfig, layout: Layout, group: Group) -> dict[str, A
         )
         scaling = AutoscalingConfig(
             min_replicas=group.least,
-            initial_replicas=group.least,
             max_replicas=group.most,
             metrics_interval_s=0.5,
             look_back_period_s=1.0,
@@ -255,6 +258,13 @@ def _options(config: ClusterConfig, layout: Layout, group: Group) -> dict[str, A
 def _roomy(config: ClusterConfig, layout: Layout) -> bool:
     """Whether ``start`` has made room for one more replica."""
     return config.ray_address is None and not layout.gpus
+
+
+def _version(group: str, settings: Mapping[str, Any], local: bool) -> str:
+    """Changes with what replicas start with. Otherwise Ray Serve takes each update for new code."""
+    key = settings["api_key"]
+    known = {**settings, "api_key": key and key.get_secret_value()}
+    return sha256(repr((__version__, group, known, local)).encode()).hexdigest()
 
 
 def _edition(model: str) -> str:
