@@ -21,13 +21,15 @@ from vimserve.server.http.drain import Drain
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.telemetry.tracing import Tracing
 
+Hear = Callable[[], Awaitable[Sequence[Standing]]]
+
 logger = logging.getLogger(__name__)
 
 
 def create_cluster_app(
     config: ServerConfig,
     specs: Sequence[ModelSpec],
-    hear: Callable[[], Awaitable[Sequence[Standing]]],
+    hear: Hear,
 ) -> FastAPI:
     """Build the application; it answers /healthz and /readyz while no replica is there.
 
@@ -62,7 +64,7 @@ def create_cluster_app(
     return app
 
 
-async def _listen(hear: Callable[[], Awaitable[Sequence[Standing]]], directory: Directory) -> None:
+async def _listen(hear: Hear, directory: Directory) -> None:
     while True:
         try:
             directory.hear(await hear())

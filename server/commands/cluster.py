@@ -3,10 +3,10 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -19,14 +19,26 @@ from vimserve.server.config.cluster import ClusterConfig
 from vimserve.server.http.server import Server, http_server
 from vimserve.server.telemetry.logs import configure_logging
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from vimserve.model.spec import ModelSpec
+    from vimserve.server.cluster.app import Hear  # it needs the extra
+
+    Create = Callable[[ClusterConfig, Sequence[ModelSpec], Hear], FastAPI]
+
 # How often it is looked whether replicas can be started.
 LOOK_S = 1.0
 
 logger = logging.getLogger(__name__)
 
 
-def cluster(config: ClusterConfig) -> int:
+def cluster(config: ClusterConfig, create: "Create | None" = None) -> int:
     """Serve until a signal arrives, then answer what was accepted, stop the replicas and return.
+
+    Args:
+        config: all settings.
+        create: builds the application at the address; by default ``create_cluster_app``.
 
     Raises:
         ValueError: for settings that cannot be, or replicas that cannot be started.
@@ -53,7 +65,7 @@ def cluster(config: ClusterConfig) -> int:
         configure_logging(config.log_level.upper(), config.log_format)
         try:
             began = ray_serve.deploy(config, layout)
-            app = create_cluster_app(config, specs, ray_serve.hear)
+            app = (create or create_cluster_app)(config, specs, ray_serve.hear)
             server = http_server(app, config.tls_certificate, config.tls_key)
             if began:
                 server.meanwhile = partial(ray_serve.remove, layout)
