@@ -155,14 +155,25 @@ def end() -> None:
     ray.shutdown()
 
 
-async def hear() -> Sequence[Standing]:
-    """What the replicas have said last.
+class Hearing:
+    """Asks the registry, by itself and not through Ray's head, which may be away."""
 
-    Raises:
-        Exception: the registry cannot be asked.
-    """
-    registry = ray.get_actor(REGISTRY, NAMESPACE)
-    return await asyncio.wait_for(registry.standings.remote(), HEAR_S)
+    def __init__(self) -> None:
+        self._registry: Any = None
+
+    async def __call__(self) -> Sequence[Standing]:
+        """What the replicas have said last.
+
+        Raises:
+            Exception: the registry cannot be asked.
+        """
+        if self._registry is None:
+            self._registry = await asyncio.to_thread(ray.get_actor, REGISTRY, NAMESPACE)
+        try:
+            return await asyncio.wait_for(self._registry.standings.remote(), HEAR_S)
+        except Exception:
+            self._registry = None  # it may have been made anew
+            raise
 
 
 class Device:

@@ -65,7 +65,7 @@ def cluster(config: ClusterConfig, create: "Create | None" = None) -> int:
         configure_logging(config.log_level.upper(), config.log_format)
         try:
             began = ray_serve.deploy(config, layout)
-            app = (create or create_cluster_app)(config, specs, ray_serve.hear)
+            app = (create or create_cluster_app)(config, specs, ray_serve.Hearing())
             server = http_server(app, config.tls_certificate, config.tls_key)
             if began:
                 server.meanwhile = partial(ray_serve.remove, layout)
