@@ -7,6 +7,7 @@ gets the same arrivals and the costs of the batches that the replicas ran.
 import asyncio
 import random
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -20,8 +21,8 @@ from vimserve.loadtests.cluster.fit import fit
 from vimserve.loadtests.cluster.trace_load import Answer, Load
 from vimserve.loadtests.cluster_simulation.arrivals import arrive
 from vimserve.loadtests.cluster_simulation.cluster import Cluster
-from vimserve.loadtests.common.client import open_session
-from vimserve.loadtests.common.server import ServerProcess, serving
+from vimserve.loadtests.common.client import open_session, scrape, values
+from vimserve.loadtests.common.server import READY_S, ServerProcess, serving
 from vimserve.loadtests.mixed_sizes.policies import Job
 from vimserve.loadtests.mixed_sizes.simulate import PERCENTILES, Device
 from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read
@@ -80,6 +81,7 @@ def compare(rounds: int, seconds: float, seed: int) -> None:
 
     Raises:
         RuntimeError: the cluster does not start, or an answer is wrong.
+        TimeoutError: the second replica does not start.
     """
     trace = read(TRACE)
     with serving(FLAGS, routers.COMMAND) as server:
@@ -102,13 +104,15 @@ async def _measure(
     server: ServerProcess, trace: Sequence[Arrival], rounds: int, seconds: float, seed: int
 ) -> list[Turn]:
     async with open_session(server.url) as session:
+        async with asyncio.timeout(READY_S):
+            while len(values(await scrape(session), "vimserve_cluster_queue_seconds")) < REPLICAS:
+                await asyncio.sleep(HEARD_S)
         load = Load(session, trace)
         await load.get_references()
-        await load.closed(CLIENTS, WARM_UP_S, seed)
-        before = _cpu_seconds(server)
-        capacity = len(await load.closed(CLIENTS, seconds, seed)) / seconds
-        after = _cpu_seconds(server)
-        used = ", ".join(f"{name} {(after[name] - before[name]) / seconds:.2f}" for name in before)
+        began, before = time.monotonic(), _cpu_seconds(server)
+        capacity = await load.capacity(CLIENTS, WARM_UP_S, seconds, seed)
+        lasted_s, after = time.monotonic() - began, _cpu_seconds(server)
+        used = ", ".join(f"{name} {(after[name] - before[name]) / lasted_s:.2f}" for name in before)
         print(f"{REPLICAS} replicas of one thread keep up with {capacity:.1f} images/s")
         print(f"processors that this takes: {used}", flush=True)
         turns = []

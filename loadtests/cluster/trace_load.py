@@ -69,22 +69,30 @@ class Load:
             if await self._ask(size, time.monotonic()) is None:
                 raise RuntimeError(f"an image of {size} pixels was refused")
 
-    async def closed(self, clients: int, seconds: float, seed: int) -> list[Answer]:
-        """Let each client send its next image, of a size at random, when it has its answer.
+    async def capacity(self, clients: int, warm_up_s: float, seconds: float, seed: int) -> float:
+        """Answers per second if each client sends its next image when it has its answer.
+
+        Args:
+            clients: how many there are.
+            warm_up_s: seconds before those that count.
+            seconds: that count.
+            seed: of the images' sizes.
 
         Raises:
             RuntimeError: an answer is wrong, or an error but 429.
         """
         choice = random.Random(seed)  # noqa: S311, it must repeat
-        answers, end = list[Answer](), time.monotonic() + seconds
+        begin = time.monotonic() + warm_up_s
+        end, answered = begin + seconds, 0
 
         async def client() -> None:
+            nonlocal answered
             while (sent := time.monotonic()) < end:
-                if (answer := await self._ask(choice.choice(self._sizes), sent)) is not None:
-                    answers.append(answer)
+                answer = await self._ask(choice.choice(self._sizes), sent)
+                answered += answer is not None and begin <= time.monotonic() < end
 
         await asyncio.gather(*(client() for _ in range(clients)))
-        return answers
+        return answered / seconds
 
     async def open(self, jobs: Sequence[Job]) -> list[Answer | None]:
         """Send each image when it is due, however late earlier answers are; None if refused.
