@@ -57,6 +57,7 @@ class Cluster:
         policy: a name in ``POLICIES``.
         ingresses: how many there are. None of them sees what the others send.
         report_s: seconds between two reports of a replica, which all ingresses get.
+        hop_s: seconds from an ingress to a replica, and as many back.
         seed: of everything that is left to chance.
 
     Attributes:
@@ -72,6 +73,7 @@ class Cluster:
         *,
         ingresses: int = 1,
         report_s: float = 0.5,
+        hop_s: float = HOP_S,
         begin: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -80,6 +82,7 @@ class Cluster:
         self.outcome = Outcome()
         self._device = device
         self._report_s = report_s
+        self._hop_s = hop_s
         self._choice = random.Random(seed)  # noqa: S311, it must repeat
         self._policies = [
             POLICIES[policy](lambda: self.now, self.replicas, self._choice)
@@ -139,11 +142,11 @@ class Cluster:
             self._ask(policy, order, job)
         else:
             policy.sent(name, job.tokens)
-            self.after(HOP_S, lambda: self._arrive(policy, order, replica, job))
+            self.after(self._hop_s, lambda: self._arrive(policy, order, replica, job))
 
     def _arrive(self, policy: Policy, order: Iterator[str], replica: Replica, job: Job) -> None:
         if not replica.take(job):
-            self.after(HOP_S, lambda: self._ask(policy, order, job))
+            self.after(self._hop_s, lambda: self._ask(policy, order, job))
         elif replica.idle:
             self._begin(replica)
 
@@ -153,7 +156,7 @@ class Cluster:
 
     def _end(self, replica: Replica) -> None:
         for job in replica.end():
-            answered = self.now + HOP_S
+            answered = self.now + self._hop_s
             if answered <= job.urgency.deadline:
                 latency_s = answered - job.urgency.arrived
                 self.outcome.answered.append((job.urgency.arrived, latency_s))
@@ -173,4 +176,4 @@ class Cluster:
                 for policy in self._policies:
                     policy.report(received)
 
-        self.after(HOP_S, receive)
+        self.after(self._hop_s, receive)

@@ -13,8 +13,6 @@ from vimserve.server.engine.urgency import Urgency
 
 PATCH = 16
 PERCENTILES = (50, 95, 99)
-# Standard deviation of the logarithm of a batch's time.
-NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Device:
     """A device that takes ``max(floor, launch + Σ (per_image + per_token · n))`` seconds.
 
     The sum is over a batch's images of n tokens; ``batch_tokens`` is what the server lets a batch
-    have on such a device.
+    have on such a device, ``noise`` the standard deviation of the logarithm of a batch's time.
     """
 
     batch_tokens: int
@@ -30,6 +28,7 @@ class Device:
     per_image: float
     per_token: float
     floor: float = 0.0
+    noise: float = 0.05
 
     def seconds(self, lengths: Sequence[int]) -> float:
         """Of a batch whose images have ``lengths`` tokens."""
@@ -119,7 +118,7 @@ class Station:
         self.batch = self._policy.next()
         if self.batch:
             self.seconds = self._device.seconds([job.tokens for job in self.batch])
-            self.seconds *= self._choice.lognormvariate(0, NOISE)
+            self.seconds *= self._choice.lognormvariate(0, self._device.noise)
             self.until = now + self.seconds
         return bool(self.batch)
 

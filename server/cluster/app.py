@@ -21,14 +21,17 @@ from vimserve.server.http.drain import Drain
 from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.telemetry.tracing import Tracing
 
+Hear = Callable[[], Awaitable[Sequence[Standing]]]
+Counted = Callable[[], Awaitable[Mapping[tuple[str, str], int]]]
+
 logger = logging.getLogger(__name__)
 
 
 def create_cluster_app(
     config: ServerConfig,
     specs: Sequence[ModelSpec],
-    hear: Callable[[], Awaitable[Sequence[Standing]]],
-    counted: Callable[[], Awaitable[Mapping[tuple[str, str], int]]],
+    hear: Hear,
+    counted: Counted,
 ) -> FastAPI:
     """Build the application; it answers /healthz and /readyz while no replica is there.
 
@@ -65,7 +68,7 @@ def create_cluster_app(
     return app
 
 
-async def _listen(hear: Callable[[], Awaitable[Sequence[Standing]]], directory: Directory) -> None:
+async def _listen(hear: Hear, directory: Directory) -> None:
     while True:
         try:
             directory.hear(await hear())

@@ -12,13 +12,17 @@ class Body:
     """Reads a body once, and can send it more often: to another replica if the first refuses it.
 
     Only one reader at a time may wait for more.
+
+    Attributes:
+        complete: whether all of it is here.
+        gone: whether the client hung up before.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._chunks: list[bytes] = []
         self._ended = asyncio.Event()
-        self.complete = False
+        self.complete = self.gone = False
 
     @property
     def empty(self) -> bool:
@@ -69,6 +73,7 @@ class Body:
     async def _more(self) -> None:
         message = await self._receive()
         if message["type"] == "http.disconnect":
+            self.gone = True
             self._ended.set()
             raise ClientDisconnect
         if chunk := message.get("body", b""):

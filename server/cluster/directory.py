@@ -17,6 +17,9 @@ class Directory:
     Args:
         metrics: counts who comes and goes.
         clock: tells the seconds.
+
+    Attributes:
+        router: ranks the replicas.
     """
 
     def __init__(
@@ -24,11 +27,13 @@ class Directory:
     ) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._router = Router(clock)
+        self.router = Router(clock)
         self._known: dict[str, Standing] = {}
         self._heard: dict[str, float] = {}
         # Of those that died, so that what they said before is not taken for a word of theirs.
         self._last_beats: dict[str, int] = {}
+        # The last word of one that has died may be newer than what was heard; a second one is not.
+        self._doubted: set[str] = set()
 
     def hear(self, standings: Sequence[Standing]) -> None:
         """Take what replicas have said last."""
@@ -38,6 +43,10 @@ class Directory:
             latest = before.beat if before else self._last_beats.get(one.replica, -1)
             if one.beat <= latest:
                 continue
+            if one.replica in self._doubted:
+                self._doubted.remove(one.replica)
+                self._last_beats[one.replica] = one.beat
+                continue
             if before is None:
                 self._metrics.changes.labels(one.group, "joined").inc()
                 logger.info("replica %s has joined, at %s", one.replica, one.address)
@@ -45,7 +54,7 @@ class Directory:
                 self._metrics.changes.labels(one.group, "draining").inc()
                 logger.info("replica %s drains", one.replica)
             self._known[one.replica], self._heard[one.replica] = one, now
-            self._router.report(
+            self.router.report(
                 Report(
                     one.replica,
                     one.models,
@@ -65,17 +74,18 @@ class Directory:
     def lost(self, replica: str) -> None:
         """The replica does not answer: it has ended or died."""
         if replica in self._known:
+            self._doubted.add(replica)
             self._forget(replica, "left" if self._known[replica].draining else "lost")
 
     def rank(self, model: str | None, tokens: int) -> list[Standing]:
         """The replicas that can answer, best first; those of any model if none is named."""
         if model is not None:
-            return [self._known[name] for name in self._router.rank(model, tokens)]
+            return [self._known[name] for name in self.router.rank(model, tokens)]
         return sorted(self.ready, key=lambda one: one.queued_seconds)
 
     def sent(self, replica: str, tokens: int) -> None:
         """A request was sent there."""
-        self._router.sent(replica, tokens)
+        self.router.sent(replica, tokens)
 
     @property
     def all(self) -> Collection[Standing]:
@@ -99,7 +109,7 @@ class Directory:
         gone = self._known.pop(replica)
         del self._heard[replica]
         self._last_beats[replica] = gone.beat
-        self._router.forget(replica)
+        self.router.forget(replica)
         self._metrics.changes.labels(gone.group, change).inc()
         logger.log(
             logging.INFO if change == "left" else logging.WARNING,

@@ -196,7 +196,9 @@ class Ingress:
                 one.address, scope, body, waited_s, self._longest_s(scope) - waited_s
             )
         except ReplicaLost:
-            self._directory.lost(one.replica)
+            # It may only have cut this connection, such as after an answer in the middle of a body.
+            if not await self._upstream.reaches(one.address):
+                self._directory.lost(one.replica)
             raise
 
     def _longest_s(self, scope: Scope) -> float:
@@ -223,8 +225,10 @@ class Ingress:
         for one in replicas:
             try:
                 answer = await self._ask(one, scope, body, time.monotonic())
-            except (Unreachable, ReplicaLost):
+            except Unreachable:
                 self._directory.lost(one.replica)
+                continue
+            except ReplicaLost:
                 continue
             if answer.status >= 400:
                 return answer

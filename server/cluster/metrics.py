@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -106,12 +106,19 @@ def _of_standings(standings: Iterable[Standing]) -> Iterator[Metric]:
         "What a replica has learnt of its speed",
         labels=["group", "replica", "model"],
     )
+    loaded = InfoMetricFamily(
+        "vimserve_cluster_model",
+        "The weights that a replica has, by their identity in /v1/models",
+        labels=["group", "replica", "model"],
+    )
     for one in standings:
         seconds.add_metric([one.group, one.replica], one.queued_seconds)
         tokens.add_metric([one.group, one.replica], one.queued_tokens)
         for model, value in one.models.items():
             speed.add_metric([one.group, one.replica, model], value)
-    yield from (seconds, tokens, speed)
+        for model, identity in one.identities.items():
+            loaded.add_metric([one.group, one.replica, model], {"identity": identity})
+    yield from (seconds, tokens, speed, loaded)
 
 
 def _of_counts(counts: Mapping[tuple[str, str], int]) -> Metric:

@@ -20,6 +20,7 @@ class QueuedSeconds:
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """The number of replicas, and no state: this object keeps it."""
-        told = (context.aggregated_metrics or {}).get(QUEUED_SECONDS, {})
-        seconds = [told[one] for one in context.running_replicas if one in told]
+        # What each has told last. Ray's averages hide that a replica has been idle in between.
+        told = (context.raw_metrics or {}).get(QUEUED_SECONDS, {})
+        seconds = [told[one][-1].value for one in context.running_replicas if told.get(one)]
         return self._scaling.wanted(seconds, time.monotonic()), {}

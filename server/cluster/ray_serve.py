@@ -1,4 +1,4 @@
-"""All that needs Ray: machines, the replicas' lives, and the registry in which they are found.
+"""What Ray Serve does here: the replicas' lives, and the registry in which they are found.
 
 Ray Serve places replicas, watches over them, replaces them, scales them and updates them one by
 one. Its proxies and its router are not used, so requests pass no process of Ray's; but see
@@ -8,8 +8,8 @@ updates that start new replicas before old ones stop, are new there and may chan
 
 import asyncio
 import logging
-import socket
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ApplicationStatus
 
-from vimserve.server.cluster.groups import Group, Layout, Machine
+from vimserve import __version__
+from vimserve.server.cluster.groups import Group, Layout
 from vimserve.server.cluster.policy import QUEUED_SECONDS, QueuedSeconds
+from vimserve.server.cluster.ray_machines import LOCAL, NAMESPACE
 from vimserve.server.cluster.replica import Replica
 from vimserve.server.cluster.standing import Registry, Standing
 from vimserve.server.config import ServerConfig
@@ -27,71 +29,15 @@ from vimserve.server.config.cluster import ClusterConfig
 from vimserve.server.telemetry import observe
 from vimserve.server.telemetry.logs import configure_logging
 
-NAMESPACE = "vimserve"
 REGISTRY = "registry"
-# Of a connection to a cluster that is there already, and of a question to the registry.
-CONNECT_S, HEAR_S = 5.0, 5.0
+HEAR_S = 5.0  # of a question to the registry
 # How often Ray Serve asks whether a replica is well, and how long that may take it to say.
 HEALTH_EVERY_S, HEALTH_S = 1.0, 30.0
 # Beyond what requests in progress may take until a replica has ended.
 FAREWELL_S = 10.0
 # A replica that cannot start is given up after so many tries.
 TRIES = 3
-_STORE_BYTES = 100 * 2**20  # nothing is put there
-
-LOCAL = "127.0.0.1"
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
-
-
-def start(layout: Layout, machine: Machine) -> None:
-    """Start a cluster of this machine alone, for this process; it ends with it."""
-    # On CPUs one more replica fits than there is room for, so that an update can start a new one
-    # before it stops an old one; meanwhile the two share the CPUs.
-    replicas = sum(group.most for group in layout.groups) + (not layout.gpus)
-    _init(
-        num_cpus=max(machine.cpus, layout.cpus * replicas),
-        num_gpus=machine.gpus,
-        include_dashboard=False,
-        object_store_memory=_STORE_BYTES,
-        _node_ip_address=LOCAL,
-    )
-
-
-def connect(address: str) -> list[Machine]:
-    """Connect to a cluster of which this machine is a node.
-
-    Returns:
-        Its machines.
-
-    Raises:
-        OSError: it does not answer.
-        ValueError: it has another version of Ray, or this machine is none of it.
-    """
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ValueError(
-            f"ray-address: an address is HOST:PORT, such as 10.0.0.1:6379, not {address!r}"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise OSError(f"no Ray cluster answers at {address}: {error}") from error
-    _init(address=address)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Machine(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in nodes]
-
-
-def _init(**options: Any) -> None:
-    try:
-        ray.init(
-            namespace=NAMESPACE,
-            configure_logging=False,
-            log_to_driver=True,
-            logging_level=logging.WARNING,
-            **options,
-        )
-    except Exception as error:  # some are of no type of their own
-        raise ValueError(f"Ray cannot be used: {error}") from error
 
 
 def deploy(config: ClusterConfig, layout: Layout) -> bool:
@@ -130,9 +76,12 @@ def replicas(
 ) -> serve.Application:
     """The replicas of a group, to be run; if ``local``, only this machine can reach them."""
     deployment: Any = serve.deployment(Device)
-    return deployment.options(**_options(config, layout, group, local)).bind(
-        group.name, _settings(config, layout), known, local
-    )
+    settings = _settings(config, layout)
+    return deployment.options(
+        **_options(config, layout, group, local),
+        version=_version(group.name, settings, local),
+        _internal=True,
+    ).bind(group.name, settings, known, local)
 
 
 def failure(layout: Layout) -> str | None:
@@ -154,19 +103,25 @@ def remove(layout: Layout) -> None:
         serve.delete(_application(group))
 
 
-def end() -> None:
-    """Let go of the cluster, which ends if it is this process's own."""
-    ray.shutdown()
+class Hearing:
+    """Asks the registry, by itself and not through Ray's head, which may be away."""
 
+    def __init__(self) -> None:
+        self._registry: Any = None
 
-async def hear() -> Sequence[Standing]:
-    """What the replicas have said last.
+    async def __call__(self) -> Sequence[Standing]:
+        """What the replicas have said last.
 
-    Raises:
-        Exception: the registry cannot be asked.
-    """
-    registry = ray.get_actor(REGISTRY, NAMESPACE)
-    return await asyncio.wait_for(registry.standings.remote(), HEAR_S)
+        Raises:
+            Exception: the registry cannot be asked.
+        """
+        if self._registry is None:
+            self._registry = await asyncio.to_thread(ray.get_actor, REGISTRY, NAMESPACE)
+        try:
+            return await asyncio.wait_for(self._registry.standings.remote(), HEAR_S)
+        except Exception:
+            self._registry = None  # it may have been made anew
+            raise
 
 
 async def counted() -> Mapping[tuple[str, str], int]:
@@ -254,7 +209,6 @@ def _options(config: ClusterConfig, layout: Layout, group: Group, local: bool) -
         )
         scaling = AutoscalingConfig(
             min_replicas=group.least,
-            initial_replicas=group.least,
             max_replicas=group.most,
             metrics_interval_s=0.5,
             look_back_period_s=1.0,
@@ -275,6 +229,13 @@ def _options(config: ClusterConfig, layout: Layout, group: Group, local: bool) -
         "max_surge_percent": 1 if layout.spare or (local and not layout.gpus) else 0,
         "logging_config": QUIET,
     }
+
+
+def _version(group: str, settings: Mapping[str, Any], local: bool) -> str:
+    """Changes with what replicas start with. Otherwise Ray Serve takes each update for new code."""
+    key = settings["api_key"]
+    known = {**settings, "api_key": key and key.get_secret_value()}
+    return sha256(repr((__version__, group, known, local)).encode()).hexdigest()
 
 
 def _edition(model: str) -> str:

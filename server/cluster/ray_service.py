@@ -62,4 +62,4 @@ class Router:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray Serve passes requests to."""
         specs = [resolve(name) for name in self._config.model]
-        return create_cluster_app(self._config, specs, ray_serve.hear, ray_serve.counted)
+        return create_cluster_app(self._config, specs, ray_serve.Hearing(), ray_serve.counted)

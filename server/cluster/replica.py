@@ -138,6 +138,11 @@ class Replica:
                 work.seconds,
                 self._tally.taken,
                 state.drain.stopping,
+                {
+                    name: served.loaded.runner.identity
+                    for name, served in self._engine.models.items()
+                    if served.loaded is not None
+                },
             )
         )
 

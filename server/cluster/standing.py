@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # How often a replica speaks, and after how long without a word it counts as gone.
 EVERY_S, KEPT_S = 0.25, 10.0
@@ -21,10 +21,11 @@ class Standing:
         jobs: what the ids of its jobs begin with.
         beat: counts its words, so that an old one is not taken for a new one.
         models: tokens per second of each model that is ready; none once it drains.
-        draining: whether it takes no more requests.
         queued_tokens: that wait and run.
         queued_seconds: until they have run.
         taken: requests that were sent to it.
+        draining: whether it takes no more requests.
+        identities: of the weights of each model that is loaded; see ``model.identity``.
     """
 
     replica: str
@@ -37,6 +38,7 @@ class Standing:
     queued_seconds: float
     taken: int
     draining: bool = False
+    identities: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registry:

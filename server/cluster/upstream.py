@@ -127,6 +127,17 @@ class Upstream:
         scope = {"method": "GET", "raw_path": path.encode(), "headers": headers}
         return await asyncio.wait_for(self._ask(address, scope, None, 0.0), timeout_s)
 
+    async def reaches(self, address: str) -> bool:
+        """Whether something still listens at the address of a replica."""
+        host, _, port = address.rpartition(":")
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, writer = await asyncio.open_connection(host, int(port))
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
     async def _ask(self, address: str, scope: Scope, body: Body | None, waited_s: float) -> Answer:
         assert self._session is not None  # noqa: S101
         try:
@@ -145,6 +156,8 @@ class Upstream:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreachable(str(error)) from error
         except aiohttp.ClientError as error:
+            if body is not None and body.gone:  # that is what cut the connection
+                raise ClientDisconnect from error
             raise ReplicaLost(
                 "the replica that worked on the request has died; send the request again",
                 value=type(error).__name__,

@@ -3,10 +3,10 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -19,14 +19,26 @@ from vimserve.server.config.cluster import ClusterConfig
 from vimserve.server.http.server import Server, http_server
 from vimserve.server.telemetry.logs import configure_logging
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from vimserve.model.spec import ModelSpec
+    from vimserve.server.cluster.app import Counted, Hear  # it needs the extra
+
+    Create = Callable[[ClusterConfig, Sequence[ModelSpec], Hear, Counted], FastAPI]
+
 # How often it is looked whether replicas can be started.
 LOOK_S = 1.0
 
 logger = logging.getLogger(__name__)
 
 
-def cluster(config: ClusterConfig) -> int:
+def cluster(config: ClusterConfig, create: "Create | None" = None) -> int:
     """Serve until a signal arrives, then answer what was accepted, stop the replicas and return.
+
+    Args:
+        config: all settings.
+        create: builds the application at the address; by default ``create_cluster_app``.
 
     Raises:
         ValueError: for settings that cannot be, or replicas that cannot be started.
@@ -38,7 +50,7 @@ def cluster(config: ClusterConfig) -> int:
         layout = layout_of(config, [here])
         ray_environment.of_this_machine()
     try:
-        from vimserve.server.cluster import ray_serve
+        from vimserve.server.cluster import ray_machines, ray_serve
         from vimserve.server.cluster.app import create_cluster_app
     except ImportError as error:
         raise ValueError(
@@ -47,13 +59,14 @@ def cluster(config: ClusterConfig) -> int:
 
     with listen(config.host, config.port) as listener:
         if config.ray_address is None:
-            ray_serve.start(layout, here)
+            ray_machines.start(layout, here)
         else:
-            layout = layout_of(config, ray_serve.connect(config.ray_address))
+            layout = layout_of(config, ray_machines.connect(config.ray_address))
         configure_logging(config.log_level.upper(), config.log_format)
         try:
             began = ray_serve.deploy(config, layout)
-            app = create_cluster_app(config, specs, ray_serve.hear, ray_serve.counted)
+            build = create or create_cluster_app
+            app = build(config, specs, ray_serve.Hearing(), ray_serve.counted)
             server = http_server(app, config.tls_certificate, config.tls_key)
             if began:
                 server.meanwhile = partial(ray_serve.remove, layout)
@@ -67,7 +80,7 @@ def cluster(config: ClusterConfig) -> int:
             if watch.failure is not None:
                 raise ValueError(watch.failure)
         finally:
-            ray_serve.end()
+            ray_machines.end()
     return 0
 
 

@@ -13,10 +13,10 @@ from vimserve.server.__main__ import main
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_serve():
+def ray_machines():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, at its import
-        return importlib.import_module("vimserve.server.cluster.ray_serve")
+        return importlib.import_module("vimserve.server.cluster.ray_machines")
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_a_cluster_that_does_not_answer(said):
     assert f"no Ray cluster answers at 127.0.0.1:{port}: " in error
 
 
-def test_another_version_of_ray(said, monkeypatch, ray_serve):
+def test_another_version_of_ray(said, monkeypatch, ray_machines):
     def init(**_):
         raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9\n")
 
-    monkeypatch.setattr(ray_serve.ray, "init", init)
+    monkeypatch.setattr(ray_machines.ray, "init", init)
     with socket.create_server(("127.0.0.1", 0)) as there:
         status, error = said(f"--ray-address=127.0.0.1:{there.getsockname()[1]}")
     assert status == 1

@@ -59,7 +59,10 @@ def test_an_old_word_of_a_dead_replica_does_not_count(directory, metrics):
     directory.lost("two")
     directory.hear([ONE, TWO])
     assert names(directory.ready) == ["one"]
-    directory.hear([replace(TWO, beat=2)])
+    for beat in (2, 2):  # it may have said so before it died
+        directory.hear([replace(TWO, beat=beat)])
+        assert names(directory.ready) == ["one"]
+    directory.hear([replace(TWO, beat=3)])
     assert names(directory.ready) == ["one", "two"]
     assert changes(metrics) == {"joined": 3, "lost": 1}
 

@@ -156,11 +156,12 @@ def test_the_life_of_a_cluster(tmp_path, image):
             assert {*load.answers} <= {(200, 0), (503, LOST)}
             assert load.answers[503, LOST] <= CLIENTS
 
-            refused = load.answers[503, LOST]
+            refused, changes = load.answers[503, LOST], cluster.changes()
             write(weights, label=1)
             command.send_signal(signal.SIGHUP)
             wait_until(lambda: load.answers[200, 1])
             wait_until(lambda: load.sees_only((200, 1)))
+            assert cluster.changes() == changes  # those that ran have read them
         assert {*load.answers} <= {(200, 0), (200, 1), (503, LOST)}
         assert load.answers[503, LOST] == refused
         wait_until(lambda: cluster.serving() == 1)

@@ -1,5 +1,6 @@
 """What the router does when replicas are full, drain, hang or die, and when clients leave."""
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from tests.patience import PATIENCE_S, wait_until
 from tests.server.cluster.conftest import hold
+from tests.server.conftest import TinyModel
 from vimserve.server.cluster.replica import WAITED
 
 
@@ -68,8 +70,28 @@ def test_who_hangs_up_in_the_middle_of_a_body(fleet, png, connect):
     fleet.add("a")
     client = fleet.client()
     head = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
-    connect(client, head + png).close()
+    sending = connect(client, head + png)
+    wait_until(lambda: fleet.replicas["a"]._tally.taken)
+    sending.close()
     wait_until(lambda: 'reason="client-gone"' in client.get("/metrics").text)
+    assert 'change="lost"' not in client.get("/metrics").text
+
+
+def test_a_replica_that_cuts_a_connection_is_not_lost(fleet, png):
+    """As it does after an answer in the middle of a body, of which the router may see nothing."""
+    fleet.add("a")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fleet.pretend("b", "{}:{}".format(*listener.getsockname()))
+
+        def cut():
+            listener.accept()[0].close()
+            listener.accept()[0].close()  # the router looks whether it is there
+
+        threading.Thread(target=cut).start()
+        client = fleet.client()
+        fleet.app.state.directory.lost("a")
+        assert client.post("/v1/classify", content=png).status_code == 503
+        assert "b" in {one.replica for one in fleet.app.state.directory.ready}
 
 
 def test_a_slow_body_is_refused_by_the_deadline(fleet, png, connect):
@@ -101,6 +123,7 @@ def dying(answer: bytes = b"") -> Iterator[str]:
         def die() -> None:
             with listener.accept()[0] as connection:
                 connection.recv(10)
+                listener.close()
                 connection.sendall(answer)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
@@ -225,3 +248,30 @@ def test_new_weights_while_requests_wait(fleet, png):
     assert fleet.app.state.directory.ready
     wait_until(lambda: "more" in next(iter(fleet.app.state.directory.ready)).models)
     assert client.post("/v1/classify", content=png).json()["model"] == "tiny"
+
+
+def weights(client):
+    """The identities of what the replicas have, as the metrics show them."""
+    found = re.findall(r"vimserve_cluster_model_info{([^}]*)} 1", client.get("/metrics").text)
+    return {re.search(r'identity="(\w+)"', labels)[1] for labels in found}
+
+
+def test_the_metrics_tell_which_replica_has_which_weights(fleet, monkeypatch):
+    class Other(TinyModel):
+        """Each has weights that no other has."""
+
+        def __init__(self):
+            super().__init__()
+            self.head.bias.data += len(fleet.loaded)
+
+    monkeypatch.setattr("tests.server.cluster.conftest.TinyModel", Other)
+    fleet.add("a")
+    client = fleet.client()
+    (model,) = client.get("/v1/models").json()["models"]
+    before = {model["identity"]}
+    assert weights(client) == before
+    fleet.add("b")
+    fleet.wait_for({"a", "b"})
+    wait_until(lambda: len(weights(client)) == 2)
+    fleet.run(fleet.replicas["a"].serve(("tiny",)))
+    wait_until(lambda: not before & weights(client))
