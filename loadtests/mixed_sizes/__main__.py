@@ -24,7 +24,7 @@ import json
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ import torch
 from vimserve.loadtests.common.options import count, positive
 from vimserve.loadtests.mixed_sizes.policies import POLICIES, Limits
 from vimserve.loadtests.mixed_sizes.replay import Replay, Station, cut, replay, warm_up
-from vimserve.loadtests.mixed_sizes.simulate import DEVICES, PERCENTILES, compare, multiples, table
+from vimserve.loadtests.mixed_sizes.simulate import DEVICES, PERCENTILES, compare, table
 from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read, repeat
 from vimserve.model.catalog import load_classifier, names
 from vimserve.model.tables import spread
@@ -189,11 +189,33 @@ def _figures(policy: str, load: float | None, replayed: Replay, error: float) ->
     )
 
 
+def to_best(policy: str, replays: Mapping[str, Sequence[Run]], field: str) -> float:
+    """A policy's figure as a multiple of the best that another policy has.
+
+    It is taken round by round, because the machine's speed may drift; the best policy is the one to
+    which the median of these multiples is greatest.
+
+    Args:
+        policy: its name.
+        replays: of all policies, by their names, in the order of the rounds.
+        field: of a run; less is better.
+    """
+    return max(
+        statistics.median(
+            getattr(own, field) / getattr(other, field)
+            for own, other in zip(replays[policy], others, strict=True)
+        )
+        for name, others in replays.items()
+        if name != policy
+    )
+
+
 def _print(runs: Sequence[Run]) -> None:
     """Print medians over the rounds, and the least and greatest throughput."""
+    fields = ("p50_ms", "p95_ms", "p99_ms")
     print(
         f"{'':<32}{'images/s':^24}{'a batch':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}"
-        f"{'of the best other':^22}"
+        f"{'to the best other':^22}"
     )
     for load in dict.fromkeys(run.load for run in runs):
         title = "all at once" if load is None else f"load {load:g}"
@@ -201,21 +223,17 @@ def _print(runs: Sequence[Run]) -> None:
             policy: [run for run in runs if (run.policy, run.load) == (policy, load)]
             for policy in POLICIES
         }
-        latencies = {
-            policy: [
-                statistics.median(getattr(run, field) for run in mine)
-                for field in ("p50_ms", "p95_ms", "p99_ms")
-            ]
-            for policy, mine in replays.items()
-        }
         for policy, mine in replays.items():
             rates = [run.images_per_second for run in mine]
-            batch = statistics.median(run.images_per_batch for run in mine)
+            batch, *latencies = (
+                statistics.median(getattr(run, field) for run in mine)
+                for field in ("images_per_batch", *fields)
+            )
             print(
                 f"{title:<16}{policy:<16}{spread(rates):^24}{batch:>9.1f}"
-                + "".join(f"{latency:>9.0f}" for latency in latencies[policy])
+                + "".join(f"{latency:>9.0f}" for latency in latencies)
                 + "  "
-                + "".join(f"{multiple:>6.2f}" for multiple in multiples(policy, latencies))
+                + "".join(f"{to_best(policy, replays, field):>6.2f}" for field in fields)
             )
 
 

@@ -2,7 +2,7 @@
 
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -211,16 +211,15 @@ def compare(
     }
 
 
-def excess(of: str, simulated: Mapping[str, Simulated]) -> list[float]:
+def excess(of: str, simulated: dict[str, Simulated]) -> list[float]:
     """A policy's percentiles of latency as multiples of the best of the others."""
-    return multiples(of, {name: one.percentiles_s for name, one in simulated.items()})
-
-
-def multiples(of: str, percentiles: Mapping[str, Sequence[float]]) -> list[float]:
-    """One policy's percentiles as multiples of the least that another one has."""
-    others = [own for name, own in percentiles.items() if name != of]
-    best = map(min, zip(*others, strict=True))
-    return [own / other for own, other in zip(percentiles[of], best, strict=True)]
+    best = [
+        min(times)
+        for times in zip(
+            *(one.percentiles_s for name, one in simulated.items() if name != of), strict=True
+        )
+    ]
+    return [own / other for own, other in zip(simulated[of].percentiles_s, best, strict=True)]
 
 
 def table(compared: dict[float, dict[str, Simulated]]) -> str:

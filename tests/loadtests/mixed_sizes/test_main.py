@@ -211,6 +211,17 @@ def test_measures_all_policies(few, tmp_path, capsys):
     assert "all at once     server" in capsys.readouterr().out
 
 
+def test_the_best_other_policy_is_found_round_by_round():
+    def runs(*p50s):
+        return [mixed_sizes.Run("", 0.5, 1, 1, p50, 1, 1, 0) for p50 in p50s]
+
+    # The machine was twice as slow in the second round, and something disturbed the third.
+    replays = {"server": runs(11, 22, 11), "steady": runs(10, 20, 10), "hit": runs(10, 30, 40)}
+    assert mixed_sizes.to_best("server", replays, "p50_ms") == pytest.approx(1.1)
+    assert mixed_sizes.to_best("steady", replays, "p50_ms") == pytest.approx(10 / 11)
+    assert mixed_sizes.to_best("hit", replays, "p50_ms") == pytest.approx(1.5)
+
+
 def test_a_simulated_device_needs_no_model(few, monkeypatch, capsys):
     monkeypatch.delattr(mixed_sizes, "load_classifier")
     assert mixed_sizes.main(["--trace", str(few), "--simulate", "gpu", "--load", "2"]) == 0
