@@ -200,14 +200,15 @@ def to_best(policy: str, replays: Mapping[str, Sequence[Run]], field: str) -> fl
         replays: of all policies, by their names, in the order of the rounds.
         field: of a run; less is better.
     """
-    return max(
+    multiples: list[float] = [
         statistics.median(
             getattr(own, field) / getattr(other, field)
             for own, other in zip(replays[policy], others, strict=True)
         )
         for name, others in replays.items()
         if name != policy
-    )
+    ]
+    return max(multiples)
 
 
 def _print(runs: Sequence[Run]) -> None:
