@@ -9,8 +9,10 @@ height and width, and ``one at a time`` batches nothing. All have the same budge
 
 At first all images wait from the start, which gives the throughput. Then they arrive as recorded,
 at ``--load`` times the rate that ``one at a time`` was measured to keep up with, which gives the
-latencies. The policies take turns, in reverse order in every other round. No speed is reported
-unless all give every image the same scores.
+latencies. The policies take turns batch by batch, each in time of its own that stands still while
+others run, so whatever else the machine does meets all of them alike. What the server has learnt of
+the model's costs it knows in all later replays. No speed is reported unless all give every image
+the same scores.
 
 ``--simulate cpu`` (or ``gpu``) replays the trace on a device that only exists as a cost curve, ten
 times in a row, with the server's bound on the queue and its time limit. That takes seconds, and its
@@ -22,8 +24,7 @@ import json
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ import torch
 
 from vimserve.loadtests.common.options import count, positive
 from vimserve.loadtests.mixed_sizes.policies import POLICIES, Limits
-from vimserve.loadtests.mixed_sizes.replay import Replay, cut, replay, warm_up
+from vimserve.loadtests.mixed_sizes.replay import Replay, Station, cut, replay, warm_up
 from vimserve.loadtests.mixed_sizes.simulate import DEVICES, PERCENTILES, compare, table
 from vimserve.loadtests.mixed_sizes.trace import TRACE, Arrival, read, repeat
 from vimserve.model.catalog import load_classifier, names
@@ -96,18 +97,22 @@ def _replay(options: argparse.Namespace, trace: Sequence[Arrival]) -> int:
     )
 
     alone = torch.cat([model(image) for image in images])
-    # What the server has learnt of the model's costs it knows in all later replays.
-    policies = {name: make(limits, time.perf_counter) for name, make in POLICIES.items()}
+    stations = {name: Station(make, limits) for name, make in POLICIES.items()}
 
-    def run(policy: str, gap_s: float, load: float | None) -> Run:
-        replayed = replay(model, trace, images, policies[policy], gap_s)
-        return _figures(policy, load, replayed, float((replayed.scores - alone).abs().max()))
+    def run(gap_s: float, load: float | None) -> list[Run]:
+        replays = replay(model, trace, images, stations.values(), gap_s)
+        return [
+            _figures(policy, load, replayed, float((replayed.scores - alone).abs().max()))
+            for policy, replayed in zip(stations, replays, strict=True)
+        ]
 
-    runs = [run(policy, 0.0, None) for policy in _turns(rounds)]
+    runs = [one for _ in range(rounds) for one in run(0.0, None)]
     slowest = statistics.median(r.images_per_second for r in runs if r.policy == "one at a time")
-    for load in options.load or [0.7]:
-        gap_s = 1 / (load * slowest)
-        runs += [run(policy, gap_s, load) for policy in _turns(rounds)]
+    # Round by round, so that a disturbed minute meets all loads.
+    gaps = {load: 1 / (load * slowest) for load in options.load or [0.7]}
+    for _ in range(rounds):
+        for load, gap_s in gaps.items():
+            runs += run(gap_s, load)
 
     if options.json:
         report = {
@@ -169,11 +174,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _turns(rounds: int) -> Iterator[str]:
-    for number in range(rounds):
-        yield from POLICIES if number % 2 == 0 else reversed(POLICIES)
-
-
 def _figures(policy: str, load: float | None, replayed: Replay, error: float) -> Run:
     p50, p95, p99 = np.percentile(replayed.latencies_s, PERCENTILES) * 1e3
     images = len(replayed.latencies_s)
@@ -189,22 +189,52 @@ def _figures(policy: str, load: float | None, replayed: Replay, error: float) ->
     )
 
 
+def to_best(policy: str, replays: Mapping[str, Sequence[Run]], field: str) -> float:
+    """A policy's figure as a multiple of the best that another policy has.
+
+    It is taken round by round, because the machine's speed may drift; the best policy is the one to
+    which the median of these multiples is greatest.
+
+    Args:
+        policy: its name.
+        replays: of all policies, by their names, in the order of the rounds.
+        field: of a run; less is better.
+    """
+    multiples: list[float] = [
+        statistics.median(
+            getattr(own, field) / getattr(other, field)
+            for own, other in zip(replays[policy], others, strict=True)
+        )
+        for name, others in replays.items()
+        if name != policy
+    ]
+    return max(multiples)
+
+
 def _print(runs: Sequence[Run]) -> None:
     """Print medians over the rounds, and the least and greatest throughput."""
-    print(f"{'':<32}{'images/s':^24}{'a batch':>9}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}")
+    fields = ("p50_ms", "p95_ms", "p99_ms")
+    print(
+        f"{'':<32}{'images/s':^24}{'a batch':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}"
+        f"{'to the best other':^22}"
+    )
     for load in dict.fromkeys(run.load for run in runs):
         title = "all at once" if load is None else f"load {load:g}"
-        for policy in POLICIES:
-            replays = [run for run in runs if (run.policy, run.load) == (policy, load)]
-            rates = [run.images_per_second for run in replays]
-            medians = [
-                statistics.median(getattr(run, field) for run in replays)
-                for field in ("images_per_batch", "p50_ms", "p95_ms", "p99_ms")
-            ]
-            batch, *latencies = medians
+        replays = {
+            policy: [run for run in runs if (run.policy, run.load) == (policy, load)]
+            for policy in POLICIES
+        }
+        for policy, mine in replays.items():
+            rates = [run.images_per_second for run in mine]
+            batch, *latencies = (
+                statistics.median(getattr(run, field) for run in mine)
+                for field in ("images_per_batch", *fields)
+            )
             print(
                 f"{title:<16}{policy:<16}{spread(rates):^24}{batch:>9.1f}"
-                + "".join(f"{latency:>10.0f}" for latency in latencies)
+                + "".join(f"{latency:>9.0f}" for latency in latencies)
+                + "  "
+                + "".join(f"{to_best(policy, replays, field):>6.2f}" for field in fields)
             )
 
 

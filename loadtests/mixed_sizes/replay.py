@@ -1,14 +1,14 @@
-"""Replays a trace against a real model in real time, in one thread and without HTTP."""
+"""Replays a trace against a real model by several policies in turns, in one thread."""
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vimserve.loadtests.mixed_sizes.policies import Job, Policy
+from vimserve.loadtests.mixed_sizes.policies import Clock, Job, Limits, Policy
 from vimserve.loadtests.mixed_sizes.trace import Arrival
 from vimserve.model.batch import PackedBatch
 from vimserve.model.catalog import Classifier
@@ -30,6 +30,81 @@ class Replay:
     latencies_s: list[float]
     batches: int
     scores: Tensor
+
+
+class Station:
+    """A policy and the time that it has had of the model, which may serve others in between.
+
+    Its clock advances by what its passes take, and from the end of one to the next arrival if
+    nothing waits; it stands still while others run.
+
+    Args:
+        make: makes the policy.
+        limits: of its batches and of its queue.
+    """
+
+    def __init__(self, make: Callable[[Limits, Clock], Policy], limits: Limits) -> None:
+        self._now = 0.0
+        self._policy = make(limits, lambda: self._now)
+
+    def begin(self, arrivals: Sequence[Arrival], lengths: Sequence[int], gap_s: float) -> None:
+        """Begin with a trace of images of so many tokens, ``gap_s`` apart on average."""
+        self._start = self._now
+        self._jobs = [
+            Job(
+                index,
+                (arrival.height, arrival.width),
+                tokens,
+                Urgency(self._start + arrival.at * gap_s, math.inf, priority=5),
+            )
+            for index, (arrival, tokens) in enumerate(zip(arrivals, lengths, strict=True))
+        ]
+        self._arrived = self._batches = 0
+        self._answers: dict[int, tuple[float, Tensor]] = {}
+
+    @property
+    def passed_s(self) -> float:
+        """Seconds of its own since it began."""
+        return self._now - self._start
+
+    @property
+    def ended(self) -> bool:
+        """Whether all images are answered."""
+        return len(self._answers) == len(self._jobs)
+
+    def run(self, model: Classifier, images: Sequence[PackedBatch]) -> None:
+        """Run the next batch.
+
+        An image that arrives while a batch runs is noticed when the batch ends, but its latency
+        counts from when it was due.
+        """
+        self._admit()
+        batch = self._policy.next()
+        if not batch:
+            self._now = self._jobs[self._arrived].urgency.arrived
+            self._admit()
+            batch = self._policy.next()
+        began = time.perf_counter()
+        rows = model(PackedBatch.cat([images[job.index] for job in batch]))
+        seconds = time.perf_counter() - began
+        self._now += seconds
+        self._policy.ran(batch, seconds)
+        self._batches += 1
+        for job, row in zip(batch, rows, strict=True):
+            self._answers[job.index] = self._now - job.urgency.arrived, row
+
+    def end(self) -> Replay:
+        """What it did since it began."""
+        latencies_s, scores = zip(*(self._answers[job.index] for job in self._jobs), strict=True)
+        return Replay(self.passed_s, [*latencies_s], self._batches, torch.stack(scores))
+
+    def _admit(self) -> None:
+        waiting = self._jobs[self._arrived :]
+        for job in waiting:
+            if job.urgency.arrived > self._now:
+                break
+            self._policy.add(job)
+            self._arrived += 1
 
 
 def cut(model: Classifier, arrivals: Sequence[Arrival], seed: int = 0) -> list[PackedBatch]:
@@ -55,42 +130,22 @@ def replay(
     model: Classifier,
     arrivals: Sequence[Arrival],
     images: Sequence[PackedBatch],
-    policy: Policy,
+    stations: Iterable[Station],
     gap_s: float,
-) -> Replay:
-    """Let the images arrive, ``gap_s`` apart on average, and run what ``policy`` chooses.
+) -> list[Replay]:
+    """Let the images arrive at each station, ``gap_s`` apart on average; its policy chooses.
 
-    An image that arrives while a batch runs is noticed when the batch ends, but its latency counts
-    from when it was due. With a gap of 0 all images wait from the start.
+    The stations take turns with the model batch by batch, always the one that is furthest behind.
+    So whatever the machine does meanwhile meets all of them alike. With a gap of 0 all images wait
+    from the start.
+
+    Returns:
+        What each station did, in its own time.
     """
-    start = time.perf_counter()
-    jobs = [
-        Job(
-            index,
-            (arrival.height, arrival.width),
-            model.num_tokens(image.grids[0]),
-            Urgency(start + arrival.at * gap_s, math.inf, priority=5),
-        )
-        for index, (arrival, image) in enumerate(zip(arrivals, images, strict=True))
-    ]
-    latencies_s = [0.0] * len(jobs)
-    scores: list[Tensor] = [torch.empty(0)] * len(jobs)
-    arrived = answered = batches = 0
-    while answered < len(jobs):
-        while arrived < len(jobs) and jobs[arrived].urgency.arrived <= time.perf_counter():
-            policy.add(jobs[arrived])
-            arrived += 1
-        batch = policy.next()
-        if not batch:
-            time.sleep(max(0.0, jobs[arrived].urgency.arrived - time.perf_counter()))
-            continue
-        began = time.perf_counter()
-        rows = model(PackedBatch.cat([images[job.index] for job in batch]))
-        now = time.perf_counter()
-        policy.ran(batch, now - began)
-        for job, row in zip(batch, rows, strict=True):
-            latencies_s[job.index] = now - job.urgency.arrived
-            scores[job.index] = row
-        answered += len(batch)
-        batches += 1
-    return Replay(now - start, latencies_s, batches, torch.stack(scores))
+    stations = [*stations]
+    lengths = [model.num_tokens(image.grids[0]) for image in images]
+    for station in stations:
+        station.begin(arrivals, lengths, gap_s)
+    while left := [station for station in stations if not station.ended]:
+        min(left, key=lambda station: station.passed_s).run(model, images)
+    return [station.end() for station in stations]
