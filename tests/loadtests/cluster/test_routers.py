@@ -45,6 +45,11 @@ def first(directory):
     return {directory.rank("tiny", 1)[0].replica for _ in range(50)}
 
 
+async def nothing(*_):
+    """Neither receives nor sends."""
+    raise AssertionError
+
+
 def test_routers_are_exchanged(directory):
     ended = []
 
@@ -53,7 +58,7 @@ def test_routers_are_exchanged(directory):
 
     async def use(name):
         app = Exchange(Requests(directory, []), directory)
-        await app({"type": "http", "path": PATH + name}, None, send)
+        await app({"type": "http", "path": PATH + name}, nothing, send)
 
     assert first(directory) == {"idle"}
     asyncio.run(use("requests"))
@@ -76,7 +81,7 @@ def test_who_has_fewer_requests_comes_first(directory):
         requests = Requests(directory, [["idle"], ["busy", "idle"]])
         app = Exchange(requests, directory)
         scope = {"type": "http", "path": "/v1/classify"}
-        running = [asyncio.create_task(app(scope, None, None)) for _ in range(2)]
+        running = [asyncio.create_task(app(scope, nothing, nothing)) for _ in range(2)]
         await asyncio.sleep(0)
         assert first(directory) == {"busy"}
         requests.end.set()

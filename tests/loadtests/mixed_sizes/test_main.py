@@ -2,6 +2,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ class Slow:
 
 
 def test_a_policy_does_not_wait_for_the_passes_of_another(demo, monkeypatch):
-    model = Slow(demo, monkeypatch)
+    model: Any = Slow(demo, monkeypatch)
     images = cut(model, TRACE[:3])
     alone, beside = (
         replay(model, TRACE[:3], images, stations(*names), gap_s=1)[0]
@@ -143,7 +144,7 @@ def test_a_policy_does_not_wait_for_the_passes_of_another(demo, monkeypatch):
 
 
 def test_what_is_furthest_behind_in_its_own_time_runs_next(demo, monkeypatch):
-    model = Slow(demo, monkeypatch)
+    model: Any = Slow(demo, monkeypatch)
     images = cut(model, TRACE[:3])
     replays = replay(model, TRACE[:3], images, stations("one at a time", "fill in order"), gap_s=1)
     assert model.passes == [[5], [5], [13], [13, 5], [5]]
@@ -151,7 +152,7 @@ def test_what_is_furthest_behind_in_its_own_time_runs_next(demo, monkeypatch):
 
 
 def test_time_passes_between_arrivals_without_any_wait(demo, monkeypatch):
-    model = Slow(demo, monkeypatch)
+    model: Any = Slow(demo, monkeypatch)
     arrivals = [Arrival(0.0, 32, 32), Arrival(1.0, 32, 32)]
     (replayed,) = replay(model, arrivals, cut(model, arrivals), stations("server"), gap_s=1e9)
     assert replayed.latencies_s == [5, 5]

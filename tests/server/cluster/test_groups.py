@@ -51,7 +51,7 @@ def test_on_machines_that_are_not_there_yet():
     layout = layout_on_demand(ClusterConfig(replicas="1-4", device="cuda"))
     assert [(one.least, one.most) for one in layout.groups] == [(1, 4)]
     assert (layout.cpus, layout.gpus, layout.neighbours, layout.spare) == (1, 1, 1, False)
-    assert layout_on_demand(ClusterConfig(replicas=2, threads=6)).cpus == 6
+    assert layout_on_demand(ClusterConfig(replicas="2", threads=6)).cpus == 6
 
 
 @pytest.mark.parametrize(
