@@ -11,7 +11,8 @@ from vimserve.model.batch import PackedBatch
 
 
 def test_each_class_becomes_the_next(tmp_path):
-    weights = shutil.copy(str(catalog.resolve("demo").source), tmp_path / "demo.safetensors")
+    weights = tmp_path / "demo.safetensors"
+    shutil.copy(str(catalog.resolve("demo").source), weights)
     batch = PackedBatch.from_images([torch.rand(3, 64, 96)])
 
     def scores():
