@@ -20,6 +20,7 @@ def start(layout: Layout, machine: Machine) -> None:
     # before it stops an old one; meanwhile the two share the CPUs.
     replicas = sum(group.most for group in layout.groups) + (not layout.gpus)
     _init(
+        address="local",  # not one that somebody has started on this machine
         num_cpus=max(machine.cpus, layout.cpus * replicas),
         num_gpus=machine.gpus,
         include_dashboard=False,

@@ -13,28 +13,17 @@ from contextlib import contextmanager
 import httpx2
 import psutil
 import pytest
-import torch
 
 from tests.patience import PATIENCE_S, wait_until
 from tests.processes import Command
-from vimserve.model.config import VimConfig
+from tests.server.cluster.weights import write
 from vimserve.model.cpus import usable_cpus
-from vimserve.model.families.vim.model import Vim
 
 CLIENTS = 3
 # So that the replicas that start have CPUs too.
 PAUSE_S = 0.05
 TOO_SLOW = "timed out during startup"
 LOST = "urn:vimserve:problem:replica-lost"
-
-
-def write(path, label):
-    """A model that sees the same class in every picture."""
-    model = Vim(VimConfig(width=64, depth=1, num_classes=3, grid=(4, 4)))
-    state = model.state_dict()
-    state["head.weight"].zero_()
-    state["head.bias"] = torch.eye(3)[label]
-    torch.save({"model": state}, path)
 
 
 @contextmanager
