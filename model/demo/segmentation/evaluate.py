@@ -30,6 +30,7 @@ from vimserve.model.demo.icons import (
 from vimserve.model.demo.scenes import SMALL_SHARE, smallest_side
 from vimserve.model.demo.segmentation.scenes import CLASSES
 from vimserve.model.families.upernet.segmenter import Segmenter
+from vimserve.model.mask_files import Numbers, count_pixels, ious
 from vimserve.model.transform import Transform
 
 HERE = Path(__file__).parent
@@ -40,7 +41,6 @@ ONE_PIECE = 0.9
 # Far from the training's seeds, which are made of small numbers.
 SEED = 20_000_003
 
-Counts = np.ndarray[Any, np.dtype[np.int64]]
 Classes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -72,12 +72,6 @@ def segment(model: Segmenter, image: Image.Image, side: int) -> Classes:
     return classes[0].numpy()
 
 
-def confusion(truth: Any, predicted: Any) -> Counts:
-    """How many pixels of each class (rows) were taken for each class (columns)."""
-    pairs = truth.astype(np.int64) * len(CLASSES) + predicted
-    return np.bincount(pairs.reshape(-1), minlength=len(CLASSES) ** 2).reshape(len(CLASSES), -1)
-
-
 def pieces(scene: Scene, predicted: Classes) -> list[float]:
     """Of each object, the share that its most frequent class has in what is not background."""
     shares = []
@@ -88,14 +82,12 @@ def pieces(scene: Scene, predicted: Classes) -> list[float]:
     return shares
 
 
-def summary(counts: Counts) -> dict[str, float]:
+def summary(counts: Numbers) -> dict[str, float]:
     """Mean intersection over union, of the classes that occur, and pixel accuracy, in percent."""
-    hits = counts.diagonal()
-    union = counts.sum(0) + counts.sum(1) - hits
-    occurs = union > 0
+    truth, _, both = counts
     return {
-        "miou": round(100 * float((hits[occurs] / union[occurs]).mean()), 1),
-        "pixel_accuracy": round(100 * float(hits.sum() / counts.sum()), 1),
+        "miou": round(100 * float(np.nanmean(ious(counts))), 1),
+        "pixel_accuracy": round(100 * float(both.sum() / truth.sum()), 1),
     }
 
 
@@ -108,15 +100,15 @@ def evaluate(weights: Path, count: int) -> dict[str, Any]:
         "held-out vendor": HELD_OUT_SETS,
         "seen vendors, new scenes": TRAINING_SETS,
     }.items():
-        counts = {side: np.zeros((len(CLASSES), len(CLASSES)), np.int64) for side in SIDES}
+        counts = {side: np.zeros((3, len(CLASSES)), np.int64) for side in SIDES}
         blank = np.zeros_like(counts[DRAWN])
         whole: dict[int, list[float]] = {side: [] for side in SIDES}
         for scene in scenes(load_icons(sets, RENDERED_FOR_TRAINING), count):
             classes = truth(scene)
-            blank += confusion(classes, np.zeros_like(classes))
+            blank += count_pixels(classes, np.zeros_like(classes), len(CLASSES))
             for side, of_side in counts.items():
                 predicted = segment(model, scene.image, side)
-                of_side += confusion(classes, predicted)
+                of_side += count_pixels(classes, predicted, len(CLASSES))
                 whole[side] += pieces(scene, predicted)
         results[kind] = {
             str(side): {

@@ -17,10 +17,11 @@ from tests.closeness import assert_close
 from vimserve.model.batch import PackedBatch
 from vimserve.model.config import UPerNetConfig, VimConfig
 from vimserve.model.demo.icons import LABELS, Icon, by_class, cut_out
-from vimserve.model.demo.segmentation.evaluate import confusion, summary
+from vimserve.model.demo.segmentation.evaluate import summary
 from vimserve.model.demo.segmentation.scenes import CLASSES, STAGES, Batch, draw_batch, make_scene
 from vimserve.model.demo.segmentation.train import Criterion, make_optimizers
 from vimserve.model.families.upernet.model import UPerNetSegmenter
+from vimserve.model.mask_files import count_pixels
 from vimserve.model.training.batches import Batches, normalize
 from vimserve.model.training.class_shares import class_shares
 from vimserve.model.training.optimization import descend
@@ -163,6 +164,6 @@ def test_every_parameter_in_use_gets_a_gradient() -> None:
 def test_the_measures() -> None:
     truth = np.array([[0, 0, 1, 2]], np.uint8)
     seen = np.array([[0, 1, 1, 0]], np.uint8)
-    figures = summary(confusion(truth, seen))
+    figures = summary(count_pixels(truth, seen, 3))
     # Class 0: 1 of 3, class 1: 1 of 2, class 2: 0 of 1; the others do not occur.
     assert figures == {"miou": round(100 * (1 / 3 + 1 / 2) / 3, 1), "pixel_accuracy": 50.0}
