@@ -107,7 +107,8 @@ def layers() -> Iterator[tuple[str, int]]:
 def running(container: str, *environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """The image's own command as its own user; it has ended when the block is left."""
     image = json.loads(buildah("inspect", container))["OCIv1"]["config"]
-    settings = [f"VIMSERVE_PORT={PORT}", "VIMSERVE_HOST=127.0.0.1", *environment]
+    patient = (f"VIMSERVE_{name}_TIMEOUT={PATIENCE_S}" for name in ("REQUEST", "DRAIN"))
+    settings = [f"VIMSERVE_PORT={PORT}", "VIMSERVE_HOST=127.0.0.1", *patient, *environment]
     command = [
         "buildah", "--storage-driver", "vfs", "run", "--isolation=chroot",
         f"--user={image['User']}", *(f"--env={setting}" for setting in settings), container, "--",
