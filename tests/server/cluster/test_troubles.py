@@ -46,9 +46,14 @@ def test_429_only_when_all_replicas_refuse(fleet, png):
 
 
 def has_accepted(fleet, number):
-    """Whether so many images wait or run in any replica."""
-    works = [one._engine.work() for one in fleet.replicas.values()]
-    return sum(work.tokens for work in works) // 17 == number
+    """Whether so many images wait or run in any replica, and none waits where nothing runs."""
+    engines = [one._engine for one in fleet.replicas.values()]
+    works = [engine.work() for engine in engines]
+    begun = all(
+        [*engine._worker.in_hand] or not work.tokens
+        for engine, work in zip(engines, works, strict=True)
+    )
+    return begun and sum(work.tokens for work in works) // 17 == number
 
 
 def test_who_hangs_up_leaves_the_queue_of_the_replica(fleet, png, connect):
