@@ -16,6 +16,7 @@ from vimserve.server.__main__ import main
 def ray_machines():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, at its import
+        importlib.import_module("vimserve.server.cluster.ray_serve")
         return importlib.import_module("vimserve.server.cluster.ray_machines")
 
 
