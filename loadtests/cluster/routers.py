@@ -16,8 +16,9 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vimserve.model.spec import ModelSpec
-from vimserve.server.cluster.app import Counted, Hear, create_cluster_app
+from vimserve.server.cluster.app import Hear, create_cluster_app
 from vimserve.server.cluster.directory import Directory
+from vimserve.server.cluster.own import Counted
 from vimserve.server.cluster.routing import Router
 from vimserve.server.commands.cluster import cluster
 from vimserve.server.config.cluster import ClusterConfig

@@ -12,17 +12,12 @@ from torch import Tensor, nn
 
 from vimserve.model.config import VimConfig
 from vimserve.model.demo.batches import STAGES, Batch, draw_batch
-from vimserve.model.demo.icons import (
-    LABELS,
-    RENDERED_FOR_TRAINING,
-    TRAINING_SETS,
-    by_class,
-    load_icons,
-)
+from vimserve.model.demo.icons import LABELS
+from vimserve.model.demo.training import train, training_icons
 from vimserve.model.training.batches import Draw, normalize
-from vimserve.model.training.loop import Outcome, Recipe, run
+from vimserve.model.training.loop import Outcome, Recipe
 from vimserve.model.training.optimization import is_matrix, muon_and_adamw
-from vimserve.model.training.options import Options, read_options
+from vimserve.model.training.options import Options
 from vimserve.model.training.vim import Network
 
 CONFIG = VimConfig(width=96, depth=8, states=8, num_classes=len(LABELS), grid=(14, 14))
@@ -35,7 +30,7 @@ DEFAULTS = Options(Path(__file__).with_name("demo.safetensors"), minutes=36)
 
 def drawing(tokens: int) -> Draw:
     """A function that draws batches of about ``tokens`` patches."""
-    return partial(draw_batch, by_class(load_icons(TRAINING_SETS, RENDERED_FOR_TRAINING)), tokens)
+    return partial(draw_batch, training_icons(), tokens)
 
 
 def make_network(start_from: Path | None) -> Network:
@@ -123,12 +118,5 @@ RECIPE = Recipe(
 )
 
 
-def main() -> None:
-    """Read the command line and train."""
-    options = read_options(__doc__, DEFAULTS)
-    load_icons(TRAINING_SETS, RENDERED_FOR_TRAINING)  # drawn once, by one process
-    run(RECIPE, options)
-
-
 if __name__ == "__main__":
-    main()
+    train(RECIPE, __doc__, DEFAULTS)

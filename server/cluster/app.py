@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -12,7 +12,7 @@ from vimserve.server.app import add_middleware
 from vimserve.server.cluster.directory import Directory
 from vimserve.server.cluster.ingress import Ingress
 from vimserve.server.cluster.metrics import ClusterMetrics
-from vimserve.server.cluster.own import Own
+from vimserve.server.cluster.own import Counted, Own
 from vimserve.server.cluster.standing import EVERY_S, Standing
 from vimserve.server.cluster.upstream import Upstream
 from vimserve.server.config import ServerConfig
@@ -22,7 +22,6 @@ from vimserve.server.http.problems import add_error_handlers
 from vimserve.server.telemetry.tracing import Tracing
 
 Hear = Callable[[], Awaitable[Sequence[Standing]]]
-Counted = Callable[[], Awaitable[Mapping[tuple[str, str], int]]]
 
 logger = logging.getLogger(__name__)
 

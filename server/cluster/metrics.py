@@ -11,6 +11,9 @@ from prometheus_client.samples import Sample
 from vimserve.server.cluster.standing import Standing
 from vimserve.server.telemetry.metrics import Metrics
 
+# Of replicas, by group and state.
+Counts = Mapping[tuple[str, str], int]
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -74,7 +77,7 @@ class Scrape(Collector):
         self,
         metrics: ClusterMetrics,
         standings: Iterable[Standing],
-        counts: Mapping[tuple[str, str], int],
+        counts: Counts,
         texts: Mapping[str, str],
     ) -> None:
         self._metrics = metrics
@@ -121,7 +124,7 @@ def _of_standings(standings: Iterable[Standing]) -> Iterator[Metric]:
     yield from (seconds, tokens, speed, loaded)
 
 
-def _of_counts(counts: Mapping[tuple[str, str], int]) -> Metric:
+def _of_counts(counts: Counts) -> Metric:
     replicas = GaugeMetricFamily(
         "vimserve_cluster_replicas",
         "Replicas that Ray Serve runs, starts or stops; those that do not stop were asked for",

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from vimserve.server.cluster.directory import Directory
-from vimserve.server.cluster.metrics import ClusterMetrics, Scrape
+from vimserve.server.cluster.metrics import ClusterMetrics, Counts, Scrape
 from vimserve.server.cluster.standing import Standing
 from vimserve.server.cluster.upstream import Unreachable, Upstream
 from vimserve.server.engine.engine import State
@@ -23,6 +23,7 @@ _OPEN_METRICS = (b"accept", b"application/openmetrics-text; version=1.0.0")
 _NOTHING = "# EOF\n"
 
 Answers = Mapping[str, Callable[[Request], Awaitable[Response]]]
+Counted = Callable[[], Awaitable[Counts]]
 
 
 class Own:
@@ -49,7 +50,7 @@ class Own:
         metrics: ClusterMetrics,
         drain: Drain,
         prefix: str,
-        counted: Callable[[], Awaitable[Mapping[tuple[str, str], int]]],
+        counted: Counted,
     ) -> None:
         self._models = models
         self._directory = directory
@@ -102,15 +103,19 @@ class Own:
     async def _metrics_of_all(self, request: Request) -> Response:
         key = request.headers.get("authorization", "").encode("latin-1")
         standings = [*self._directory.all]
-        counts: Mapping[tuple[str, str], int] = {}
-        with suppress(Exception):  # who counts them is away; what runs goes on
-            counts = await self._counted()
-        texts = await asyncio.gather(*(self._text(one, key) for one in standings))
+        counts, texts = await asyncio.gather(
+            self._counts(), asyncio.gather(*(self._text(one, key) for one in standings))
+        )
         registry = CollectorRegistry()
         of_replicas = {one.replica: text for one, text in zip(standings, texts, strict=True)}
         registry.register(Scrape(self._metrics, standings, counts, of_replicas))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": content_type, "Vary": "Accept"})
+
+    async def _counts(self) -> Counts:
+        with suppress(Exception):  # who counts them is away; what runs goes on
+            return await self._counted()
+        return {}
 
     async def _text(self, one: Standing, key: bytes) -> str:
         headers = [_OPEN_METRICS, *([(b"authorization", key)] if key else [])]

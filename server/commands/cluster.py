@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from vimserve.model.spec import ModelSpec
-    from vimserve.server.cluster.app import Counted, Hear  # it needs the extra
+    from vimserve.server.cluster.app import Hear  # it needs the extra
+    from vimserve.server.cluster.own import Counted
 
     Create = Callable[[ClusterConfig, Sequence[ModelSpec], Hear, Counted], FastAPI]
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from vimserve.model.demo import train as classification
 from vimserve.model.demo.detection.scenes import CLASSES, STAGES, Batch, draw_batch, to_find
-from vimserve.model.demo.icons import RENDERED_FOR_TRAINING, TRAINING_SETS, by_class, load_icons
 from vimserve.model.demo.segmentation import train as segmentation
+from vimserve.model.demo.training import train, training_icons
 from vimserve.model.families.cascade.config import CascadeConfig
 from vimserve.model.training.batches import Draw, normalize
 from vimserve.model.training.cascade import CascadeNetwork
 from vimserve.model.training.detection import losses
-from vimserve.model.training.loop import Outcome, Recipe, run
+from vimserve.model.training.loop import Outcome, Recipe
 from vimserve.model.training.optimization import HeadRates, muon_and_two_adamw
-from vimserve.model.training.options import Options, read_options
+from vimserve.model.training.options import Options
 
 CONFIG = CascadeConfig(
     classification.CONFIG.without_classifier(),
@@ -45,7 +45,7 @@ DEFAULTS = Options(
 
 def drawing(tokens: int) -> Draw:
     """A function that draws batches of about ``tokens`` patches."""
-    return partial(draw_batch, by_class(load_icons(TRAINING_SETS, RENDERED_FOR_TRAINING)), tokens)
+    return partial(draw_batch, training_icons(), tokens)
 
 
 def make_network(start_from: Path | None) -> CascadeNetwork:
@@ -128,12 +128,5 @@ RECIPE = Recipe(
 )
 
 
-def main() -> None:
-    """Read the command line and train."""
-    options = read_options(__doc__, DEFAULTS)
-    load_icons(TRAINING_SETS, RENDERED_FOR_TRAINING)  # drawn once, by one process
-    run(RECIPE, options)
-
-
 if __name__ == "__main__":
-    main()
+    train(RECIPE, __doc__, DEFAULTS)
