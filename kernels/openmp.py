@@ -123,7 +123,7 @@ def _count(_context, counter):
 
 
 @intrinsic
-def _read(_context, counter):
+def read(_context, counter):
     """The number of a counter, with all that was written before it was counted."""
 
     def codegen(_context, builder, _signature, args):
@@ -178,7 +178,7 @@ def leave(gate):
     left = shifted(gate, 1)
     _count(left)
     rounds = 0
-    while _read(left) < _read(gate):
+    while read(left) < read(gate):
         rounds += 1
         if rounds % SPINS == 0:
             _yield_core()

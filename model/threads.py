@@ -2,7 +2,8 @@
 
 ``torch.set_num_threads`` tells all of PyTorch's libraries and this project's kernels, for the
 calling thread. After a pass the number is again what it was before, so that a program's other work
-keeps its threads.
+keeps its threads. Passes that run side by side divide the threads, and each gets more or fewer
+while it runs as others end or begin (``kernels.thread_limit``).
 """
 
 import functools
@@ -11,10 +12,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 
+from vimserve.kernels.thread_limit import ThreadLimit
 from vimserve.model.cpus import usable_cpus
 from vimserve.model.thread_policy import ThreadPolicy
 
@@ -25,13 +27,13 @@ LOG_EVERY_S = 60.0
 T = TypeVar("T")
 
 
-class _Passes(threading.local):
-    """The passes of the calling thread; each thread has an OpenMP team of its own."""
+class _Pass(threading.local):
+    """The pass that the calling thread runs."""
 
     def __init__(self) -> None:
-        self.policies: dict[tuple[int, int], ThreadPolicy] = {}
-        self.running: ThreadPolicy | None = None
-        self.threads = 0  # of the latest pass
+        self.policy: ThreadPolicy | None = None
+        self.work = 0
+        self.limit: ThreadLimit | None = None
 
 
 class _Process:
@@ -42,9 +44,13 @@ class _Process:
     in_use = 0  # threads of the latest pass
     logged_threads = 0
     logged_at = -float("inf")
+    # What passes learnt, by the most threads and the magnitude of their work. One that runs takes
+    # its policy out, so another beside it begins to learn anew.
+    policies: ClassVar[dict[tuple[int, int], ThreadPolicy]] = {}
+    latest: ClassVar[dict[int, int]] = {}  # threads of the latest pass by the most
 
 
-_passes = _Passes()
+_pass = _Pass()
 
 
 def use_threads(fixed: int | None) -> int:
@@ -78,19 +84,45 @@ def adaptive_threads(device: torch.device, work: int) -> Iterator[None]:
         device: that the model computes on; threads matter on a CPU.
         work: what one block computes, in any unit; passes of about the same work learn together.
     """
-    if device.type != "cpu" or not _Process.adapts or _passes.running is not None:
+    if device.type != "cpu" or not _Process.adapts or _pass.policy is not None:
         yield
         return
     before = torch.get_num_threads()
-    policy = _passes.running = _policy(min(before, _usable_cpus()), work)
-    _set_threads(policy.threads)
+    _pass.work = work
+    _take_policy(before)
     try:
         yield
     finally:
-        _passes.running = None
         _set_threads(before)
-        _passes.threads = policy.threads
-        _show(policy)
+        _show(_leave_policy())
+
+
+@contextmanager
+def limited_threads(limit: ThreadLimit) -> Iterator[None]:
+    """Run what the calling thread computes on so many threads as the limit allows meanwhile."""
+    _pass.limit, limit.followed = limit, limit.threads
+    _set_threads(limit.followed)
+    try:
+        yield
+    finally:
+        _pass.limit = None
+
+
+def follow_limit() -> ThreadLimit | None:
+    """Let the number of threads change, between two parts of a forward pass.
+
+    Returns:
+        The limit, if there is one.
+    """
+    limit = _pass.limit
+    if limit is not None and limit.threads != limit.followed:
+        limit.followed = limit.threads
+        if _pass.policy is None:
+            _set_threads(limit.followed)
+        else:
+            _leave_policy()
+            _take_policy(limit.followed)
+    return limit
 
 
 def each_block(blocks: Iterable[T]) -> Iterator[T]:
@@ -98,18 +130,20 @@ def each_block(blocks: Iterable[T]) -> Iterator[T]:
 
     What a pass does after its blocks runs on the number that is thought best.
     """
-    policy = _passes.running
-    if policy is None:
-        yield from blocks
-        return
     blocks = list(blocks)
-    policy.begin(time.monotonic(), len(blocks))
-    for block in blocks:
+    policy = None
+    for done, block in enumerate(blocks):
+        follow_limit()
+        if _pass.policy is not None and _pass.policy is not policy:
+            policy = _pass.policy
+            policy.begin(time.monotonic(), len(blocks) - done)
         start, busy = time.perf_counter(), time.thread_time()
         yield block
-        seconds, busy_s = time.perf_counter() - start, time.thread_time() - busy
-        _set_threads(policy.end_block(seconds, busy_s))
-    _set_threads(policy.threads)
+        if policy is not None:
+            seconds, busy_s = time.perf_counter() - start, time.thread_time() - busy
+            _set_threads(policy.end_block(seconds, busy_s))
+    if policy is not None:
+        _set_threads(policy.threads)
 
 
 def _set_threads(threads: int) -> None:
@@ -117,13 +151,23 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _policy(most: int, work: int) -> ThreadPolicy:
-    key = most, work.bit_length()
-    if key not in _passes.policies:
+def _take_policy(most: int) -> None:
+    """Go on with what has been learnt of passes like the one that runs."""
+    most = min(most, _usable_cpus())
+    policy = _Process.policies.pop((most, _pass.work.bit_length()), None)
+    if policy is None:
         # Whatever disturbs one size of passes disturbs the others too.
-        likely = min(_passes.threads, most) or most
-        _passes.policies[key] = ThreadPolicy(most, likely, time.monotonic())
-    return _passes.policies[key]
+        policy = ThreadPolicy(most, _Process.latest.get(most, most), time.monotonic())
+    _pass.policy = policy
+    _set_threads(policy.threads)
+
+
+def _leave_policy() -> ThreadPolicy:
+    policy, _pass.policy = _pass.policy, None
+    assert policy is not None
+    _Process.policies[policy.most, _pass.work.bit_length()] = policy
+    _Process.latest[policy.most] = policy.threads
+    return policy
 
 
 def _show(policy: ThreadPolicy) -> None:

@@ -7,6 +7,8 @@ for each other where a step reads what others wrote:
 1. A run of tokens: the last block's ``out_proj``, residual add and norm, ``in_proj``.
 2. A run of tokens: convolution and ``x_proj``, in all directions.
 3. A block of channels of a sequence: the scan. It overwrites what the convolution has read.
+
+The number of threads cannot change meanwhile, so a run ends after the block in which it should.
 """
 
 from collections.abc import Sequence
@@ -30,28 +32,30 @@ from vimserve.kernels.openmp import (
     leave,
     longs,
     next_task,
+    read,
     task_loop,
 )
 from vimserve.kernels.selective_scan.cpu import scan_arguments, scan_tasks
 from vimserve.kernels.simd import LANES, pointer, shifted
 from vimserve.kernels.simd_product import multiply, pack_weight
+from vimserve.kernels.thread_limit import ThreadLimit
 from vimserve.kernels.vim_blocks.weights import BlockWeights
 
 TOKENS = 16
 STEPS = 3
-_BEFORE, _AFTER, _HIDDEN = 5, 6, 7  # arguments of ``_project_tasks``
+_BEFORE, _HIDDEN = 5, 6  # arguments of ``_project_tasks``
 
 
 @njit
-def _project_tasks(a):
+def _project_tasks(a, last):
     """Multiply by ``out_proj``, add to the residual stream, normalise, multiply by ``in_proj``.
 
-    Without ``out_proj`` the rows are read from ``hidden``; without ``in_proj`` they go there.
+    Without ``out_proj`` the rows are read from ``hidden``; the last time they go there.
     """
-    T, D, E, before, after = a[2], a[3], a[4], a[5] != 0, a[6] != 0
-    hidden, mixed, xz_row, out_weight = floats(a[7]), floats(a[8]), a[9], floats(a[10])
-    residual, gain, eps, in_weight = floats(a[11]), floats(a[12]), floats(a[13]), floats(a[14])
-    turns, both, positions, rates = a[15] != 0, a[16] != 0, floats(a[17]), floats(a[18])
+    T, D, E, before = a[2], a[3], a[4], a[5] != 0
+    hidden, mixed, xz_row, out_weight = floats(a[6]), floats(a[7]), a[8], floats(a[9])
+    residual, gain, eps, in_weight = floats(a[10]), floats(a[11]), floats(a[12]), floats(a[13])
+    turns, both, positions, rates = a[14] != 0, a[15] != 0, floats(a[16]), floats(a[17])
     scratch = np.empty((2, TOKENS * D), dtype=np.float32)
     while True:
         task = next_task(a)
@@ -62,7 +66,7 @@ def _project_tasks(a):
         first = task * TOKENS
         tokens = min(TOKENS, T - first)
         of_hidden, xz = shifted(hidden, first * D), shifted(mixed, first * xz_row)
-        if not after:
+        if last:
             multiply(tokens, xz, xz_row, out_weight, E, D, of_hidden, D)
             continue
         rows = of_hidden
@@ -79,8 +83,11 @@ def _project_tasks(a):
 
 
 @njit
-def _convolve_tasks(a):
-    """Convolve, and multiply by ``x_proj`` while the convolved rows are in the cache."""
+def _convolve_tasks(a, limit, followed, stop):
+    """Convolve, and multiply by ``x_proj`` while the convolved rows are in the cache.
+
+    The one who does the first of it decides for all threads whether this is the last block.
+    """
     T, E, P, C, sequences, reverse = a[2], a[3], a[4], a[5], a[6], a[7]
     cu_seqlens, x, x_row, taps, bias = ints(a[8]), floats(a[9]), a[10], floats(a[11]), floats(a[12])
     weight, weight_way, convolved = floats(a[13]), a[14], floats(a[15])
@@ -89,6 +96,8 @@ def _convolve_tasks(a):
         task = next_task(a)
         if task < 0:
             break
+        if task == 0 and read(limit) != followed:
+            stop[0] = 1
         first, last = task * TOKENS, min(task * TOKENS + TOKENS, T)
         convolve_run(
             first, last, T, E, C, sequences, reverse, cu_seqlens, x, x_row, taps, bias, convolved
@@ -103,23 +112,25 @@ def _convolve_tasks(a):
 
 @task_loop
 def _blocks(a):
-    blocks, gate = a[2], longs(a[3])
-    project, project_row, convolve, convolve_row = longs(a[4]), a[5], longs(a[6]), a[7]
-    scan, scan_row = longs(a[8]), a[9]
+    blocks, gate, stops, limit, followed = a[2], longs(a[3]), longs(a[4]), longs(a[5]), a[6]
+    project, project_row, convolve, convolve_row = longs(a[7]), a[8], longs(a[9]), a[10]
+    scan, scan_row = longs(a[11]), a[12]
     for i in range(blocks + 1):
+        last = i == blocks or (i > 0 and read(shifted(stops, i - 1)) != 0)
         enter(gate)
-        _project_tasks(shifted(project, i * project_row))
+        _project_tasks(shifted(project, i * project_row), last)
         leave(gate)
-        if i < blocks:
-            gate = shifted(gate, 2)
-            enter(gate)
-            _convolve_tasks(shifted(convolve, i * convolve_row))
-            leave(gate)
-            gate = shifted(gate, 2)
-            enter(gate)
-            scan_tasks(shifted(scan, i * scan_row))
-            leave(gate)
-            gate = shifted(gate, 2)
+        if last:
+            break
+        gate = shifted(gate, 2)
+        enter(gate)
+        _convolve_tasks(shifted(convolve, i * convolve_row), limit, followed, shifted(stops, i))
+        leave(gate)
+        gate = shifted(gate, 2)
+        enter(gate)
+        scan_tasks(shifted(scan, i * scan_row))
+        leave(gate)
+        gate = shifted(gate, 2)
 
 
 _kernel = Kernel(_blocks)
@@ -173,8 +184,9 @@ class VimBlocks:
         residual: Tensor | None,
         cu_seqlens: Tensor,
         turn: Turn | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the blocks from ``begin`` to ``end - 1`` over packed sequences.
+        limit: ThreadLimit | None = None,
+    ) -> tuple[Tensor, Tensor, int]:
+        """Run the blocks from ``begin`` to ``end - 1`` over packed sequences, or some of them.
 
         Args:
             begin: the first block.
@@ -183,9 +195,11 @@ class VimBlocks:
             residual: ``[T, D]`` float32, contiguous, overwritten; None at the model's first block.
             cu_seqlens: ``[N + 1]`` int32, from 0 to T.
             turn: as ``kernels.add_norm`` takes it, at every block.
+            limit: of the threads; the run ends after a block if it is not what was followed.
 
         Returns:
-            Hidden state and residual ``[T, D]`` after the last of the blocks.
+            Hidden state and residual ``[T, D]`` after the last block that was run, and the number
+            of the next one.
 
         Raises:
             ValueError: if an argument has a wrong shape, dtype, device or layout; the message names
@@ -208,13 +222,12 @@ class VimBlocks:
         projected, out = hidden.new_empty(C, T, padded), torch.empty_like(hidden)
         x, z = xz.chunk(2, dim=1)
         project = self._table(begin, end + 1, runs, [
-            T, D, E, 1, 1, hidden, xz, xz.stride(0), weights.out_proj, residual, weights.norm,
+            T, D, E, 1, hidden, xz, xz.stride(0), weights.out_proj, residual, weights.norm,
             self._eps, weights.in_proj, int(turn is not None),
             int(turn is not None and turn.residual), turn.positions if turn else 0,
             turn.rates if turn else 0,
         ])  # fmt: skip
-        project[0, _BEFORE] = project[-1, _AFTER] = 0
-        project[-1, _HIDDEN] = out.data_ptr()
+        project[0, _BEFORE], project[1:, _HIDDEN] = 0, out.data_ptr()
         convolve = self._table(begin, end, runs, [
             T, E, P, C, N, sum(1 << k for k, back in enumerate(self._conv_reverse) if back),
             cu_seqlens, x, x.stride(0), weights.taps, weights.conv_bias, weights.x_proj,
@@ -227,11 +240,17 @@ class VimBlocks:
         )  # fmt: skip
         scan = self._table(begin, end, tasks, arguments)
         gates = np.zeros((STEPS * (end - begin) + 1, 2), dtype=np.int64)
+        stops = np.zeros(end - begin, dtype=np.int64)
+        limit = limit or ThreadLimit(0)
         tables = [
             n for table in (project, convolve, scan) for n in (table.ctypes.data, table.shape[1])
         ]
-        _kernel(max(runs, tasks), end - begin, gates.ctypes.data, *tables)
-        return out, residual
+        _kernel(
+            max(runs, tasks), end - begin, gates.ctypes.data, stops.ctypes.data, limit.address,
+            limit.followed, *tables,
+        )  # fmt: skip
+        stops[-1] = 1
+        return out, residual, begin + int(stops.argmax()) + 1
 
     def _table(
         self, begin: int, end: int, tasks: int, arguments: Sequence[Tensor | int]

@@ -15,7 +15,7 @@ import psutil
 
 from vimserve.loadtests import litserve
 from vimserve.loadtests.common.images import intact
-from vimserve.loadtests.common.process import descendants, thread_cpu_seconds
+from vimserve.loadtests.common.process import cpu_seconds, descendants, thread_cpu_seconds
 from vimserve.loadtests.common.server import ServerProcess, serving
 from vimserve.loadtests.http_overhead import bare
 from vimserve.loadtests.http_overhead.clients import drive
@@ -154,6 +154,9 @@ def _cpu_s(pid: int) -> dict[str, float]:
     """Processor time of a server with all its processes, by ``PARTS``."""
     seconds = dict.fromkeys(PARTS, 0.0)
     for process in (pid, *descendants(pid)):
-        for name, used in thread_cpu_seconds(process).items():
+        threads = thread_cpu_seconds(process)
+        for name, used in threads.items():
             seconds[name if name in PARTS else OTHERS] += used
+        # Of a server's threads those that run the model's passes end and begin.
+        seconds[MODEL] += cpu_seconds(process) - sum(threads.values())
     return seconds

@@ -12,7 +12,7 @@ from vimserve.server.engine.forecast import Forecast, Work
 from vimserve.server.engine.model_queue import Budget, R
 from vimserve.server.engine.promise import promise
 from vimserve.server.engine.retry import retry_after
-from vimserve.server.engine.scheduler import FREE, Decision, Scheduler
+from vimserve.server.engine.scheduler import FREE, Beside, Decision, Scheduler
 from vimserve.server.errors import ModelUnavailable, NotReady, QueueFull, TooLate
 
 if TYPE_CHECKING:
@@ -132,6 +132,12 @@ class Backlog(Generic[R]):
         return requests
 
     @property
+    def expects(self) -> bool:
+        """Whether images are on their way for which room is reserved."""
+        with self._changed:
+            return any(load.images for load in self._reserved.values())
+
+    @property
     def closed(self) -> bool:
         """Whether new requests are refused."""
         return self._closed
@@ -141,7 +147,7 @@ class Backlog(Generic[R]):
         timeout_s: float | None,
         interrupted: Callable[[], bool] = lambda: False,
         *,
-        beside: bool = False,
+        beside: bool | None = None,
     ) -> Decision[R]:
         """Wait for the next batch.
 
@@ -149,7 +155,7 @@ class Backlog(Generic[R]):
             timeout_s: how long to wait for one; None waits until there is a reason to return.
             interrupted: whether to return without one. It is asked if none is there; whoever
                 changes its answer then calls ``wake``.
-            beside: whether the batch will share the device with one that runs.
+            beside: whether a batch runs on the other half of the device; None if it is not halved.
 
         Returns:
             A decision. Its batch is empty if ``timeout_s`` passed, if requests only expired, if
@@ -160,7 +166,8 @@ class Backlog(Generic[R]):
             while True:
                 now = self._clock()
                 rest = max(self._free_at - now, 0)
-                decision = self._scheduler.next(now, rest if beside else None)
+                half = None if beside is None else Beside(beside, rest if beside else 0.0)
+                decision = self._scheduler.next(now, half)
                 if batch := decision.batch:
                     load = Load.of(request.tokens for request in batch)
                     seconds = self._costs[batch[0].model].predict(load)
@@ -276,17 +283,12 @@ class Backlog(Generic[R]):
 
     def _seconds_before(self, room: "Room[R]", now: float) -> float:
         """Seconds that the device takes for what goes before the requests of a room."""
-        urgency = room.urgency
+        others = self._reserved | {room.model: self._reserved[room.model] - room.load}
         return (
             max(self._free_at - now, 0)
-            + self._scheduler.ahead(room.model, urgency.priority, urgency.deadline)
-            + self._seconds_reserved(room)
+            + self._scheduler.ahead(room.model, room.urgency.priority, room.urgency.deadline)
+            + sum(self._scheduler.seconds(*reserved) for reserved in others.items())
         )
-
-    def _seconds_reserved(self, room: "Room[R]") -> float:
-        """Seconds that the device takes for what the other rooms reserve."""
-        others = self._reserved | {room.model: self._reserved[room.model] - room.load}
-        return sum(self._scheduler.seconds(*reserved) for reserved in others.items())
 
     def _seconds_left(self) -> float:
         """Estimated time until the device has run all that it has and all that waits."""

@@ -151,7 +151,14 @@ class ModelQueue(Generic[R]):
         self.level, self.competes = self.best, True
         self.served = max(own, served.get(self.level, 0))
 
-    def fill(self, budget: Budget, cost: CostModel, lookahead: int, waiting: int) -> list[Entry[R]]:
+    def fill(
+        self,
+        budget: Budget,
+        cost: CostModel,
+        lookahead: int,
+        waiting: int,
+        other: float = math.inf,
+    ) -> list[Entry[R]]:
         """The next batch; the caller removes its requests.
 
         Args:
@@ -159,29 +166,33 @@ class ModelQueue(Generic[R]):
             cost: of the model.
             lookahead: how many requests behind one that does not join are tried.
             waiting: images that wait, of all models.
+            other: seconds until another batch can begin beside this one.
         """
         tokens = budget.tokens
         memory = math.inf if budget.memory_bytes is None else budget.memory_bytes
         batch: list[Entry[R]] = []
-        tried = 0
+        tried, seconds = 0, cost.launch
         for entry in self._in_order():
             if tried > lookahead or (batch and tokens <= 0):
                 break
             request = entry.request
+            own = cost.image(request.tokens)
+            # By joining it holds up the others, and has to wait for them if it could begin before.
+            held = len(batch) * own + max(0.0, seconds - other - cost.launch)
             forward = BROUGHT_FORWARD * (waiting - len(batch)) * cost.launch
             if not batch or (
-                request.tokens <= tokens
-                and request.cost_bytes <= memory
-                and len(batch) * cost.image(request.tokens) <= forward
+                request.tokens <= tokens and request.cost_bytes <= memory and held <= forward
             ):
                 batch.append(entry)
                 tokens -= request.tokens
                 memory -= request.cost_bytes
+                seconds += own
                 tried += tried > 0
             elif self._is_due(entry):
                 break
             else:
                 tried += 1
+                other += cost.launch + own
         heapq.heappush(self._reaches, max(entry.arrival for entry in batch))
         if len(self._reaches) > self.patience:
             heapq.heappop(self._reaches)

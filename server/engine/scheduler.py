@@ -30,6 +30,19 @@ class Decision(Generic[R]):
     expired: list[R]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The other half of a device that computes two batches side by side.
+
+    Attributes:
+        busy: whether a batch runs there.
+        rest: seconds that this batch still needs.
+    """
+
+    busy: bool = False
+    rest: float = 0.0
+
+
 class Scheduler(Generic[R]):
     """The queues of all models, and the choice of the next batch.
 
@@ -38,7 +51,8 @@ class Scheduler(Generic[R]):
     into the rest of the budget, and if that makes the sum of all waiting times smaller: a request
     that joins holds up those in the batch by its own time, and brings forward those outside it by
     the ``launch`` that they need not wait for. So small images join, and large ones where a launch
-    costs much or many wait.
+    costs much or many wait. Where two batches run side by side, a small one does not join a large
+    one beside which it could run.
 
     A batch passes over a request if it takes one that was added later and leaves this one behind.
     A request that was passed over ``patience`` times is due. Due requests go before all others,
@@ -144,7 +158,7 @@ class Scheduler(Generic[R]):
         batches = math.ceil(load.tokens / self._budgets[model].tokens)
         return self._costs.get(model, FREE).predict(load, batches)
 
-    def next(self, now: float, rest: float | None = None) -> Decision[R]:
+    def next(self, now: float, beside: Beside | None = None) -> Decision[R]:
         """Form the next batch; the requests in the decision are no longer pending.
 
         No request is held back for a fuller batch, because the caller asks when the device can
@@ -156,11 +170,11 @@ class Scheduler(Generic[R]):
 
         Args:
             now: the present time, on the clock of the deadlines.
-            rest: seconds that the batch beside it still needs; None if there is none.
+            beside: the other half of the device; None if it is not halved.
         """
         expired = self._expire(now)
         active = [queue for queue in self._queues.values() if queue.load.images]
-        if not active or (rest is not None and self._had_better_wait(active, rest)):
+        if not active or (beside is not None and self._had_better_wait(active, beside)):
             return Decision([], expired)
         queue = self._choose(active)
         chosen = queue.fill(
@@ -168,6 +182,7 @@ class Scheduler(Generic[R]):
             self._costs.get(queue.model, FREE),
             self._lookahead,
             len(self._entries),
+            math.inf if beside is None else beside.rest,
         )
         batch = [entry.request for entry in chosen]
         queue.served += sum(request.tokens for request in batch)
@@ -175,11 +190,11 @@ class Scheduler(Generic[R]):
             self._remove(id(request))
         return Decision(batch, expired)
 
-    def _had_better_wait(self, active: Sequence[ModelQueue[R]], rest: float) -> bool:
-        if len(self._entries) > 1:
+    def _had_better_wait(self, active: Sequence[ModelQueue[R]], beside: Beside) -> bool:
+        if len(self._entries) > 1 or not beside.busy:
             return False
         (queue,) = active
-        return self.seconds(queue.model, queue.load) >= rest
+        return self.seconds(queue.model, queue.load) >= beside.rest
 
     def _expire(self, now: float) -> list[R]:
         expired = [entry.request for queue in self._queues.values() for entry in queue.expired(now)]

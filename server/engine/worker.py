@@ -124,7 +124,7 @@ class Worker:
             if len(running) == MOST_RUNNING:
                 self._end_one()
             timeout_s = None if running or swept else IDLE_S
-            beside = self._lanes is not None and bool(running)
+            beside = None if self._lanes is None else bool(running)
             interrupted = partial(self._interrupted, watch)
             decision = self._backlog.take(timeout_s, interrupted, beside=beside)
             self._settle([(request, too_late(request)) for request in decision.expired])
@@ -151,8 +151,10 @@ class Worker:
                 self.in_hand.clear()
 
     def _interrupted(self, watch: Watch) -> bool:
-        """Whether there is something else to do than to wait for a batch."""
+        """Whether there is something else to do than to wait, when no batch can begin."""
         running = self._shares.running
+        if self._lanes is not None and not self._backlog.expects:
+            self._lanes.widen()
         if running and running[0].ended is None:
             running[0].ended = watch.end_of(running[0].result).is_set
         return bool(self._calls or self._unanswered) or any(batch.has_ended for batch in running)
@@ -189,13 +191,11 @@ class Worker:
         if self._lanes is not None:
             self._make_room(model.available_bytes - predicted)
         batch = Running(requests, begin_batch(requests, retried=retried), predicted)
-        beside = len(self._shares.running)
         self._shares.add(batch)
         images = [request.image for request in requests]
         if self._lanes is not None:
-            run = partial(model.runner.start, images)
-            batch.result = lane_pass = self._lanes.start(run, beside)
-            batch.ended = lane_pass.future.done
+            lane_pass = self._lanes.start(partial(model.runner.start, images))
+            batch.result, batch.ended = lane_pass, lane_pass.future.done
             return batch
         try:
             with PeakMeter(self._device, self._shares.held) as meter:

@@ -14,6 +14,7 @@ from tests.kernels.cases import RAGGED, TURNS, boundaries, make_turn
 from vimserve.kernels.add_norm import Turn, naive
 from vimserve.kernels.conv1d.naive import conv1d
 from vimserve.kernels.selective_scan.naive import selective_scan
+from vimserve.kernels.thread_limit import ThreadLimit
 from vimserve.kernels.vim_blocks import BlockWeights, has_vim_blocks
 from vimserve.kernels.vim_blocks.cpu import VimBlocks
 
@@ -79,10 +80,10 @@ def test_runs_match_the_operations(directions: str, turns: str, lengths: str) ->
     turn = make_turn(T, D, turns)
     before, run = hidden.clone(), VimBlocks(blocks, EPS)
 
-    middle, residual = run(0, 2, hidden, None, cu_seqlens, turn)
+    middle, residual, _ = run(0, 2, hidden, None, cu_seqlens, turn)
     expected, _ = apart(blocks[:2], hidden.clone(), None, cu_seqlens, turn)
     assert_close("middle", middle, expected, atol=5e-5)
-    end, stream = run(2, 3, middle, residual, cu_seqlens, turn)
+    end, stream, _ = run(2, 3, middle, residual, cu_seqlens, turn)
 
     assert torch.equal(hidden, before)
     assert stream.data_ptr() == residual.data_ptr()
@@ -100,7 +101,31 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
     try:
         for _ in range(30):
             actual = run(0, 3, hidden, None, cu_seqlens)
-            assert all(map(torch.equal, actual, expected))
+            assert all(map(torch.equal, actual[:2], expected[:2]))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 7])
+def test_a_run_ends_after_the_block_in_which_its_limit_changes(threads: int) -> None:
+    run = VimBlocks([make_block("both", seed) for seed in range(3)], EPS)
+    hidden, cu_seqlens = torch.randn(90, D), boundaries([40, 50])
+    whole = run(0, 3, hidden, None, cu_seqlens)
+    assert whole[2] == 3
+    before, limit = torch.get_num_threads(), ThreadLimit(threads)
+    torch.set_num_threads(threads)
+    try:
+        *unchanged, end = run(0, 3, hidden, None, cu_seqlens, None, limit)
+        assert all(map(torch.equal, unchanged, whole[:2]))
+        assert end == 3
+        limit.threads += 1
+        state: tuple[Tensor, Tensor | None, int] = hidden, None, 0
+        for block in range(3):
+            state = run(block, 3, *state[:2], cu_seqlens, None, limit)
+            assert state[2] == block + 1
+        assert_close("hidden", state[0], whole[0], atol=1e-6)
+        assert state[1] is not None
+        assert_close("residual", state[1], whole[1], atol=1e-6)
     finally:
         torch.set_num_threads(before)
 

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 import torch
 
+from vimserve.kernels.thread_limit import ThreadLimit
 from vimserve.model import threads
 from vimserve.model.batch import PackedBatch
 from vimserve.model.deit import DeiT
@@ -15,7 +16,14 @@ from vimserve.model.families.deit.config import DeiTConfig
 from vimserve.model.families.resnet.config import ResNetConfig
 from vimserve.model.families.resnet.model import ResNet
 from vimserve.model.families.vim.config import VimConfig
-from vimserve.model.threads import adaptive_threads, each_block, threads_in_use, use_threads
+from vimserve.model.threads import (
+    adaptive_threads,
+    each_block,
+    follow_limit,
+    limited_threads,
+    threads_in_use,
+    use_threads,
+)
 from vimserve.model.upernet import UPerNetSegmenter
 from vimserve.model.vim import Vim
 
@@ -41,15 +49,29 @@ class Alternating:
         return 2 if len(self.ended) % 2 else 1
 
 
+class Steady(Alternating):
+    """A policy that wants as many threads as it may have."""
+
+    def __init__(self, most: int, threads: int, now: float) -> None:
+        super().__init__(most, threads, now)
+        self.most = self.threads = most
+
+    def end_block(self, seconds: float, busy_s: float) -> int:
+        super().end_block(seconds, busy_s)
+        return self.threads
+
+
 @pytest.fixture(autouse=True)
 def two_cpus(monkeypatch):
     """Two CPUs, whatever this machine has, and nothing learnt."""
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, "_usable_cpus", lambda: 2)
     monkeypatch.setattr(threads, "usable_cpus", lambda: 2)
-    monkeypatch.setattr(threads, "_passes", threads._Passes())
     monkeypatch.setattr(threads, "ThreadPolicy", Alternating)
-    nothing = {"adapts": True, "in_use": 0, "logged_threads": 0, "logged_at": -float("inf")}
+    nothing = {
+        "adapts": True, "in_use": 0, "logged_threads": 0, "logged_at": -float("inf"),
+        "policies": {}, "latest": {},
+    }  # fmt: skip
     for name, value in nothing.items():
         monkeypatch.setattr(threads._Process, name, value)
     use_threads(None)
@@ -66,7 +88,7 @@ def counted(blocks=5, device=CPU, work=100):
 
 
 def learnt() -> list[Alternating]:
-    return list(cast("dict[object, Alternating]", threads._passes.policies).values())
+    return list(cast("dict[object, Alternating]", threads._Process.policies).values())
 
 
 def test_blocks_run_on_the_number_that_the_policy_says():
@@ -126,7 +148,7 @@ def test_a_pass_inside_another_one_belongs_to_it():
         inner = counted(work=1000)
         assert torch.get_num_threads() == 1
     assert inner == [1, 2, 1, 2, 1, 1]
-    assert len(threads._passes.policies) == 1
+    assert len(learnt()) == 1
 
 
 def test_sizes_learn_apart_and_a_new_one_begins_where_the_latest_is():
@@ -136,14 +158,45 @@ def test_sizes_learn_apart_and_a_new_one_begins_where_the_latest_is():
     assert [p.begun_with for p in learnt()] == [(2, 2), (2, 1)]
 
 
-def test_every_thread_learns_for_itself():
+def test_any_thread_goes_on_with_what_others_learnt():
     counted()
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda: (len(threads._passes.policies), counted())).result() == (
-            0,
-            [1, 2, 1, 2, 1, 1],
-        )
-    assert len(threads._passes.policies) == 1
+        assert pool.submit(counted).result() == [1, 1, 2, 1, 2, 1]  # the sixth block is even
+    (policy,) = learnt()
+    assert len(policy.ended) == 10
+
+
+def test_passes_at_once_do_not_share_what_they_learn():
+    with adaptive_threads(CPU, 100), ThreadPoolExecutor(1) as pool:
+        pool.submit(counted).result()
+        (other,) = learnt()
+        assert len(other.ended) == 5
+    (policy,) = learnt()
+    assert policy is not other
+
+
+def test_a_pass_follows_a_limit_that_changes_and_learns_apart_for_each(monkeypatch):
+    monkeypatch.setattr(threads, "ThreadPolicy", Steady)
+    limit = ThreadLimit(1)
+    with limited_threads(limit), adaptive_threads(CPU, 100):
+        had = []
+        for limit.threads in each_block((1, 2, 2, 1)):
+            had.append(torch.get_num_threads())
+        limit.threads = 2
+        follow_limit()
+        had.append(torch.get_num_threads())
+    assert had == [1, 1, 2, 2, 2]
+    assert {policy.most: len(policy.ended) for policy in learnt()} == {1: 2, 2: 2}
+
+
+def test_a_fixed_number_follows_a_limit_too():
+    use_threads(2)
+    limit = ThreadLimit(2)
+    with limited_threads(limit), adaptive_threads(CPU, 100):
+        had = [torch.get_num_threads() for limit.threads in each_block((1, 2, 1))]
+        follow_limit()
+        assert torch.get_num_threads() == 1
+    assert had == [2, 1, 2]
 
 
 def test_a_change_is_logged_once(caplog):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vimserve.model.convolution import PreparedConv
 from vimserve.model.linear import PreparedLinear
 from vimserve.model.prepared import PreparedModule
+from vimserve.model.threads import follow_limit
 
 NORM_EPS = 1e-6
 STRIP_PIXELS = 8192  # of a map, computed together on a CPU
@@ -45,6 +46,7 @@ class NormedConv(PreparedModule):
     def forward(self, maps: Tensor, *, above: bool = True, below: bool = True) -> Tensor:
         """``[N, H, W, inputs]`` to ``[N, H', W, outputs]``, as ``PreparedConv``."""
         self._conv = self._conv or PreparedConv(self.weight)
+        follow_limit()
         made: Tensor = self.norm(self._conv(maps, above=above, below=below))
         return made
 
@@ -116,4 +118,5 @@ def strips(maps: Tensor) -> Iterator[Strip]:
     N, H, W, _ = maps.shape
     rows = H if maps.device.type != "cpu" else max(STRIP_PIXELS // (N * W), 4)
     for begin in range(0, H, rows):
+        follow_limit()
         yield Strip(begin, min(begin + rows, H), H)

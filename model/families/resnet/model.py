@@ -20,7 +20,7 @@ from vimserve.model.families.resnet.layers import Bottleneck, ExactNorm, bare_co
 from vimserve.model.layout import Grid, equal_groups
 from vimserve.model.linear import Linear
 from vimserve.model.served import Answers, ServedModel, Wanted
-from vimserve.model.threads import each_block
+from vimserve.model.threads import each_block, follow_limit
 
 # Images of equal grids run together up to this many patches of them, so that many images need no
 # more memory than a large one.
@@ -120,6 +120,7 @@ class ResNet(ServedModel):
         maps = F.max_pool2d(maps, kernel_size=3, stride=2, padding=1)
         for stage, blocks in enumerate(self.config.blocks):
             first, *others = self.get_submodule(f"layer{stage + 1}").children()
+            follow_limit()
             maps = first(maps)
             # Only the equal blocks of the longest stage can tell which number of threads is best.
             longest = blocks == max(self.config.blocks)

@@ -10,6 +10,7 @@ from vimserve.kernels.upsample_add import upsample_add
 from vimserve.model.convolution import fold
 from vimserve.model.linear import PreparedLinear
 from vimserve.model.prepared import PreparedModule
+from vimserve.model.threads import follow_limit
 
 NECKS = ("fpn1", "fpn2", "fpn3", "fpn4")
 POOL_SCALES = (1, 2, 3, 6)
@@ -36,6 +37,7 @@ class ConvModule(PreparedModule):
         """
         widths = [part.shape[1] for part in others]
         weight, bias, blocks = self._prepared = self._prepared or self._prepare(widths)
+        follow_limit()
         padding = self.conv.padding
         if not others:
             return F.conv2d(first, weight, bias, padding=padding).relu_()
@@ -44,6 +46,7 @@ class ConvModule(PreparedModule):
         for channels, of_channels, products in zip(
             sums.split(BLOCK, dim=3), bias.split(BLOCK), blocks, strict=True
         ):
+            follow_limit()
             maps = [
                 product(part.flatten(0, 2)).view(*part.shape[:3], -1, len(of_channels))
                 for product, part in zip(products, parts, strict=True)

@@ -17,7 +17,7 @@ from vimserve.model.families.vim.mixer import Mixer
 from vimserve.model.families.vim.rope import Rotary
 from vimserve.model.layout import Grid, Layout
 from vimserve.model.packed import PackedModel, check_recordable, normal
-from vimserve.model.threads import each_block
+from vimserve.model.threads import each_block, follow_limit
 
 if TYPE_CHECKING:
     from vimserve.kernels.vim_blocks.cpu import VimBlocks
@@ -150,7 +150,10 @@ class Vim(PackedModel):
         turn, at_once = self._turn(layout), self._blocks_at_once()
         for begin, end in pairwise([0, *ends]):
             if at_once is not None:
-                hidden, residual = at_once(begin, end, hidden, residual, layout.cu_seqlens, turn)
+                while begin < end:
+                    hidden, residual, begin = at_once(
+                        begin, end, hidden, residual, layout.cu_seqlens, turn, follow_limit()
+                    )
             else:
                 for i in each_block(range(begin, end)):
                     hidden, residual = self._run_block(i, hidden, residual, layout, turn)

@@ -1,19 +1,24 @@
 """A CPU runs two batches side by side; here each image holds its batch until it is let go.
 
+A batch that is held follows the changes of its threads when it is asked how many it has.
+
 Nothing is known of costs here, so the second batch begins only if one more request waits besides.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 import torch
 
 from tests.patience import PATIENCE_S
-from tests.server.engine.driving import image, images_of, running, started, submit
+from tests.server.engine.driving import SOMETIME, image, images_of, running, started, submit
+from vimserve.model.threads import follow_limit
 from vimserve.server.engine import worker
 from vimserve.server.engine.engine import State
 from vimserve.server.engine.lanes import Lanes, wait_for_one
@@ -38,7 +43,7 @@ class Held:
         self.threads: dict[int, int] = {}
         self.failures: dict[int, Exception] = {}
         self._begun = [threading.Event() for _ in images]
-        self._go = [threading.Event() for _ in images]
+        self._asked: list[SimpleQueue[Future[int] | None]] = [SimpleQueue() for _ in images]
         self._patches = [one.patches.patches for one in images]
         tiny.check = self._check
 
@@ -48,7 +53,9 @@ class Held:
             if torch.equal(first, patches):
                 self.threads[number] = torch.get_num_threads()
                 self._begun[number].set()
-                assert self._go[number].wait(PATIENCE_S)
+                while (question := self._asked[number].get(timeout=PATIENCE_S)) is not None:
+                    follow_limit()
+                    question.set_result(torch.get_num_threads())
                 if number in self.failures:
                     raise self.failures.pop(number)
 
@@ -58,9 +65,20 @@ class Held:
     def has_begun(self, number):
         return self._begun[number].is_set()
 
+    async def threads_of(self, number):
+        """How many a batch that runs has from now on."""
+        question: Future[int] = Future()
+        self._asked[number].put(question)
+        return await asyncio.wrap_future(question)
+
+    async def gets(self, number, threads):
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.threads_of(number) != threads:
+                await asyncio.sleep(0.001)
+
     def let_go(self, *numbers):
         for number in numbers:
-            self._go[number].set()
+            self._asked[number].put(None)
 
 
 def drive(tiny, spec, scenario: Callable[..., Any], images: int = 4):
@@ -77,8 +95,9 @@ def drive(tiny, spec, scenario: Callable[..., Any], images: int = 4):
 
 def test_the_batch_that_ends_first_is_answered_first_and_there_is_never_a_third(tiny, spec):
     async def scenario(engine, held, ask):
-        answers = [ask(number) for number in range(4)]
+        answers = [ask(0)]
         await held.begun(0)
+        answers += [ask(number) for number in (1, 2, 3)]
         await held.begun(1)
         held.let_go(1)
         await answers[1]
@@ -132,6 +151,44 @@ def test_a_single_one_waits_and_then_has_all_threads(tiny, spec):
         held.let_go(1)
         await single
         assert held.threads == {0: 4, 1: 4}
+
+    drive(tiny, spec, scenario)
+
+
+def test_a_batch_gives_half_of_its_threads_to_one_that_begins_and_gets_them_back(tiny, spec):
+    async def scenario(engine, held, ask):
+        answers = [ask(0)]
+        await held.begun(0)
+        answers += [ask(number) for number in (1, 2)]
+        await held.begun(1)
+        assert held.threads == {0: 4, 1: 2}
+        assert await held.threads_of(0) == await held.threads_of(1) == 2
+        held.let_go(0)
+        await answers[0]
+        await held.gets(1, 4)  # the single one that waits had better have all threads too
+        answers.append(ask(3))
+        await held.begun(2)
+        assert await held.threads_of(1) == await held.threads_of(2) == 2
+        held.let_go(1, 2, 3)
+        await asyncio.gather(*answers)
+
+    drive(tiny, spec, scenario)
+
+
+def test_a_batch_left_alone_keeps_half_while_another_image_is_on_its_way(tiny, spec):
+    async def scenario(engine, held, ask):
+        with engine.room(engine.models.loaded("tiny"), SOMETIME) as room:
+            room.take([5])
+            answers = [ask(number) for number in range(3)]
+            await held.begun(0)
+            await held.begun(1)
+            held.let_go(0)
+            await answers[0]
+            assert await held.threads_of(1) == 2
+        engine._worker._backlog.wake()
+        await held.gets(1, 4)
+        held.let_go(1, 2)
+        await asyncio.gather(*answers)
 
     drive(tiny, spec, scenario)
 
@@ -232,29 +289,36 @@ class Gate:
         raise KeyError
 
 
-def test_what_has_all_threads_runs_in_the_first_lane_and_the_second_ends():
+def ended(thread):
+    thread.join(PATIENCE_S)
+    return not thread.is_alive()
+
+
+def test_before_a_pass_gets_all_threads_the_other_lane_ends():
     told = threading.Semaphore(0)
     lanes = Lanes(4, told.release)
-    first = lanes.call(lambda: (threading.current_thread(), torch.get_num_threads()))
-    assert first[1] == 4
+    first, threads = lanes.call(lambda: (threading.current_thread(), torch.get_num_threads()))
+    assert threads == 4
     assert told.acquire(timeout=PATIENCE_S)
-    gate = Gate()
-    passes = [lanes.start(gate, beside) for beside in (0, 1)]
+    gates = [Gate(), Gate()]
+    passes = [lanes.start(gate) for gate in gates]
     assert not any(one.done for one in passes)
-    gate.open.set()
+    lanes.widen()
+    assert first.is_alive()
+    gates[0].open.set()
     wait_for_one(passes)
-    assert any(one.done for one in passes)
+    assert [one.done for one in passes] == [True, False]
+    lanes.widen()
+    assert ended(first)
+    gates[1].open.set()
     for one in passes:
         with pytest.raises(KeyError):
             one.outputs()
-        assert one.done
         assert told.acquire(timeout=PATIENCE_S)
-    second = next(thread for thread in gate.threads if thread is not first[0])
-    alone = lanes.start(gate, 0)
+    alone = lanes.start(gates[1])
     alone.wait()
-    assert gate.threads[-1] is first[0]
-    second.join(PATIENCE_S)
-    assert not second.is_alive()
+    assert told.acquire(timeout=PATIENCE_S)
+    second, again = gates[1].threads
+    assert again is second
     lanes.close()
-    first[0].join(PATIENCE_S)
-    assert not first[0].is_alive()
+    assert ended(second)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.server.engine.pending import Request, make
 from vimserve.server.engine.cost import CostModel, Load
 from vimserve.server.engine.model_queue import BROUGHT_FORWARD, Budget
-from vimserve.server.engine.scheduler import Decision, Scheduler
+from vimserve.server.engine.scheduler import Beside, Decision, Scheduler
 
 LOOKAHEAD, PATIENCE = 3, 2
 
@@ -56,17 +56,21 @@ class Machine(RuleBasedStateMachine):
     def learn(self, model, launch, per_token):
         self.costs[model] = CostModel(launch=launch, per_token=per_token)
 
-    @rule(passes=st.sampled_from([0, 1]))
-    def next(self, passes):
+    @rule(
+        passes=st.sampled_from([0, 1]),
+        beside=st.sampled_from([None, Beside(), Beside(True, 2.0), Beside(True, 9.0)]),
+    )
+    def next(self, passes, beside=None):
         self.now += passes
         places = {request: self.scheduler.position(request) for request in self.passed}
-        decision = self.scheduler.next(self.now)
+        decision = self.scheduler.next(self.now, beside)
         late = {request for request in self.passed if request.deadline <= self.now}
         assert len(decision.expired) == len(late)
         assert set(decision.expired) == late
         for request in decision.expired:
             self.leave(request)
-        assert bool(decision.batch) == bool(self.passed)
+        busy = beside is not None and beside.busy
+        assert bool(decision.batch) == bool(self.passed) or (busy and len(self.passed) == 1)
         if decision.batch:
             self.check(decision.batch, places)
 
