@@ -249,7 +249,7 @@ class VimBlocks:
             max(runs, tasks), end - begin, gates.ctypes.data, stops.ctypes.data, limit.address,
             limit.followed, *tables,
         )  # fmt: skip
-        stops[-1] = 1
+        stops[-1] = 1  # unless one before it was the last
         return out, residual, begin + int(stops.argmax()) + 1
 
     def _table(

@@ -109,12 +109,9 @@ class Lane:
             run, limit, future = job
             try:
                 with limited_threads(limit):
-                    result = run()
+                    future.set_result(run())
             except Exception as error:
                 future.set_exception(error)
-            else:
-                future.set_result(result)
-                del result
             self._tell()
             del job, run, future  # or its tensors would live until the next pass
 
